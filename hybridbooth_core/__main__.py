@@ -1,0 +1,7 @@
+"""`python -m hybridbooth_core` is the command `hybridbooth`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,48 @@
+"""The command `hybridbooth`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from ..errors import UserError
+from . import demo, generate, miniature, personalize
+
+EPILOG = """\
+examples:
+  hybridbooth demo
+  hybridbooth personalize cat.png --mask cat_mask.png --class-word cat --out whiskers.safetensors
+  hybridbooth generate "a photo of <whiskers> with a hat on snow" --subject whiskers=whiskers.safetensors --out hat.png
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="hybridbooth",
+        description="One picture of a subject in, five words out, the subject in new pictures. Runs on the miniature world, a complete "
+        "small text-to-image model that comes with the package; for Stable Diffusion 1.5 use the ComfyUI nodes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (demo, personalize, generate, miniature):
+        command.add_to(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Returns 0; 2 for what the user can mend, said in one sentence; 130 when interrupted."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("hybridbooth").setLevel(logging.INFO)
+    options = parser().parse_args(argv)
+    try:
+        return options.run(options) or 0
+    except UserError as error:
+        print(f"hybridbooth: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hybridbooth: interrupted; nothing half-made was left behind", file=sys.stderr)
+        return 130

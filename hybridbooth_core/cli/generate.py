@@ -1,0 +1,66 @@
+"""`hybridbooth generate`: a prompt with subjects in it to a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import UserError
+from .files import output_file, save_picture
+
+
+def add_to(commands) -> None:
+    command = commands.add_parser(
+        "generate",
+        help="draw a prompt that has subjects in it",
+        description="Draws one picture. <name> in the prompt stands for the subject of that name.",
+    )
+    command.add_argument("prompt", help='such as "a photo of <whiskers> with a hat on snow"')
+    command.add_argument(
+        "--subject", action="append", default=[], metavar="NAME=FILE", help="a subject's file, and its name in the prompt; may be repeated"
+    )
+    command.add_argument(
+        "--strength", type=float, default=1.0, help="of all subjects: 0 is the class noun, 1 the subject, up to 2 exaggerates (default 1)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the starting noise (default 0)")
+    command.add_argument("--steps", type=int, default=15, help="sampling steps (default 15)")
+    command.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance (default 3)")
+    command.add_argument("--out", type=Path, required=True, metavar="PICTURE.png")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    from ..subject import check_name
+
+    out = output_file(options.out, ".png", options.overwrite)
+    files = {}
+    for entry in options.subject:
+        name, equals, file = entry.partition("=")
+        if not equals:
+            raise UserError(f"expected --subject NAME=FILE, found {entry!r}")
+        files[check_name(name)] = Path(file)
+
+    from tqdm import tqdm
+
+    from ..diffusion_model import split_prompt
+    from ..miniature.bundle import load_model
+    from ..miniature.world_model import LATENT_SHAPE
+    from ..personalize import class_embedding
+    from ..sampling import generate, starting_noise
+    from ..subject import Subject
+
+    if not 1 <= options.steps <= 1000:
+        raise UserError(f"expected 1 to 1000 sampling steps, found {options.steps}")
+    model = load_model()
+    subjects = {}
+    for name, path in files.items():
+        subject = Subject.load(path, model.embedding_width)
+        noun = subject.info.class_word and class_embedding(model, subject.info.class_word)[None]
+        subjects[name] = subject.at_strength(options.strength, noun)
+    pieces = split_prompt(options.prompt, subjects)
+    with tqdm(total=options.steps, desc="drawing") as bar:
+        start = starting_noise(1, LATENT_SHAPE, options.seed)
+        picture = generate(model, [pieces], start, options.steps, options.guidance, on_step=lambda done, total: bar.update())[0]
+    save_picture(picture, out)
+    print(f"wrote {out} ({picture.shape[1]}x{picture.shape[0]})")

@@ -1,0 +1,180 @@
+"""The seam on diffusers' and transformers' own classes: standalone use, training, and the miniature."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .attention import head_probabilities
+from .diffusion_model import AttentionTap, EncodedPrompts, Prompt
+from .errors import UserError
+from .schedule import NoiseSchedule
+
+
+class Tokenizer(Protocol):
+    """Text to the ids of its tokens, without start and end. `start`, `end` and `pad` are ids; `length` includes start and end."""
+
+    start: int
+    end: int
+    pad: int
+    length: int
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+class ImageCoder(Protocol):
+    """Pictures [B, H, W, 3] in 0..1 to scaled latents and back."""
+
+    def encode(self, pictures: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+class DiffusersModel:
+    """`DiffusionModel` on a UNet2DConditionModel, a CLIPTextModel, a tokenizer and an image coder; all frozen here.
+
+    Implements the protocol of `diffusion_model.DiffusionModel`; see there for shapes and errors.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        unet: Any,
+        text_encoder: Any,
+        tokenizer: Tokenizer,
+        coder: ImageCoder,
+        schedule: NoiseSchedule,
+        picture_size: int,
+    ):
+        self.name, self.picture_size = name, picture_size
+        self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
+        self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
+        self._table: nn.Embedding = self._text.embeddings.token_embedding
+        if unet.config.cross_attention_dim != self.embedding_width:
+            raise UserError(
+                f"the denoiser of {name} reads words of width {unet.config.cross_attention_dim} but its text encoder writes "
+                f"{self.embedding_width}; use parts of one model"
+            )
+
+    @property
+    def embedding_width(self) -> int:
+        return self._table.weight.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self._table.weight.device
+
+    def text_table(self) -> Tensor:
+        """The word table [V, d], detached."""
+        return self._table.weight.detach()
+
+    @property
+    def fingerprint(self) -> str:
+        table = self._table.weight.detach().to("cpu", torch.float16).contiguous()
+        return hashlib.sha256(table.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+
+    def word_embeddings(self, text: str) -> Tensor:
+        ids = torch.tensor(self.tokenizer.encode(text), device=self.device, dtype=torch.long)
+        return self._table.weight[ids].detach().float()
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
+        laid_out = [self._lay_out(prompt) for prompt in prompts]
+        widths = {len(columns) for _, columns, _ in laid_out}
+        if len(widths) > 1:
+            raise ValueError(f"expected prompts with the same number of subject words, found {sorted(widths)}")
+        ids = torch.tensor([row for row, _, _ in laid_out], device=self.device)
+        columns = torch.tensor([row for _, row, _ in laid_out], device=self.device, dtype=torch.long)
+        words = [row for _, _, row in laid_out]
+        with self._words_in_place(columns, words):
+            context = self.text_encoder(ids).last_hidden_state
+        return EncodedPrompts(context, columns)
+
+    def _lay_out(self, prompt: Prompt) -> tuple[list[int], list[int], Tensor | None]:
+        """Padded token ids of a prompt, the columns its embeddings take, and these embeddings [n, d]."""
+        ids, columns, words = [self.tokenizer.start], [], []
+        for piece in prompt:
+            if isinstance(piece, str):
+                ids += self.tokenizer.encode(piece)
+                continue
+            if piece.ndim != 2 or piece.shape[1] != self.embedding_width:
+                raise ValueError(f"expected subject words [n, {self.embedding_width}], found {list(piece.shape)}")
+            columns += range(len(ids), len(ids) + len(piece))
+            ids += [self.tokenizer.pad] * len(piece)
+            words.append(piece)
+        ids.append(self.tokenizer.end)
+        if len(ids) > self.tokenizer.length:
+            raise UserError(
+                f"the prompt has {len(ids) - 2} tokens but {self.name} reads at most {self.tokenizer.length - 2}; shorten the prompt"
+            )
+        ids += [self.tokenizer.pad] * (self.tokenizer.length - len(ids))
+        return ids, columns, torch.cat([w.to(self.device) for w in words]) if words else None
+
+    @contextmanager
+    def _words_in_place(self, columns: Tensor, words: list[Tensor | None]) -> Iterator[None]:
+        """While open, the token table's output carries the subject words at their columns: before positions are added."""
+        if columns.shape[1] == 0:
+            yield
+            return
+        stacked = torch.stack([w for w in words if w is not None])
+
+        def place(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            rows = torch.arange(len(output), device=output.device)[:, None]
+            return output.index_put((rows, columns), stacked.to(output.dtype))
+
+        hook = self._table.register_forward_hook(place)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        return self.coder.encode(pictures.to(self.device))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.coder.decode(latents)
+
+    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+        return self.schedule.noise_from_output(self.network_output(noisy, t, context, tap), noisy, t)
+
+    def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+        """What the denoiser itself puts out (eps or v), for its own training."""
+        with self._listening(tap):
+            return self.unet(noisy, t, context).sample
+
+    @contextmanager
+    def _listening(self, tap: AttentionTap | None) -> Iterator[None]:
+        """While open, each tapped cross-attention's query and key projections are overheard, and its map recomputed from them."""
+        if tap is None:
+            yield
+            return
+        heard: dict[str, Tensor] = {}
+        hooks = []
+        for attention in self._tapped_attentions():
+            heads = attention.heads
+
+            def keep_query(module, args, output):
+                heard["query"] = output
+
+            def add_map(module, args, output, heads=heads):
+                tap.maps.append(head_probabilities(heard["query"], output, heads, tap.columns))
+
+            hooks += [attention.to_q.register_forward_hook(keep_query), attention.to_k.register_forward_hook(add_map)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _tapped_attentions(self) -> list[Any]:
+        """The cross-attentions handed out by `AttentionTap`, in the order in which the denoiser runs them."""
+        down, up = list(self.unet.down_blocks), list(self.unet.up_blocks)
+        if len(down) > 2:  # the finest resolution is the first going down and the last coming up
+            down, up = down[1:], up[:-1]
+        blocks = [*down, self.unet.mid_block, *up]
+        layers = [layer for block in blocks for layer in getattr(block, "attentions", [])]
+        return [block.attn2 for layer in layers for block in layer.transformer_blocks]

@@ -1,0 +1,119 @@
+"""The seam: all that HybridBooth's procedures know of a text-to-image model.
+
+Two implementations exist: `diffusers_model.DiffusersModel` (standalone use, training, the miniature) and the one of the ComfyUI nodes.
+
+Axes: B prompts or pictures, T tokens of a context, d embedding width, n subject words, H heads, N latent cells of an attention layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+from .schedule import NoiseSchedule
+
+Piece = str | Tensor  # text, or word embeddings [n, d] that stand where words would stand
+Prompt = Sequence[Piece]
+
+
+@dataclass(frozen=True)
+class EncodedPrompts:
+    """`context` [B, T, d], and `columns` int64 [B, n]: where in T the embeddings given as tensors ended up."""
+
+    context: Tensor
+    columns: Tensor
+
+
+@dataclass
+class AttentionTap:
+    """Collects, during `predict_noise`, how strongly every latent cell looks at the chosen columns of the context.
+
+    `columns` int64 [B, n]. After the call `maps` holds one tensor [B, H, N, n] of probabilities for each cross-attention layer that
+    the model hands out (with more than two resolutions: all but the finest, the "middle five" of Stable Diffusion 1.5's seven), with
+    N = rows x columns of that layer.
+    """
+
+    columns: Tensor
+    maps: list[Tensor] = field(default_factory=list)
+
+
+class DiffusionModel(Protocol):
+    """A frozen latent diffusion model. No method changes it; gradients flow to whatever input asks for them."""
+
+    @property
+    def name(self) -> str:
+        """What messages and files call it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its word table: equal for two models whose words mean the same rows."""
+        ...
+
+    @property
+    def schedule(self) -> NoiseSchedule: ...
+
+    @property
+    def embedding_width(self) -> int:
+        """d: 768 for Stable Diffusion 1.5."""
+        ...
+
+    @property
+    def picture_size(self) -> int:
+        """The side in pixels at which it is at home: 512 for Stable Diffusion 1.5."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def word_embeddings(self, text: str) -> Tensor:
+        """The rows [k, d] of the k tokens of `text`, float32, without positions, start or end."""
+        ...
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
+        """Contexts of B prompts, padded to the model's length; differentiable in the tensors among their pieces.
+
+        Raises:
+            UserError: a prompt is too long, or knows words the model does not.
+            ValueError: a tensor is not [n, d], or the prompts hold different numbers of subject words.
+        """
+        ...
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, H, W, 3] in 0..1 to latents [B, C, h, w] as the denoiser sees them (already scaled)."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, h, w] to pictures [B, H, W, 3] in 0..1."""
+        ...
+
+    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+        """eps [B, C, h, w] for x_t [B, C, h, w], t int64 [B] and context [B, T, d]."""
+        ...
+
+
+_NAME = re.compile(r"<([A-Za-z0-9_-]{1,64})>")
+
+
+def split_prompt(text: str, subjects: Mapping[str, Tensor | str]) -> list[Piece]:
+    """A prompt as pieces: `<name>` becomes what `subjects` holds for it, a tensor [n, d] or (at strength 0) plain text.
+
+    Raises:
+        UserError: the prompt names a subject that is not there.
+    """
+    pieces: list[Piece] = []
+    end = 0
+    for match in _NAME.finditer(text):
+        if match[1] not in subjects:
+            known = ", ".join(f"<{name}>" for name in subjects) or "none"
+            raise UserError(f"the prompt names the subject <{match[1]}>, but the subjects given are: {known}; load it or fix the prompt")
+        pieces += [text[end : match.start()], subjects[match[1]]]
+        end = match.end()
+    pieces.append(text[end:])
+    return [piece for piece in pieces if not (isinstance(piece, str) and not piece.strip())]

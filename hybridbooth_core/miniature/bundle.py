@@ -1,0 +1,94 @@
+"""Loads the miniature world's weights, as committed beside this file (float16; computed with in float32)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..diffusers_model import DiffusersModel
+from ..errors import UserError
+from ..probe import Probe
+from .nets import Autoencoder, ImageEncoder, Judge
+
+WEIGHTS = Path(__file__).parent / "weights"
+CLIP_ID, DINO_ID = "miniature/clip@1", "miniature/dino@1"
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class Miniature:
+    """The whole world: model, probe and its encoders; and, for scoring only, the judge and an encoder that no probe reads."""
+
+    model: DiffusersModel
+    probe: Probe
+    clip: ImageEncoder
+    dino: ImageEncoder
+    held_out: ImageEncoder
+    judge: Judge
+
+
+def _read(name: str, folder: Path) -> dict[str, Tensor]:
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        raise UserError(f"the miniature's weights {path.name} are missing; run `hybridbooth miniature train`, or get the package again")
+    return {key: tensor.float() for key, tensor in load_file(path).items()}
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) + 1 :]: tensor for key, tensor in tensors.items() if key.startswith(prefix + ".")}
+
+
+def _frozen(net: Net, tensors: dict[str, Tensor]) -> Net:
+    # BatchNorm's counter is an integer that nothing reads after training, so it is not stored
+    missing = net.load_state_dict(tensors, strict=False)
+    if missing.unexpected_keys or any(not key.endswith("num_batches_tracked") for key in missing.missing_keys):
+        raise UserError(f"the miniature's weights do not fit {type(net).__name__}; they belong to another version, get the package again")
+    return net.eval().requires_grad_(False)
+
+
+def read_base(folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """Denoiser ("unet." + diffusers' names) and text encoder ("text_model." + CLIP's names), float32."""
+    return _read("base", folder)
+
+
+def read_autoencoder(folder: Path = WEIGHTS) -> Autoencoder:
+    return _frozen(Autoencoder(), _read("autoencoder", folder))
+
+
+def load_model(folder: Path = WEIGHTS) -> DiffusersModel:
+    """The text-to-image model on diffusers and transformers (the `demo` extra)."""
+    from .world_model import new_text_encoder, new_unet, world_model
+
+    tensors = read_base(folder)
+    text = new_text_encoder()
+    _frozen(getattr(text, "text_model", text), _part(tensors, "text_model"))  # transformers 4 wraps the transformer, 5 does not
+    return world_model(_frozen(new_unet(), _part(tensors, "unet")), text.eval().requires_grad_(False), read_autoencoder(folder))
+
+
+def load_probe(folder: Path = WEIGHTS) -> Probe:
+    return Probe.load(folder / "probe.safetensors")
+
+
+def load_encoders(folder: Path = WEIGHTS) -> tuple[ImageEncoder, ImageEncoder]:
+    """The CLIP-like and the DINO-like encoder."""
+    tensors = _read("readers", folder)
+    return _frozen(ImageEncoder(), _part(tensors, "clip")), _frozen(ImageEncoder(), _part(tensors, "dino"))
+
+
+def load_miniature(folder: Path = WEIGHTS) -> Miniature:
+    """Everything. UserError if a file is missing or does not fit."""
+    clip, dino = load_encoders(folder)
+    tensors = _read("readers", folder)
+    held_out, judge = _frozen(ImageEncoder(), _part(tensors, "held_out")), _frozen(Judge(), _part(tensors, "judge"))
+    return Miniature(load_model(folder), load_probe(folder), clip, dino, held_out, judge)
+
+
+def manifest(folder: Path = WEIGHTS) -> dict:
+    """Sizes, steps, seed and gate results of the weights."""
+    return json.loads((folder / "manifest.json").read_text())

@@ -1,0 +1,97 @@
+"""How well subjects come out in new scenes, by the judge: the same scenes and the same starting noise for every method.
+
+Axes: N identities, S scenes, n words of width d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..diffusers_model import DiffusersModel
+from ..diffusion_model import Piece
+from ..features import Reference, reference
+from ..sampling import generate, starting_noise
+from .captions import scene_prompt
+from .judging import accuracies, identity_score
+from .nets import Judge
+from .render import render
+from .world import KINDS, Creatures, Scenes, random_scenes, repeat, scene
+from .world_model import LATENT_SHAPE
+
+EVALUATION_SCENES = (
+    scene("snow", "middle", "big", "none", "photo"),
+    scene("grass", "left", "small", "hat", "photo"),
+    scene("water", "right", "big", "crown", "photo"),
+    scene("brick", "middle", "small", "none", "night"),
+    scene("sand", "left", "big", "hat", "sunset"),
+    scene("space", "right", "small", "crown", "photo"),
+    scene("grass", "middle", "big", "none", "sketch"),
+    scene("snow", "right", "big", "hat", "night"),
+)
+"""The eight prompts of the main job: every background, place, size, accessory and style at least once."""
+
+
+def join(scenes: Sequence[Scenes]) -> Scenes:
+    """Several batches of scenes as one."""
+    return Scenes(**{name: torch.cat([getattr(s, name) for s in scenes]) for name in vars(scenes[0])})
+
+
+def reference_of(who: Creatures, row: int) -> Reference:
+    """The one picture that a method may see of a creature: a photo in a scene drawn by the creature's number, with its exact mask."""
+    generator = torch.Generator().manual_seed(int(who.number[row]))
+    where = random_scenes(1, generator)
+    where = Scenes(**{**vars(where), "style": torch.zeros(1, dtype=torch.long)})
+    return reference(*render(who[row : row + 1], where))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of every picture, float32 [N, S]: `identity` (cosine, 1 the same), `prompt` (every word of the scene right, 1 or 0), `kind`."""
+
+    identity: Tensor
+    prompt: Tensor
+    kind: Tensor
+
+
+@torch.no_grad()
+def evaluate(
+    model: DiffusersModel,
+    judge: Judge,
+    who: Creatures,
+    subjects: Sequence[Piece],
+    scenes: Sequence[Scenes] = EVALUATION_SCENES,
+    seed: int = 0,
+    steps: int = 15,
+    guidance: float = 3.0,
+) -> Scores:
+    """Draw N subjects (words [n, d], or text such as the class noun) in S scenes and score every picture."""
+    where = join(scenes)
+    everyone = repeat(who, len(where))
+    everywhere = where[torch.arange(len(where)).repeat(len(who))]
+    noise = starting_noise(len(everyone), LATENT_SHAPE, seed)
+    prompts = [scene_prompt(everywhere, row, [subjects[row // len(where)]]) for row in range(len(everyone))]
+    pictures = torch.cat(
+        [generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, len(prompts), 64)]
+    )
+    return score(judge, pictures, everyone, everywhere, (len(who), len(where)))
+
+
+@torch.no_grad()
+def score(judge: Judge, pictures: Tensor, who: Creatures, where: Scenes, shape: tuple[int, int]) -> Scores:
+    """The scores [N, S] = `shape` of N x S pictures of creatures in scenes."""
+    right = accuracies(judge, pictures, who, where)
+    truth, _ = render(who, where)
+    return Scores(
+        identity=identity_score(judge, pictures, truth).view(shape),
+        prompt=right["prompt"].view(shape),
+        kind=right["kind"].view(shape),
+    )
+
+
+def class_nouns(who: Creatures) -> list[str]:
+    """Each creature's class noun."""
+    return [KINDS[int(kind)] for kind in who.kind]

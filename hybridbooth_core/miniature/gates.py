@@ -1,0 +1,44 @@
+"""The gates: what the miniature's base must do before anything is built on it, measured on test creatures with the shipped weights."""
+
+from __future__ import annotations
+
+import torch
+
+from .bundle import Miniature
+from .captions import describe
+from .evaluate import EVALUATION_SCENES, evaluate, join, score
+from .render import render
+from .world import creatures, repeat, split_numbers
+
+LIMITS = {"class_accuracy": 0.85, "prompt_accuracy": 0.95, "autoencoder_identity": 0.97}
+
+
+@torch.no_grad()
+def measure_gates(world: Miniature, identities: int = 64, seed: int = 0) -> dict[str, float]:
+    """Class and prompt accuracy of the base (guidance 3, 15 steps, all words of each creature said), and what the autoencoder keeps.
+
+    `truth_*` are the same accuracies on true renders: the judge's own ceiling.
+    """
+    who = creatures(split_numbers("test", identities))
+    base = evaluate(world.model, world.judge, who, [describe(who, row) for row in range(len(who))], seed=seed)
+    where = join(EVALUATION_SCENES)
+    everyone, everywhere = repeat(who, len(where)), where[torch.arange(len(where)).repeat(len(who))]
+    pictures, _ = render(everyone, everywhere)
+    shape = (len(who), len(where))
+    truth = score(world.judge, pictures, everyone, everywhere, shape)
+    coder = world.model.coder
+    coded = score(world.judge, coder.decode(coder.encode(pictures)), everyone, everywhere, shape)
+    return {
+        "identities": identities,
+        "class_accuracy": round(base.kind.mean().item(), 4),
+        "prompt_accuracy": round(base.prompt.mean().item(), 4),
+        "described_identity": round(base.identity.mean().item(), 4),
+        "autoencoder_identity": round(coded.identity.mean().item(), 4),
+        "truth_class_accuracy": round(truth.kind.mean().item(), 4),
+        "truth_prompt_accuracy": round(truth.prompt.mean().item(), 4),
+    }
+
+
+def passes(gates: dict[str, float]) -> bool:
+    """Whether every gate with a limit reaches it."""
+    return all(gates[name] >= limit for name, limit in LIMITS.items())

@@ -1,0 +1,75 @@
+"""What the judge says of pictures: which attributes are right, and how alike two identities look.
+
+Axes: B pictures, D numbers that describe an identity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .nets import Judge
+from .world import PATTERNS, Creatures, Scenes
+
+CONTEXT = ("background", "place", "size", "accessory", "style")
+
+
+def targets(creatures: Creatures, scenes: Scenes) -> dict[str, Tensor]:
+    """The truth in the judge's units: class indices for words, (cos, sin) of both hues, saturations and values, 0..1 numbers."""
+    angle = creatures.hue * (2 * math.pi)
+    numbers = {name: getattr(creatures, name)[:, None] for name in ("frequency", "aspect", "ear", "eye")}
+    classes = {name: getattr(scenes, name) for name in CONTEXT}
+    return {
+        "kind": creatures.kind,
+        "pattern": creatures.pattern,
+        "hue": torch.cat([angle.cos(), angle.sin()], 1),
+        "tone": torch.cat([creatures.saturation, creatures.value], 1),
+        **numbers,
+        **classes,
+    }
+
+
+def judge_loss(outputs: dict[str, Tensor], truth: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy for words plus squared error for numbers, each head weighted to matter about equally."""
+    loss = torch.zeros(())
+    for name, out in outputs.items():
+        if truth[name].ndim == 1:
+            loss = loss + F.cross_entropy(out, truth[name])
+        else:
+            loss = loss + F.mse_loss(out, truth[name]) * (2.0 if name == "hue" else 8.0)
+    return loss
+
+
+def identity_vector(outputs: dict[str, Tensor]) -> Tensor:
+    """Everything the judge reads of an identity apart from its class noun, [B, D = 18], each part with about unit spread.
+
+    Hues weigh as (cos, sin), patterns as probabilities, proportions as numbers; constants are the means and spreads of uniform truth.
+    """
+    third = math.sqrt(1 / 12)
+    pattern = (outputs["pattern"].softmax(-1) - 1 / len(PATTERNS)) / math.sqrt((1 / len(PATTERNS)) * (1 - 1 / len(PATTERNS)))
+    tone = (outputs["tone"] - torch.tensor([0.75, 0.75, 0.75, 0.75])) / torch.tensor([0.4, 0.4, 0.5, 0.5]).mul(third)
+    numbers = [(outputs[name] - 0.5) / third for name in ("frequency", "aspect", "ear", "eye")]
+    return torch.cat([outputs["hue"] * math.sqrt(2), pattern, 0.5 * tone, *numbers], 1)
+
+
+@torch.no_grad()
+def identity_score(judge: Judge, pictures: Tensor, true_pictures: Tensor) -> Tensor:
+    """Cosine [B] of what the judge reads in `pictures` and in true renders of the same creatures in the same scenes.
+
+    1 is the same identity, about 0 another one.
+    """
+    return F.cosine_similarity(identity_vector(judge(pictures)), identity_vector(judge(true_pictures)), dim=1)
+
+
+@torch.no_grad()
+def accuracies(judge: Judge, pictures: Tensor, creatures: Creatures, scenes: Scenes) -> dict[str, Tensor]:
+    """1 or 0 for each picture [B] and each word: `kind`, `pattern` and the five of the context.
+
+    `prompt` is 1 where every word of the context is right: the whole scene as the prompt named it.
+    """
+    outputs, truth = judge(pictures), targets(creatures, scenes)
+    right = {name: (outputs[name].argmax(-1) == truth[name]).float() for name in ("kind", "pattern", *CONTEXT)}
+    return right | {"prompt": torch.stack([right[name] for name in CONTEXT]).amin(0)}

@@ -1,0 +1,104 @@
+"""Makes the whole miniature world from nothing: `hybridbooth miniature train`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ... import __version__
+from ...errors import UserError
+from ...safefile import write_tensors
+from ..bundle import WEIGHTS, load_miniature
+from ..gates import measure_gates, passes
+from .base import train_base
+from .loop import Schedule
+from .probe import train_probe
+from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
+
+log = logging.getLogger("hybridbooth")
+
+SCHEDULES = {
+    "autoencoder": Schedule(6000, 16, muon_lr=2e-3),
+    "judge": Schedule(3500, 64, muon_lr=2e-3),
+    "dino": Schedule(1600, 48, muon_lr=2e-3),
+    "clip": Schedule(1600, 64, muon_lr=2e-3),
+    "held_out": Schedule(1200, 48, muon_lr=2e-3),
+    "base": Schedule(12000, 32, ema=0.998),
+    "probe": Schedule(6000, 32, ema=0.998),
+}
+CUDA_FACTOR = 4  # a GPU has the time for longer schedules
+
+
+def schedules(device: str, only_steps: int | None = None) -> dict[str, Schedule]:
+    """What each stage trains for on a device; `only_steps` cuts every stage short (a trial run, whose weights are no good)."""
+    factor = CUDA_FACTOR if device == "cuda" else 1
+    steps = {name: only_steps or s.steps * factor for name, s in SCHEDULES.items()}
+    return {name: replace(s, steps=steps[name]) for name, s in SCHEDULES.items()}
+
+
+def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> dict:
+    """Train every stage that is not complete in `work`, export float16 weights to `out`, and measure the gates on them.
+
+    Stages are resumed where they stopped. Returns the manifest, which is also written to `out`.
+
+    Raises:
+        UserError: `out` does not exist or cannot be written.
+    """
+    if not out.is_dir():
+        raise UserError(f"the folder {out} does not exist; make it, or choose another place")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plan = schedules(device, only_steps)
+    before = torch.get_default_device()
+    torch.set_default_device(device)
+    try:
+        autoencoder = train_autoencoder(plan["autoencoder"], work, seed)
+        judge = train_judge(plan["judge"], work, seed)
+        dino = train_identity_encoder("dino", plan["dino"], work, seed)
+        held_out = train_identity_encoder("held_out", plan["held_out"], work, seed)
+        clip, clip_text = train_clip_encoder(plan["clip"], work, seed)
+        model = train_base(plan["base"], work, autoencoder, judge, seed)
+        probe = train_probe(plan["probe"], work, model, autoencoder, clip, dino, judge, seed)
+    finally:
+        torch.set_default_device(before)
+
+    text = getattr(model.text_encoder, "text_model", model.text_encoder)
+    files: dict[str, dict[str, nn.Module]] = {
+        "autoencoder": {"": autoencoder},
+        "base": {"unet": model.unet, "text_model": text},
+        "readers": {"clip": clip, "clip_text": clip_text, "dino": dino, "held_out": held_out, "judge": judge},
+    }
+    for name, parts in files.items():
+        write_tensors(out / f"{name}.safetensors", _half(parts), {"format": f"hybridbooth.miniature.{name}"})
+    probe.save(out / "probe.safetensors")
+    return write_manifest(out, plan, seed, device)
+
+
+def write_manifest(out: Path, plan: dict[str, Schedule], seed: int, device: str) -> dict:
+    """Measure the gates on the weights as shipped and write `manifest.json`: sizes, schedules, results."""
+    world = load_miniature(out)
+    gates = measure_gates(world)
+    manifest = {
+        "made_by": f"hybridbooth {__version__}: hybridbooth miniature train --seed {seed}",
+        "device": device,
+        "bytes": {path.name: path.stat().st_size for path in sorted(out.glob("*.safetensors"))},
+        "stages": {name: asdict(schedule) for name, schedule in plan.items()},
+        "gates": gates,
+        "gates_passed": passes(gates),
+    }
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+def _half(parts: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """All floating tensors of several modules as float16, named "<part>.<name>" (or "<name>" for the part "")."""
+    return {
+        f"{part}.{name}" if part else name: tensor.half()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+        if tensor.is_floating_point()
+    }

@@ -1,0 +1,43 @@
+"""Fresh pictures for every training step: drawing is fast enough that none is ever stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..render import render
+from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat
+
+
+@dataclass(frozen=True)
+class Batch:
+    creatures: Creatures
+    scenes: Scenes
+    pictures: Tensor  # [B, H, W, 3] in 0..1
+    masks: Tensor  # [B, H, W] in 0..1
+
+
+def choose(generator: torch.Generator, identities: int, views: int = 1) -> tuple[Creatures, Scenes]:
+    """`identities` train creatures, each in `views` scenes (rows of one creature are neighbours)."""
+    numbers = torch.randint(len(SPLITS["train"]), (identities,), generator=generator) + SPLITS["train"].start
+    who = repeat(creatures(numbers), views)
+    return who, random_scenes(len(who), generator)
+
+
+def draw_batch(generator: torch.Generator, identities: int, views: int = 1) -> Batch:
+    """The pictures of `choose`."""
+    who, where = choose(generator, identities, views)
+    return Batch(who, where, *render(who, where))
+
+
+def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur half of the pictures and add a little noise to all, so that a reader trusts shapes and colours, not pixels."""
+    small = F.interpolate(pictures.movedim(-1, 1), scale_factor=0.5, mode="bilinear", antialias=True)
+    blurred = F.interpolate(small, size=pictures.shape[1:3], mode="bilinear").movedim(1, -1)
+    chosen = torch.rand(len(pictures), 1, 1, 1, generator=generator)
+    strength = 0.08 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+    mixed = pictures + (blurred - pictures) * (chosen * 2).clamp_max(1.0)
+    return (mixed + strength * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)

@@ -1,0 +1,113 @@
+"""The probe: merge and regressor in one file. It looks at a picture once and guesses the words of its subject."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UserError
+from .merge import FeatureMerge
+from .regressors import build_regressor
+from .safefile import read_header, read_tensors, write_tensors
+
+FORMAT_VERSION = 1
+MAX_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What a probe is made of, and for which model. All of it is in the file; nothing is told from the file's name."""
+
+    width: int  # d of the words
+    clip: str  # id of the encoder, with its revision
+    clip_width: int
+    dino: str
+    dino_width: int
+    regressor: str = "promptnet"
+    sizes: dict[str, Any] = field(default_factory=dict)  # of the regressor
+    words: int = 5
+    word_norm: float = 1.0  # mean norm of the vocabulary's rows: the unit of the outputs
+    residual_step: float = 5e-5  # the effective step recommended for refining this probe's K, Q, V
+    words_step: float = 0.1  # and for refining its words
+    base_model: str = ""
+    base_fingerprint: str = ""
+    trained_on: str = ""
+    licence: str = ""
+
+    def __post_init__(self):
+        sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
+        numbers = [self.width, self.clip_width, self.dino_width, self.words, *sizes]
+        if not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers) or not 1 <= self.words <= 75:
+            raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
+        for scale in (self.word_norm, self.residual_step, self.words_step):
+            if not (isinstance(scale, int | float) and 0 < scale < 1e4):
+                raise UserError(f"expected scales above 0 in the probe's configuration, found {scale!r}; the probe file is damaged")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a probe sees of B reference pictures: CLIP tokens [B, L, C_c], DINO tokens [B, L, C_d], clean latents [B, C, h, w]."""
+
+    clip: Tensor
+    dino: Tensor
+    latents: Tensor
+
+
+class Probe(nn.Module):
+    """Words from features: e_i = s x output_i, and the last word starts from the class noun, e_n = E[class] + s x output_n.
+
+    s makes an output of unit spread as long as an average word of the vocabulary. Because the last word leans on the class noun, a
+    prompt such as "a photo of <subject> on snow" needs no noun of its own.
+    """
+
+    def __init__(self, config: ProbeConfig):
+        super().__init__()
+        self.config = config
+        self.merge = FeatureMerge(config.clip_width, config.dino_width, config.width)
+        self.regressor = build_regressor(config.regressor, config.words, config.width, config.sizes)
+
+    def forward(self, features: Features, nouns: Tensor) -> Tensor:
+        """Words [B, n, d] from the features of B pictures and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
+        output = self.regressor(self.merge(features.clip, features.dino), features.latents)
+        words = output * (self.config.word_norm / math.sqrt(self.config.width))
+        last = words[:, -1:] + nouns.to(words).expand(len(words), -1)[:, None]
+        return torch.cat([words[:, :-1], last], 1)
+
+    def save(self, path: Path, half: bool = True) -> None:
+        """Write the probe's file; float16 unless `half` is off."""
+        tensors = {name: tensor.half() if half else tensor.float() for name, tensor in self.state_dict().items()}
+        metadata = {"format": "hybridbooth.probe", "format_version": str(FORMAT_VERSION), "config": json.dumps(asdict(self.config))}
+        write_tensors(path, tensors, metadata)
+
+    @staticmethod
+    def load(path: Path) -> Probe:
+        """Read a probe's file, in eval mode and frozen.
+
+        Raises:
+            UserError: the file is no probe, damaged, of a newer format, or its tensors are not those its configuration promises.
+        """
+        header, metadata = read_header(path, "probe", MAX_BYTES)
+        if metadata.get("format") != "hybridbooth.probe":
+            raise UserError(f"{path.name} is no HybridBooth probe; choose a probe file, or a subject with Load Subject")
+        if metadata.get("format_version") != str(FORMAT_VERSION):
+            found = metadata.get("format_version", "")[:20]
+            raise UserError(f"{path.name} has probe format {found!r}, this pack reads {FORMAT_VERSION}; update the pack")
+        try:
+            config = ProbeConfig(**json.loads(metadata["config"]))
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"the configuration in {path.name} is damaged ({error}); get the probe again") from error
+        with torch.device("meta"):
+            shapes = {name: list(tensor.shape) for name, tensor in Probe(config).state_dict().items()}
+        tensors = read_tensors(path, "probe", header, shapes)
+        with torch.device("meta"):
+            probe = Probe(config)
+        probe.load_state_dict(tensors, assign=True)
+        return probe.eval().requires_grad_(False)

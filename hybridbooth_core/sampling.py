@@ -1,0 +1,61 @@
+"""Pictures from prompts by deterministic DDIM with classifier-free guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .diffusion_model import DiffusionModel, Prompt
+
+
+def ddim_times(total: int, steps: int) -> Tensor:
+    """Times from the noisiest downwards, int64 [steps], evenly spread and ending at 0 ("trailing" towards the noise)."""
+    if not 1 <= steps <= total:
+        raise ValueError(f"expected 1 to {total} sampling steps, found {steps}")
+    return torch.linspace(total - 1, 0, steps + 1, dtype=torch.float64).round().long()[:-1]
+
+
+def ddim_step(model: DiffusionModel, noisy: Tensor, noise: Tensor, now: int, after: int) -> Tensor:
+    """x at time `after` (-1: no noise left) from x at time `now` and the predicted noise (Song et al. 2021, eq. 12 with sigma = 0)."""
+    t = torch.full((len(noisy),), now, device=noisy.device)
+    picture = model.schedule.picture_from_noise(noise, noisy, t)
+    if after < 0:
+        return picture
+    return model.schedule.add_noise(picture, noise, torch.full_like(t, after))
+
+
+@torch.no_grad()
+def generate(
+    model: DiffusionModel,
+    prompts: Sequence[Prompt],
+    start: Tensor,
+    steps: int = 15,
+    guidance: float = 3.0,
+    negative: Prompt = (),
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Pictures [B, H, W, 3] in 0..1 for B prompts.
+
+    Args:
+        start: standard normal noise [B, C, h, w], made by the caller from a seed, so that methods can be compared on the same noise.
+        on_step: called with (steps done, steps) after each; may raise to stop.
+    """
+    contexts = [model.encode_prompts([prompt]).context for prompt in (*prompts, *[negative] * len(prompts))]
+    context = torch.cat(contexts)
+    x = start.to(model.device)
+    times = ddim_times(len(model.schedule), steps).tolist()
+    for index, (now, after) in enumerate(zip(times, [*times[1:], -1], strict=True)):
+        t = torch.full((2 * len(x),), now, device=x.device)
+        with_words, without = model.predict_noise(torch.cat([x, x]), t, context).chunk(2)
+        x = ddim_step(model, x, without + guidance * (with_words - without), now, after)
+        if on_step:
+            on_step(index + 1, steps)
+    return model.decode(x)
+
+
+def starting_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
+    """The noise [count, *shape] of a seed; picture i of a seed is the same whatever `count` is."""
+    generators = [torch.Generator("cpu").manual_seed(seed * 1_000_003 + row) for row in range(count)]
+    return torch.stack([torch.randn(shape, generator=generator, device="cpu") for generator in generators])

@@ -1,0 +1,1 @@
+"""The nodes: thin faces of `hybridbooth_core`. `nodes.host` alone knows ComfyUI's insides."""
