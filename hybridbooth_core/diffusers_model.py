@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import head_probabilities
-from .diffusion_model import AttentionTap, EncodedPrompts, Prompt
+from .diffusion_model import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
 from .errors import UserError
 from .schedule import NoiseSchedule
 
@@ -75,8 +74,7 @@ class DiffusersModel:
 
     @property
     def fingerprint(self) -> str:
-        table = self._table.weight.detach().to("cpu", torch.float16).contiguous()
-        return hashlib.sha256(table.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+        return words_fingerprint(self)
 
     def word_embeddings(self, text: str) -> Tensor:
         ids = torch.tensor(self.tokenizer.encode(text), device=self.device, dtype=torch.long)

@@ -61,6 +61,8 @@ def reference(pictures: Tensor, masks: Tensor | None = None) -> Reference:
         raise UserError(f"a reference picture needs at least {MIN_SIDE} pixels a side, found {width}x{height}; use a larger picture")
     if channels not in (1, 3, 4):
         raise UserError(f"expected pictures with 1, 3 or 4 channels, found {channels}; use a grey, RGB or RGBA picture")
+    if not pictures.is_floating_point():
+        raise UserError(f"expected pictures as fractions in 0..1, found {pictures.dtype}; divide 8-bit values by 255")
     pictures = pictures.detach().to("cpu", torch.float32, copy=True)
     if not bool(torch.isfinite(pictures).all()):
         raise UserError("the reference picture holds values that are not finite; load it again")
@@ -80,8 +82,8 @@ def _checked_masks(masks: Tensor, pictures: Tensor) -> Tensor:
         masks = masks[None]
     if masks.shape != pictures.shape[:3]:
         raise UserError(
-            f"the mask is {_size(masks)} but the picture is {_size(pictures)}; expected one mask of the picture's size for each picture: "
-            "paint it on this very picture, or leave it out"
+            f"the mask is {_size(masks)} but the picture is {_size(pictures[..., 0])}; expected one mask of the picture's size for each "
+            "picture: paint it on this very picture, or leave it out"
         )
     masks = masks.nan_to_num(0.0).clamp(0, 1)
     areas = masks.mean((1, 2))
@@ -93,7 +95,7 @@ def _checked_masks(masks: Tensor, pictures: Tensor) -> Tensor:
 
 
 def _size(batch: Tensor) -> str:
-    if batch.ndim < 3:
+    if batch.ndim != 3:
         return f"a tensor {list(batch.shape)}"
     return f"{len(batch)} of {batch.shape[2]}x{batch.shape[1]}"
 

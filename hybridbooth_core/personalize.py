@@ -37,8 +37,8 @@ class Personalization:
             f"validation loss after 0, 1, 2 ... steps: {curve}",
             f"kept: step {r.best_step} x {r.stretch:g}; the words moved by {100 * r.displacement:.2g} % of their length",
         ]
-        if r.losses and r.displacement < 1e-3:
-            lines.append("warning: the words hardly moved; raise the effective step")
+        if r.moves and r.moves[-1] < 1e-3:
+            lines.append(f"warning: the steps moved the words by {r.moves[-1]:.1e} of their length only; raise the effective step")
         return "\n".join(lines)
 
 

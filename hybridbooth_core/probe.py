@@ -41,9 +41,13 @@ class ProbeConfig:
     licence: str = ""
 
     def __post_init__(self):
+        texts = [self.clip, self.dino, self.regressor, self.base_model, self.base_fingerprint, self.trained_on, self.licence]
+        if not isinstance(self.sizes, dict) or not all(isinstance(text, str) for text in texts):
+            raise UserError("the probe's configuration mixes up texts, numbers and tables; the probe file is damaged")
         sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
         numbers = [self.width, self.clip_width, self.dino_width, self.words, *sizes]
-        if not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers) or not 1 <= self.words <= 75:
+        whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
+        if not whole or not 1 <= self.words <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
             raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
         for scale in (self.word_norm, self.residual_step, self.words_step):
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):

@@ -8,6 +8,7 @@ Axes: R reference pictures, B rows of a step, C h w latents, n words, d their wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .timesteps import antithetic_noise, stratified_timesteps
 
 Mode = Literal["residual", "words", "paper_literal"]
 TEMPLATES = (("a photo of",), ("a photo of a",))
+SEEDS = 1 << 63  # torch takes no larger one, ComfyUI gives some
 PAPER_LR, PAPER_LAMBDA, PAPER_DECAY = 2e-5, 1e-2, 1e-2  # HybridBooth's printed constants
 
 
@@ -67,6 +69,14 @@ class RefineConfig:
             raise UserError(f"expected an effective step above 0 and at most 1, found {self.effective_step}")
         if self.batch < 1 or self.validation < 1:
             raise UserError(f"expected at least one row a step and in the validation set, found {self.batch} and {self.validation}")
+        if not 0 <= self.times[0] < self.times[1] <= 1:
+            raise UserError(f"expected times from 0 (clean) to 1 (noise), the first below the second, found {self.times}")
+        if not (0 <= self.background <= 1 and 0 <= self.mask_weight <= 100) or self.mask_loss not in get_args(MaskLoss):
+            forms = " or ".join(get_args(MaskLoss))
+            raise UserError(
+                f"expected a background weight from 0 to 1, a mask weight from 0 to 100 and the mask loss {forms}, "
+                f"found {self.background}, {self.mask_weight} and {self.mask_loss!r}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +87,15 @@ class Refinement:
     start: Tensor  # [n, d]
     losses: list[float]  # of the steps themselves, on their own noise
     validation: list[float]
+    moves: list[float]  # |e_i - e_0| / |e_0| after 1, 2 ... steps, kept or not
     best_step: int
     stretch: float  # the line search's factor on the displacement of the best step
     effective_step: float
 
     @property
     def displacement(self) -> float:
-        """|e - e_0| / |e_0|: how far the words moved."""
-        return ((self.words - self.start).norm() / self.start.norm()).item()
+        """|e - e_0| / |e_0|: how far the words that were kept are from the start."""
+        return _relative(self.words, self.start)
 
 
 class _Task:
@@ -96,7 +107,7 @@ class _Task:
         self.latents = model.encode_image(target.pictures).detach().clone()
         self.masks = None if target.masks is None else target.masks.to(self.latents.device)
         self.weight = subject_weight(self.masks, self.latents, config.background)
-        self.fixed = self.rows(config.validation, torch.Generator().manual_seed(config.seed + 7919))
+        self.fixed = self.rows(config.validation, torch.Generator().manual_seed((config.seed + 7919) % SEEDS))
 
     def rows(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Times int64 [count] and noise [count, C, h, w]."""
@@ -146,7 +157,7 @@ def refine(
     moving = _Words(config, start) if start is not None else _moving(probe, features, noun, config)
     with torch.enable_grad(), moving:
         task = _Task(model, ref, config)
-        words = moving.words().detach()
+        words = moving.words().detach().clone()  # of the words mode's leaf too, which the optimizer writes to
         kept, losses, validation = [words], [], [task.validate(words)]
         optimizer = moving.optimizer() if config.steps else None
         for step in range(config.steps):
@@ -155,9 +166,9 @@ def refine(
             if not bool(torch.isfinite(loss)):
                 break  # keep-best below returns the last good words
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward(inputs=[leaf for group in optimizer.param_groups for leaf in group["params"]])
             optimizer.step()
-            words = moving.words().detach()
+            words = moving.words().detach().clone()
             kept.append(words)
             losses.append(loss.item())
             validation.append(task.validate(words))
@@ -167,12 +178,12 @@ def refine(
 
 
 def _step_generator(config: RefineConfig, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed(config.seed * 1009 + step)
+    return torch.Generator().manual_seed((config.seed * 1009 + step) % SEEDS)
 
 
 def _best(task: _Task, kept: Sequence[Tensor], losses: list[float], validation: list[float], effective_step: float) -> Refinement:
     """Keep-best over all steps, the start included, then a line search that stretches the best displacement."""
-    finite = [i for i, (v, w) in enumerate(zip(validation, kept, strict=True)) if v == v and bool(torch.isfinite(w).all())]
+    finite = [i for i, (v, w) in enumerate(zip(validation, kept, strict=True)) if math.isfinite(v) and bool(torch.isfinite(w).all())]
     if not finite:
         raise UserError("the denoising loss of this picture is not finite with this model; check the picture and the checkpoint")
     best = min(finite, key=lambda i: validation[i])
@@ -182,7 +193,12 @@ def _best(task: _Task, kept: Sequence[Tensor], losses: list[float], validation: 
             loss = task.validate(start + factor * (kept[best] - start))
             if loss < lowest:
                 found, stretch, lowest = start + factor * (kept[best] - start), factor, loss
-    return Refinement(found.cpu().float(), start.cpu().float(), losses, validation, best, stretch, effective_step)
+    moves = [_relative(words, start) for words in kept[1:]]
+    return Refinement(found.cpu().float(), start.cpu().float(), losses, validation, moves, best, stretch, effective_step)
+
+
+def _relative(words: Tensor, start: Tensor) -> float:
+    return ((words - start).norm() / start.norm()).item()
 
 
 class _Words(nullcontext):

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +21,7 @@ from torch import Tensor
 from .errors import UserError
 
 MAX_HEADER = 1 << 20
-FLOATS = {"F16", "BF16", "F32"}
+FLOATS = ("F16", "BF16", "F32")
 
 
 def read_header(path: Path, what: str, max_bytes: int) -> tuple[dict[str, dict], dict[str, str]]:
@@ -37,13 +38,13 @@ def read_header(path: Path, what: str, max_bytes: int) -> tuple[dict[str, dict],
                 raise UserError(f"{path.name} has {size} bytes, a {what} at most {max_bytes}; this is another kind of file")
             if size < 10 or not 2 <= length <= min(size - 8, MAX_HEADER):
                 raise UserError(f"{path.name} is no complete .safetensors file ({size} bytes); get the {what} again")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_without_doubles)
     except OSError as error:
         raise UserError(f"the {what} {path.name} cannot be read ({error.strerror or error}); check its name and place") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path.name} is no .safetensors file (its header is not JSON); choose a {what}") from error
+        raise UserError(f"{path.name} is no .safetensors file (its header is no plain JSON); choose a {what}") from error
     if not isinstance(header, dict):
         raise UserError(f"{path.name} is no .safetensors file (its header is no table); choose a {what}")
     metadata = header.pop("__metadata__", {})
@@ -85,8 +86,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a `.safetensors` file in one stroke.
 
     Raises:
-        UserError: the folder does not exist or cannot be written; nothing is left behind.
+        UserError: a number is not finite, or the folder does not exist or cannot be written; nothing is left behind.
     """
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{name} holds numbers that are not finite in {tensor.dtype}, so {path.name} was not written")
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist; make it, or choose another place")
     partial = None
@@ -101,6 +105,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     finally:
         if partial and os.path.exists(partial):
             os.unlink(partial)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON table; ValueError if it names a key twice, since readers differ in which one they take."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
 
 
 def _some(names: Mapping[str, object]) -> str:

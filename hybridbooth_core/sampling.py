@@ -11,7 +11,7 @@ from .diffusion_model import DiffusionModel, Prompt
 
 
 def ddim_times(total: int, steps: int) -> Tensor:
-    """Times from the noisiest downwards, int64 [steps], evenly spread and ending at 0 ("trailing" towards the noise)."""
+    """Times from the noisiest downwards, int64 [steps], evenly spread, the last one a step above 0 ("trailing": the noisiest is in)."""
     if not 1 <= steps <= total:
         raise ValueError(f"expected 1 to {total} sampling steps, found {steps}")
     return torch.linspace(total - 1, 0, steps + 1, dtype=torch.float64).round().long()[:-1]
@@ -57,5 +57,5 @@ def generate(
 
 def starting_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """The noise [count, *shape] of a seed; picture i of a seed is the same whatever `count` is."""
-    generators = [torch.Generator("cpu").manual_seed(seed * 1_000_003 + row) for row in range(count)]
+    generators = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + row) % (1 << 63)) for row in range(count)]
     return torch.stack([torch.randn(shape, generator=generator, device="cpu") for generator in generators])

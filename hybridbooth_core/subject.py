@@ -70,9 +70,9 @@ class Subject:
 
     def save(self, path: Path, overwrite: bool = False, half: bool = False) -> None:
         """Write the file. UserError: it exists and `overwrite` is off, or the place cannot be written. `half` stores float16."""
+        check_name(path.stem)
         if path.exists() and not overwrite:
             raise UserError(f"{path.name} exists already; choose another name or allow overwriting")
-        check_name(path.stem)
         metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in asdict(self.info).items()}
         metadata |= {
             "format": "hybridbooth.subject",
@@ -102,8 +102,8 @@ class Subject:
                 f"the words in {path.name} have width {words.shape[1]}, but this model's words have width {width}; "
                 "use a subject made for this family of models"
             )
-        if not 1 <= len(words) <= MAX_WORDS:
-            raise UserError(f"expected 1 to {MAX_WORDS} words in {path.name}, found {len(words)}")
+        if not 1 <= len(words) <= MAX_WORDS or words.shape[1] == 0:
+            raise UserError(f"expected 1 to {MAX_WORDS} words in {path.name}, found {list(words.shape)}; it is another kind of file")
         return Subject(words, _info(metadata))
 
     def at_strength(self, strength: float, class_embedding: Tensor) -> Tensor | str:
@@ -130,17 +130,17 @@ def _info(metadata: dict[str, str]) -> SubjectInfo:
     """Provenance from metadata; a field that is missing or damaged keeps its default, since none is needed to use the words."""
     values = {}
     for f in fields(SubjectInfo):
-        text = metadata.get(f.name, "")[:4096]
+        text = metadata.get(f.name, "")
         default = getattr(SubjectInfo(), f.name)
         if isinstance(default, str):
-            values[f.name] = text
+            values[f.name] = text[:4096]
             continue
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             continue
         numbers = value if isinstance(value, list) else [value]
-        plain = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e12 for v in numbers)
+        plain = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 2**64 for v in numbers)
         if plain and isinstance(value, list) == isinstance(default, list):
             values[f.name] = value if isinstance(value, list) else type(default)(value)
     return SubjectInfo(**values)

@@ -20,6 +20,6 @@ def stratified_timesteps(count: int, low: float, high: float, total: int, genera
 
 
 def antithetic_noise(count: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise [count, *shape] whose second half is the negative of its first (an odd last row stands alone)."""
+    """Standard normal noise [count, *shape] of rows and their negatives, half a batch apart (of an odd count, the middle row has none)."""
     half = torch.randn(((count + 1) // 2, *shape), generator=generator, device=generator.device if generator else None)
     return torch.cat([half, -half])[:count]

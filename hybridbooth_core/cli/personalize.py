@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     pictures = [load_picture(path) for path in options.pictures]
     shapes = {tuple(picture.shape[1:]) for picture in pictures}
     if len(shapes) > 1:
-        raise UserError(f"expected pictures of one size and kind, found several; crop them to one")
+        raise UserError("expected pictures of one size and kind, found several; crop them to one")
     masks = [load_picture(path, "L")[..., 0] for path in options.mask]
     ref = reference(torch.cat(pictures), _stack(masks))
     world = load_miniature()

@@ -32,5 +32,5 @@ def build_regressor(kind: str, words: int, width: int, sizes: dict[str, Any]) ->
         raise UserError(f"expected the regressor {' or '.join(KINDS)}, found {kind!r}; this probe needs a newer version of the pack")
     try:
         return KINDS[kind](words=words, width=width, **sizes)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"the sizes of the {kind} regressor do not fit together ({error}); the probe file is damaged") from error

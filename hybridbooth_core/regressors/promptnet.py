@@ -42,6 +42,8 @@ class PromptNet(nn.Module):
         pooled: int = 128,
     ):
         super().__init__()
+        if not (1 <= len(multipliers) <= 8 and 1 <= depth <= 8):
+            raise ValueError(f"expected 1 to 8 levels of 1 to 8 blocks, found {len(multipliers)} of {depth}")
         self.channels = channels
         time = 4 * channels
         self.time_embed = nn.Sequential(nn.Linear(channels, time), nn.SiLU(), nn.Linear(time, time))

@@ -22,6 +22,8 @@ class Resampler(nn.Module):
 
     def __init__(self, words: int, width: int, layers: int = 4, heads: int = 12, inner: int = 0):
         super().__init__()
+        if not 1 <= layers <= 64:
+            raise ValueError(f"expected 1 to 64 layers, found {layers}")
         inner = inner or width
         self.enter = nn.Linear(width, inner)
         self.queries = nn.Parameter(torch.randn(words, inner))

@@ -1,0 +1,155 @@
+"""The main job, measured: does the probe find the subject, and do five steps improve on it?
+
+    python benchmarks/main_job.py
+
+writes benchmarks/results/main_job.json. Every method draws the same test creatures in the same eight scenes from the same noise, over two
+sampling seeds. Identity is the judge's cosine to a true render (1 the same creature, 0 another), prompt the share of pictures in which
+every word of the scene came true. Intervals are over identities, paired where two methods are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hybridbooth_core.diffusion_model import Piece
+from hybridbooth_core.features import extract_features
+from hybridbooth_core.miniature.bundle import Miniature, load_miniature, manifest
+from hybridbooth_core.miniature.evaluate import Scores, class_nouns, evaluate, reference_of
+from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
+from hybridbooth_core.personalize import class_embedding, personalize
+from hybridbooth_core.refine import RefineConfig, Refinement, refine
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = Path(__file__).parent / "results" / "main_job.json"
+SAMPLING_SEEDS = (0, 1)
+
+
+def interval(values: Tensor, samples: int = 10_000) -> list[float]:
+    """The 95 % bootstrap interval of the mean of values [N], one for each identity."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(len(values), (samples, len(values)), generator=generator)
+    means = values[rows].mean(1)
+    return [round(means.quantile(q).item(), 4) for q in (0.025, 0.975)]
+
+
+def refined(world: Miniature, who: Creatures, config: RefineConfig) -> list[Refinement]:
+    """Every creature personalised by the main job itself."""
+    results = []
+    for row, noun in enumerate(tqdm(class_nouns(who), desc=f"refining, {config.mode}")):
+        ref = reference_of(who, row)
+        features = extract_features(world.model, world.clip, world.dino, ref)
+        results.append(personalize(world.model, world.probe, ref, features, noun, config).refinement)
+    return results
+
+
+def without_probe(world: Miniature, who: Creatures) -> list[Refinement]:
+    """The same steps on the words, started from the class noun in every word's place: what five steps can do without a probe."""
+    results = []
+    for row, noun in enumerate(tqdm(class_nouns(who), desc="refining, no probe")):
+        vector = class_embedding(world.model, noun)
+        start = vector.expand(world.probe.config.words, -1).clone()
+        results.append(refine(world.model, reference_of(who, row), vector, RefineConfig(mode="words"), start=start))
+    return results
+
+
+def draw(world: Miniature, who: Creatures, name: str, subjects: Sequence[Piece]) -> Scores:
+    """Scores [N, S x seeds] of one method."""
+    runs = [evaluate(world.model, world.judge, who, subjects, seed=seed) for seed in tqdm(SAMPLING_SEEDS, desc=f"drawing, {name}")]
+    return Scores(*(torch.cat([getattr(run, field) for run in runs], 1) for field in ("identity", "prompt", "kind")))
+
+
+def seconds_of(arguments: list[str], repeats: int = 3) -> float:
+    """The median wall time of a whole process."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=ROOT)
+        times.append(time.perf_counter() - began)
+    return round(statistics.median(times), 2)
+
+
+def import_seconds(repeats: int = 5) -> float:
+    """What importing the pack's root costs a process that has torch already, as the host has."""
+    code = (
+        "import importlib.util, sys, time, torch\n"
+        "began = time.perf_counter()\n"
+        "spec = importlib.util.spec_from_file_location('pack', '__init__.py', submodule_search_locations=['.'])\n"
+        "module = importlib.util.module_from_spec(spec); sys.modules['pack'] = module; spec.loader.exec_module(module)\n"
+        "print(time.perf_counter() - began)"
+    )
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+        for _ in range(repeats)
+    ]
+    return round(statistics.median(runs), 4)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--identities", type=int, default=32)
+    options.add_argument("--out", type=Path, default=RESULT)
+    chosen = options.parse_args()
+    world = load_miniature()
+    who = creatures(split_numbers("test", chosen.identities))
+
+    residual = refined(world, who, RefineConfig())
+    words = refined(world, who, RefineConfig(mode="words"))
+    literal = refined(world, who, RefineConfig(mode="paper_literal"))
+    bare = without_probe(world, who)
+    methods: dict[str, Sequence[Piece]] = {
+        "class_noun": class_nouns(who),
+        "probe": [r.start for r in residual],
+        "refined": [r.words for r in residual],
+        "refined_words": [r.words for r in words],
+        "no_probe": [r.words for r in bare],
+    }
+    scores = {name: draw(world, who, name, subjects) for name, subjects in methods.items()}
+    gain = (scores["refined"].identity - scores["probe"].identity).mean(1)
+    gain_words = (scores["refined_words"].identity - scores["probe"].identity).mean(1)
+    result = {
+        "command": "python benchmarks/main_job.py" + (f" --identities {chosen.identities}" if chosen.identities != 32 else ""),
+        "n_identities": chosen.identities,
+        "n_prompts": scores["probe"].identity.shape[1] // len(SAMPLING_SEEDS),
+        "sampling_seeds": len(SAMPLING_SEEDS),
+        **{f"identity_{name}": round(s.identity.mean().item(), 4) for name, s in scores.items()},
+        **{f"identity_{name}_ci95": interval(s.identity.mean(1)) for name, s in scores.items()},
+        **{f"prompt_{name}": round(s.prompt.mean().item(), 4) for name, s in scores.items()},
+        **{f"class_{name}": round(s.kind.mean().item(), 4) for name, s in scores.items()},
+        "gain_mean": round(gain.mean().item(), 4),
+        "gain_ci95": interval(gain),
+        "gain_words_mean": round(gain_words.mean().item(), 4),
+        "gain_words_ci95": interval(gain_words),
+        "effective_step": residual[0].effective_step,
+        "displacement_effective": _mean([r.moves[-1] for r in residual]),
+        "displacement_words": _mean([r.moves[-1] for r in words]),
+        "displacement_literal": _mean([r.moves[-1] for r in literal]),
+        "best_step_mean": _mean([r.best_step for r in residual]),
+        "base_gates": manifest()["gates"],
+        "import_seconds": import_seconds(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        result["demo_seconds"] = seconds_of(["-m", "hybridbooth_core", "demo", "--out", str(Path(folder) / "demo")])
+    chosen.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def _mean(values: list[float]) -> float:
+    return float(f"{statistics.fmean(values):.4g}")
+
+
+if __name__ == "__main__":
+    main()

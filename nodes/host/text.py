@@ -1,0 +1,90 @@
+"""Prompts as ComfyUI encodes them, open to gradients: tokens by the CLIP's own tokenizer, subject words as tensors among them."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...hybridbooth_core.diffusion_model import EncodedPrompts, Prompt
+from ...hybridbooth_core.errors import UserError
+from .family import embedding_width, word_table
+
+Token = int | Tensor
+
+
+def plain_tokens(clip: Any, text: str) -> list[int]:
+    """The ids of the tokens of `text`, without start, end, weights or embedding files.
+
+    Raises:
+        UserError: the miniature's tokenizer does not know a word.
+    """
+    tokenizer = clip.tokenizer.clip_l
+    ids = tokenizer.tokenizer(text)["input_ids"][1:-1]
+    unknown = tokenizer.unknown_words(ids) if hasattr(tokenizer, "unknown_words") else []
+    if unknown:
+        raise UserError(
+            f"the miniature world does not know {', '.join(map(repr, unknown))}; it knows a few words only, such as: a photo of a small "
+            "red striped cat with a hat on snow on the left at night"
+        )
+    return ids
+
+
+def word_rows(clip: Any, text: str) -> Tensor:
+    """The rows [k, d] of the tokens of `text`, float32."""
+    table = word_table(clip)
+    ids = torch.tensor(plain_tokens(clip, text), dtype=torch.long, device=table.weight.device)
+    with torch.no_grad():
+        return table(ids, out_dtype=torch.float32).detach().clone()
+
+
+def encode(clip: Any, prompts: Sequence[Prompt], device: torch.device) -> EncodedPrompts:
+    """Contexts of one chunk each, on `device`; the CLIP must be loaded. Shapes and errors as in `DiffusionModel.encode_prompts`."""
+    laid_out = [_lay_out(clip, prompt) for prompt in prompts]
+    counts = {len(columns) for _, columns in laid_out}
+    if len(counts) > 1:
+        raise ValueError(f"expected prompts with the same number of subject words, found {sorted(counts)}")
+    stage = clip.cond_stage_model
+    stage.reset_clip_options()
+    if clip.layer_idx is not None:
+        stage.set_clip_options({"layer": clip.layer_idx})
+    stage.set_clip_options({"execution_device": clip.patcher.load_device})
+    context = stage.clip_l.encode([tokens for tokens, _ in laid_out])[0]
+    columns = torch.tensor([columns for _, columns in laid_out], dtype=torch.long, device=device)
+    return EncodedPrompts(context.to(device), columns)
+
+
+def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int]]:
+    """A padded token list of a prompt, as the host takes it, and the columns that its embeddings will have."""
+    tokenizer, width = clip.tokenizer.clip_l, embedding_width(clip)
+    tokens, columns, used = [tokenizer.start_token], [], 1
+    for piece in prompt:
+        if isinstance(piece, str):
+            ids = plain_tokens(clip, piece)
+            tokens += ids
+            used += len(ids)
+            continue
+        if piece.ndim != 2 or piece.shape[1] != width:
+            raise ValueError(f"expected subject words [n, {width}], found {list(piece.shape)}")
+        columns += range(used, used + len(piece))
+        used += len(piece)
+        tokens.append(piece)
+    if used + 1 > tokenizer.max_length:
+        raise UserError(f"the prompt has {used - 1} tokens but one chunk holds at most {tokenizer.max_length - 2}; shorten the prompt")
+    return [*tokens, tokenizer.end_token, *[tokenizer.pad_token] * (tokenizer.max_length - used - 1)], columns
+
+
+class OutOfPlaceLayer(nn.Module):
+    """A layer of the host's text encoder that adds without writing into a tensor that a gradient needs; the parts are the layer's own."""
+
+    def __init__(self, layer: Any):
+        super().__init__()
+        self.layer_norm1, self.self_attn = layer.layer_norm1, layer.self_attn
+        self.layer_norm2, self.mlp = layer.layer_norm2, layer.mlp
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+        return x + self.mlp(self.layer_norm2(x))
