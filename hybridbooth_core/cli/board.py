@@ -18,6 +18,7 @@ from ..features import Reference
 from ..miniature.bundle import Miniature
 from ..miniature.captions import scene_prompt
 from ..miniature.evaluate import join, score
+from ..miniature.render import render
 from ..miniature.world import Creatures, scene
 from ..miniature.world_model import LATENT_SHAPE
 from ..sampling import generate, starting_noise
@@ -68,14 +69,21 @@ def attention_of(model: DiffusersModel, ref: Reference, words: Tensor, share: fl
     return joined_map(tap.maps, ref.pictures.shape[1])[0]
 
 
+def true_row(who: Creatures, scenes: SceneWords) -> Row:
+    """What the creature really looks like in these scenes: the ceiling, which no method sees."""
+    where = join([scene(*words) for words in scenes])
+    pictures, _ = render(who[torch.zeros(len(where), dtype=torch.long)], where)
+    return Row("the creature itself", pictures, 1.0, 1.0)
+
+
 def draw_board(board: Board, path: Path) -> None:
     """Write the board as a PNG; UserError if the place cannot be written."""
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
 
     rows, columns = len(board.rows), len(board.scenes)
-    figure = Figure(figsize=(2.0 + 1.62 * (columns + 1.35), 1.0 + 1.75 * rows), dpi=110, facecolor="white")
-    left = GridSpec(4, 1, figure, left=0.02, right=0.165, top=0.92, bottom=0.07, hspace=0.28)
+    figure = Figure(figsize=(2.0 + 1.62 * (columns + 1.35), 1.0 + 1.62 * rows), dpi=110, facecolor="white")
+    left = GridSpec(4, 1, figure, left=0.045, right=0.165, top=0.95, bottom=0.05, hspace=0.24)
     picture, mask = board.ref.pictures[0], board.ref.masks
     _show(figure.add_subplot(left[0]), picture, "the one picture given")
     if mask is not None:
@@ -85,13 +93,14 @@ def draw_board(board: Board, path: Path) -> None:
     axes.imshow(board.attention.numpy(), cmap="inferno", alpha=0.75, interpolation="bilinear")
     _curve(figure.add_subplot(left[3]), board)
 
-    grid = GridSpec(rows, columns, figure, left=0.30, right=0.995, top=0.88, bottom=0.02, hspace=0.06, wspace=0.05)
+    grid = GridSpec(rows, columns, figure, left=0.30, right=0.995, top=0.875, bottom=0.012, hspace=0.06, wspace=0.05)
     for r, row in enumerate(board.rows):
         for c in range(columns):
             axes = figure.add_subplot(grid[r, c])
             _show(axes, row.pictures[c], _title(board.scenes[c]) if r == 0 else "", size=8.5)
             if c == 0:
-                text = f"{row.title}\nidentity {row.identity:.2f}\nprompt {row.prompt:.2f}"
+                truth = row is board.rows[-1]
+                text = f"{row.title}\n(drawn, not generated)" if truth else f"{row.title}\nidentity {row.identity:.2f}\nprompt {row.prompt:.2f}"
                 axes.text(-0.12, 0.5, text, transform=axes.transAxes, ha="right", va="center", fontsize=10.5)
     figure.text(0.645, 0.965, f"one picture of a {board.noun}, six new scenes", ha="center", va="center", fontsize=13, weight="bold")
     partial = path.with_name(f".{path.name}.partial")

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     from ..miniature.world import KINDS, creatures, split_numbers
     from ..personalize import personalize
     from ..refine import RefineConfig
-    from .board import Board, Row, attention_of, draw_board, draw_scenes
+    from .board import Board, Row, attention_of, draw_board, draw_scenes, true_row
 
     try:
         who = creatures(split_numbers("test", 1, options.identity))
@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> None:
     rows: list[Row] = []
     for title, subject in tqdm(variants, desc="drawing", unit="row"):
         rows.append(draw_scenes(world, who, title, subject, SCENES))
+    rows.append(true_row(who, SCENES))
     attention = attention_of(world.model, ref, words)
     board = Board(ref, attention, rows, result.refinement.validation, result.refinement.best_step, noun, SCENES)
     draw_board(board, out / "board.png")
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
 
     assert noun in KINDS
     print(result.report())
-    for row in rows:
+    for row in rows[:-1]:
         print(f"{row.title:>18}: identity {row.identity:.2f}, prompt {row.prompt:.2f}")
     drawn = time.perf_counter()
     print(f"{loaded - began:.1f} s loading, {made - loaded:.1f} s making the subject, {drawn - made:.1f} s drawing")

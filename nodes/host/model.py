@@ -59,7 +59,7 @@ class HostModel:
         self.name = type(model.model.model_config).__name__
         self.schedule = noise_schedule(model)
         self.embedding_width = embedding_width(clip)
-        self._room = -1  # latent cells that memory was made for
+        self._room = -1  # bytes that were free after loading
 
     @property
     def fingerprint(self) -> str:
@@ -73,12 +73,12 @@ class HostModel:
         return word_rows(self._clip, text).to(self.device)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
-        self._make_room(0)
+        self._make_room()
         return encode(self._clip, prompts, self.device)
 
     def encode_image(self, pictures: Tensor) -> Tensor:
         with torch.no_grad():
-            latents = self.scale_latents(self._vae.encode(pictures))
+            latents = self.scale_latents(raw_latents(self._vae, pictures)).to(self.device)
         self._room = -1  # the VAE may have pushed the others out of memory
         return latents
 
@@ -89,13 +89,13 @@ class HostModel:
         return pictures
 
     def scale_latents(self, latents: Tensor) -> Tensor:
-        """A VAE's own latents, as the denoiser sees them."""
-        return self._model.model.process_latent_in(latents.to(self.device, torch.float32))
+        """A VAE's own latents, as the denoiser sees them; they stay on their device."""
+        return self._model.model.process_latent_in(latents)
 
     def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
         """As in the protocol; an interrupt of the person stops it here."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self._make_room(len(noisy) * math.prod(noisy.shape[2:]))
+        self._make_room(noisy.shape)
         # the host's x is x_0 + sigma eps, the seam's is that times alpha
         sigma = self._model.get_model_object("model_sampling").sigmas.to(noisy.device)[t]
         x = noisy * torch.sqrt(1 + sigma**2)[:, None, None, None]
@@ -122,16 +122,22 @@ class HostModel:
         sides = {"input": len(unet.input_blocks), "middle": 1, "output": len(unet.output_blocks)}
         return {(side, block): listen for side, blocks in sides.items() for block in range(blocks)}
 
-    def _make_room(self, cells: int) -> None:
-        """Load both models, with room for so many latent cells in one pass; does nothing where that was done before."""
-        if cells <= self._room:
-            return
-        model = self._model.model
-        itemsize = _compute_dtype(model).itemsize
-        kept = cells * model.diffusion_model.model_channels * KEPT_PER_CELL_AND_CHANNEL * itemsize if torch.is_grad_enabled() else 0
-        memory = kept + self._model.model_size()  # autograd keeps the copies of the weights as well
-        comfy.model_management.load_models_gpu([self._model, self._clip.patcher], memory_required=memory)
-        self._room = cells
+    def _make_room(self, shape: torch.Size | None = None) -> None:
+        """Load both models with room for a pass over latents of this shape, or for none; nothing happens if there is room already."""
+        model, memory = self._model.model, 0
+        if shape is not None and torch.is_grad_enabled():
+            values = shape[0] * math.prod(shape[2:]) * model.diffusion_model.model_channels * KEPT_PER_CELL_AND_CHANNEL
+            memory = values * _compute_dtype(model).itemsize + self._model.model_size()  # copies of the weights are kept as well
+        elif shape is not None:
+            memory = model.memory_required(list(shape))
+        if memory > self._room:
+            comfy.model_management.load_models_gpu([self._model, self._clip.patcher], memory_required=memory)
+            self._room = memory
+
+
+def raw_latents(vae: Any, pictures: Tensor) -> Tensor:
+    """Pictures [B, H, W, 3] in 0..1 to the VAE's own latents [B, C, h, w], float32, not yet scaled for a denoiser."""
+    return vae.encode(pictures).float()
 
 
 def _open_to_gradients(patcher: Any) -> None:

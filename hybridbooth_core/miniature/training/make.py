@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ... import __version__
+from ...diffusers_model import DiffusersModel
 from ...errors import UserError
+from ...probe import Probe
 from ...safefile import write_tensors
 from ..bundle import WEIGHTS, load_miniature
 from ..gates import measure_gates, passes
@@ -29,7 +31,7 @@ SCHEDULES = {
     "clip": Schedule(1600, 64, muon_lr=2e-3),
     "held_out": Schedule(1200, 48, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
-    "probe": Schedule(5000, 32, ema=0.998),
+    "probe": Schedule(5000, 24, ema=0.998),
 }
 CUDA_FACTOR = 4  # a GPU has the time for longer schedules
 
@@ -66,16 +68,22 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
     finally:
         torch.set_default_device(before)
 
+    readers: dict[str, nn.Module] = {"clip": clip, "clip_text": clip_text, "dino": dino, "held_out": held_out, "judge": judge}
+    export(out, autoencoder, readers, model, probe)
+    return write_manifest(out, plan, seed, device)
+
+
+def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe) -> None:
+    """Write the four files of weights, float16."""
     text = getattr(model.text_encoder, "text_model", model.text_encoder)
     files: dict[str, dict[str, nn.Module]] = {
         "autoencoder": {"": autoencoder},
         "base": {"unet": model.unet, "text_model": text},
-        "readers": {"clip": clip, "clip_text": clip_text, "dino": dino, "held_out": held_out, "judge": judge},
+        "readers": readers,
     }
     for name, parts in files.items():
         write_tensors(out / f"{name}.safetensors", _half(parts), {"format": f"hybridbooth.miniature.{name}"})
     probe.save(out / "probe.safetensors")
-    return write_manifest(out, plan, seed, device)
 
 
 def write_manifest(out: Path, plan: dict[str, Schedule], seed: int, device: str) -> dict:

@@ -1,0 +1,29 @@
+"""The run of a node: the host's inference mode left behind, progress shown, an interrupt heard."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import comfy.model_management
+import comfy.utils
+import torch
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """While open, what is made can later take part in gradients: the host runs nodes in inference mode, where it could not."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def progress(steps: int) -> Callable[[int, int, float], None]:
+    """A callback for `refine`: moves the node's progress bar, and stops where the person pressed stop."""
+    bar = comfy.utils.ProgressBar(max(steps, 1))
+
+    def on_step(done: int, total: int, loss: float) -> None:
+        bar.update_absolute(done, total)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    return on_step
