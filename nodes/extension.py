@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .host.folders import register_probe_folder
+from .miniature import LoadMiniatureWorld, MiniatureCreature
+from .probe import ExtractFeatures, LoadProbe
+from .refine import RefineEmbedding
+from .subject import InjectSubjectTokens, LoadSubject, SaveSubject
+
 
 class HybridBooth(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return []
+        register_probe_folder()
+        return [
+            LoadMiniatureWorld, MiniatureCreature, LoadProbe, ExtractFeatures, RefineEmbedding, InjectSubjectTokens, SaveSubject, LoadSubject,
+        ]  # fmt: skip

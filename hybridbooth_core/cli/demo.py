@@ -34,17 +34,12 @@ def add_to(commands) -> None:
 def run(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     out: Path = options.out
-    try:
-        out.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {out} cannot be made ({error.strerror}); choose another with --out") from error
-
     from tqdm import tqdm
 
     from ..features import extract_features
     from ..miniature.bundle import load_miniature
     from ..miniature.evaluate import class_nouns, reference_of
-    from ..miniature.world import KINDS, creatures, split_numbers
+    from ..miniature.world import creatures, split_numbers
     from ..personalize import personalize
     from ..refine import RefineConfig
     from .board import Board, Row, attention_of, draw_board, draw_scenes, true_row
@@ -53,6 +48,10 @@ def run(options: argparse.Namespace) -> None:
         who = creatures(split_numbers("test", 1, options.identity))
     except ValueError as error:
         raise UserError(str(error)) from error
+    try:
+        out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {out} cannot be made ({error.strerror}); choose another with --out") from error
     world = load_miniature()
     loaded = time.perf_counter()
     noun, ref, config = class_nouns(who)[0], reference_of(who, 0), RefineConfig()
@@ -77,7 +76,6 @@ def run(options: argparse.Namespace) -> None:
     draw_board(board, out / "board.png")
     result.subject.save(out / "subject.safetensors", overwrite=True)
 
-    assert noun in KINDS
     print(result.report())
     for row in rows[:-1]:
         print(f"{row.title:>18}: identity {row.identity:.2f}, prompt {row.prompt:.2f}")

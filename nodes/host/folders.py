@@ -67,3 +67,8 @@ def _path(kind: str, name: str) -> Path:
         searched = ", ".join(folder_paths.get_folder_paths(kind))
         raise UserError(f"{name} was not found in {searched}; put the file there and refresh the node list")
     return Path(found)
+
+
+def changed(path: Path) -> int:
+    """When a file was last written, in nanoseconds: the host runs a node again where this differs."""
+    return path.stat().st_mtime_ns

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ...hybridbooth_core.ldm_layout import to_ldm_layout
 from ...hybridbooth_core.miniature.bundle import WEIGHTS, read_autoencoder, read_base
 from ...hybridbooth_core.miniature.nets import LATENT_CHANNELS, Autoencoder
-from ...hybridbooth_core.miniature.render import render
+from ...hybridbooth_core.miniature.render import SIZE, render
 from ...hybridbooth_core.miniature.vocabulary import CLIP_END, CLIP_ROWS, LENGTH, clip_rows
 from ...hybridbooth_core.miniature.world import creatures, random_scenes
 from ...hybridbooth_core.miniature.world_model import TEXT_CONFIG, UNET_CONFIG, WIDTH
@@ -45,6 +45,7 @@ def load_miniature_world(folder: Path = WEIGHTS) -> tuple[Any, Any, Any]:
 class MiniatureWorld(comfy.supported_models.SD15):
     """Stable Diffusion 1.5's architecture at the miniature's sizes, predicting v on the same noise schedule."""
 
+    picture_size = SIZE
     unet_extra_config = {"num_heads": UNET_CONFIG["attention_head_dim"], "num_head_channels": -1}  # noqa: RUF012  (the host's own form)
 
     def __init__(self):
@@ -155,6 +156,8 @@ def _clip(text: dict[str, Tensor]) -> Any:
 
 class _FirstStage(nn.Module):
     """The autoencoder as the host calls a VAE's network: pictures and latents channels first, pictures in 0..1."""
+
+    picture_size = SIZE
 
     def __init__(self, autoencoder: Autoencoder):
         super().__init__()

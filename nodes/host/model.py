@@ -25,6 +25,7 @@ from .text import OutOfPlaceLayer, encode, word_rows
 
 # Numbers that a backward pass keeps for each latent cell and channel of the finest level, measured at 512 pixels in float32.
 KEPT_PER_CELL_AND_CHANNEL = 950
+SD15_SIZE = 512  # pixels a side
 
 
 @contextmanager
@@ -59,6 +60,7 @@ class HostModel:
         self.name = type(model.model.model_config).__name__
         self.schedule = noise_schedule(model)
         self.embedding_width = embedding_width(clip)
+        self.picture_size: int = getattr(model.model.model_config, "picture_size", SD15_SIZE)
         self._room = -1  # bytes that were free after loading
 
     @property
@@ -78,7 +80,7 @@ class HostModel:
 
     def encode_image(self, pictures: Tensor) -> Tensor:
         with torch.no_grad():
-            latents = self.scale_latents(raw_latents(self._vae, pictures)).to(self.device)
+            latents = self.scale_latents(self._vae.encode(pictures).float()).to(self.device)
         self._room = -1  # the VAE may have pushed the others out of memory
         return latents
 
@@ -135,9 +137,16 @@ class HostModel:
             self._room = memory
 
 
-def raw_latents(vae: Any, pictures: Tensor) -> Tensor:
-    """Pictures [B, H, W, 3] in 0..1 to the VAE's own latents [B, C, h, w], float32, not yet scaled for a denoiser."""
-    return vae.encode(pictures).float()
+class HostVae:
+    """Of a model, what reading a reference picture takes, from a VAE alone; its latents are not yet scaled for a denoiser."""
+
+    def __init__(self, vae: Any):
+        self._vae = vae
+        self.picture_size: int = getattr(vae.first_stage_model, "picture_size", SD15_SIZE)
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, H, W, 3] in 0..1 to the VAE's own latents [B, C, h, w], float32."""
+        return self._vae.encode(pictures).float()
 
 
 def _open_to_gradients(patcher: Any) -> None:

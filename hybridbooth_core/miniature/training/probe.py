@@ -30,6 +30,7 @@ MASKED = 0.7  # share of references that come with a mask
 NEUTRAL = 0.2  # share of prompts that say nothing of the scene
 MASK_WEIGHT = 0.02
 NORM_WEIGHT = 1e-3
+RESIDUAL_STEP, WORDS_STEP = 4e-3, 0.1  # chosen on tune creatures by benchmarks/effective_step.py
 
 
 def class_embeddings(model: DiffusersModel) -> Tensor:
@@ -49,6 +50,8 @@ def new_probe(model: DiffusersModel, clip: ImageEncoder, dino: ImageEncoder) -> 
         regressor="promptnet",
         sizes=PROMPTNET,
         word_norm=round(table[2:].norm(dim=1).mean().item(), 6),
+        residual_step=RESIDUAL_STEP,
+        words_step=WORDS_STEP,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         trained_on="train creatures of the miniature world",

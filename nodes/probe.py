@@ -1,0 +1,79 @@
+"""Nodes that look at a picture: the probe, and the features it reads."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..hybridbooth_core.diffusion_model import DiffusionModel
+from ..hybridbooth_core.encoders import load_encoders
+from ..hybridbooth_core.features import extract_features, reference
+from ..hybridbooth_core.miniature.bundle import load_probe
+from ..hybridbooth_core.probe import Probe
+from .host.folders import changed, probe_files, probe_path
+from .host.model import HostVae
+from .host.session import ordinary_tensors
+from .schema import FeaturesSocket, ProbeSocket, schema
+
+BUILT_IN = "miniature"
+
+
+class LoadProbe(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LoadProbe",
+            display_name="Load Probe",
+            description="A probe looks at a picture once and guesses the words of its subject. It belongs to one family of models.",
+            search_aliases=["hybridbooth", "probe", "personalize"],
+            inputs=[
+                io.Combo.Input(
+                    "probe",
+                    options=[BUILT_IN, *probe_files()],
+                    default=BUILT_IN,
+                    tooltip="'miniature' comes with this pack, for Load Miniature World. The others are files in models/hybridbooth.",
+                )
+            ],
+            outputs=[ProbeSocket.Output(display_name="probe")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, probe: str) -> int:
+        return 0 if probe == BUILT_IN else changed(probe_path(probe))
+
+    @classmethod
+    def execute(cls, probe: str) -> io.NodeOutput:
+        with ordinary_tensors():
+            return io.NodeOutput(load_probe() if probe == BUILT_IN else Probe.load(probe_path(probe)))
+
+
+class ExtractFeatures(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "ExtractFeatures",
+            display_name="Extract CLIP+DINO Features",
+            description="Reads the subject's picture with the two encoders that the probe was trained with. Several pictures may be batched.",
+            search_aliases=["hybridbooth", "features", "reference image"],
+            inputs=[
+                ProbeSocket.Input("probe", tooltip="The probe that will read the features; it says which encoders to use."),
+                io.Vae.Input("vae", tooltip="The VAE of the model that the words are for."),
+                io.Image.Input("image", tooltip="One picture of the subject, or a batch of pictures of the same subject."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="1 on the subject, 0 on the background, of the picture's size. Without it the background is learnt as well.",
+                ),
+            ],
+            outputs=[FeaturesSocket.Output(display_name="features")],
+        )
+
+    @classmethod
+    def execute(cls, probe: Probe, vae: Any, image: Tensor, mask: Tensor | None = None) -> io.NodeOutput:
+        with ordinary_tensors():
+            ref = reference(image, mask)
+            features = extract_features(cast(DiffusionModel, HostVae(vae)), *load_encoders(probe.config), ref)
+        return io.NodeOutput((ref, features))

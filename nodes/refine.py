@@ -1,0 +1,72 @@
+"""The node that does the work: the probe's guess, refined by a few gradient steps through the frozen model."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+from comfy_api.latest import io
+
+from ..hybridbooth_core.features import Reference
+from ..hybridbooth_core.personalize import personalize
+from ..hybridbooth_core.probe import Features, Probe
+from ..hybridbooth_core.refine import Mode, RefineConfig
+from .host.model import host_model
+from .host.session import progress
+from .schema import FeaturesSocket, ProbeSocket, SubjectSocket, schema
+
+
+class RefineEmbedding(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "RefineEmbedding",
+            display_name="Refine Embedding (residual)",
+            description=(
+                "Guesses the subject's words with the probe, then brings them closer to the picture by a few gradient steps through the "
+                "model. Model, CLIP and VAE stay as they are. By its own measure refining never makes a subject worse."
+            ),
+            search_aliases=["hybridbooth", "personalize", "dreambooth", "textual inversion"],
+            inputs=[
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model, or the miniature world's. LoRAs on it count."),
+                io.Clip.Input("clip", tooltip="The CLIP that belongs to the model. Clip skip and LoRAs on it count."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                ProbeSocket.Input("probe", tooltip="The probe that guesses the words to start from."),
+                FeaturesSocket.Input("features", tooltip="The subject's picture, from Extract CLIP+DINO Features with the same probe."),
+                io.String.Input("class_word", default="", tooltip="What kind of thing the subject is, in one noun: cat, backpack, robot."),
+                io.Combo.Input(
+                    "mode",
+                    options=list(get_args(Mode)),
+                    default="residual",
+                    tooltip=(
+                        "residual: refine the probe's cross-attentions, the paper's way. words: refine the words themselves. "
+                        "paper_literal: the paper's printed constants, which move almost nothing."
+                    ),
+                ),
+                io.Int.Input("steps", default=5, min=0, max=1000, tooltip="Gradient steps; 3 to 5 from a probe. 0 keeps the probe's guess."),
+                io.Float.Input(
+                    "effective_step",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.00001,
+                    round=False,
+                    tooltip="How far one step goes. 0 takes what the probe's file recommends for the mode.",
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip="Of the noise that the steps look at."),
+            ],
+            outputs=[SubjectSocket.Output(display_name="subject"), io.String.Output(display_name="report")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, clip: Any, vae: Any, probe: Probe, features: tuple[Reference, Features], class_word: str,
+        mode: Mode, steps: int, effective_step: float, seed: int,
+    ) -> io.NodeOutput:  # fmt: skip
+        config = RefineConfig(mode=mode, steps=steps, effective_step=effective_step or None, seed=seed)
+        ref, read = features
+        with host_model(model, clip, vae) as host:
+            scaled = replace(read, latents=host.scale_latents(read.latents))
+            result = personalize(host, probe, ref, scaled, class_word, config, progress(steps))
+        return io.NodeOutput(result.subject, result.report())

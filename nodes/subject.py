@@ -1,0 +1,92 @@
+"""Nodes that use a subject's words: put them into prompts, save them, load them."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..hybridbooth_core.subject import Subject
+from .host.folders import changed, new_subject_path, subject_files, subject_path
+from .host.session import ordinary_tensors
+from .host.subjects import with_subject
+from .schema import SubjectSocket, schema
+
+
+class InjectSubjectTokens(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "InjectSubjectTokens",
+            display_name="Inject Subject Tokens",
+            description=(
+                "A CLIP whose prompts may name the subject: 'a photo of <subject> on snow', '(<subject>:0.8)'. "
+                "Chain the node for several subjects. The CLIP that goes in stays as it is."
+            ),
+            search_aliases=["hybridbooth", "embedding", "inject"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The CLIP that encodes your prompts."),
+                SubjectSocket.Input("subject", tooltip="The subject's words, from Refine Embedding or Load Subject."),
+                io.String.Input("name", default="subject", tooltip="What prompts call it, without the brackets: subject for <subject>."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="0 is the plain class noun, exactly as without this node; 1 is the subject; above 1 exaggerates it.",
+                ),
+            ],
+            outputs=[io.Clip.Output()],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, subject: Subject, name: str, strength: float) -> io.NodeOutput:
+        return io.NodeOutput(with_subject(clip, subject, name, strength))
+
+
+class SaveSubject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "SaveSubject",
+            display_name="Save Subject",
+            description="Writes the words into models/embeddings, where every prompt can use them as embedding:name, also without this pack.",
+            search_aliases=["hybridbooth", "save embedding", "textual inversion"],
+            is_output_node=True,
+            inputs=[
+                SubjectSocket.Input("subject", tooltip="The subject's words."),
+                io.String.Input("name", default="subject", tooltip="The file's name, without folder or ending: letters, digits, - and _."),
+                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name. Off, the node refuses and keeps it."),
+            ],
+            outputs=[io.String.Output(display_name="file_name")],
+        )
+
+    @classmethod
+    def execute(cls, subject: Subject, name: str, overwrite: bool) -> io.NodeOutput:
+        path = new_subject_path(name)
+        subject.save(path, overwrite=overwrite)
+        return io.NodeOutput(path.name)
+
+
+class LoadSubject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LoadSubject",
+            display_name="Load Subject",
+            description="Reads a subject from models/embeddings. Embeddings of other trainers work too if they hold one emb_params tensor.",
+            search_aliases=["hybridbooth", "load embedding"],
+            inputs=[io.Combo.Input("subject", options=subject_files(), tooltip="A file in models/embeddings.")],
+            outputs=[SubjectSocket.Output(display_name="subject")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, subject: str) -> int:
+        return changed(subject_path(subject))
+
+    @classmethod
+    def execute(cls, subject: str) -> io.NodeOutput:
+        with ordinary_tensors():
+            return io.NodeOutput(Subject.load(subject_path(subject)))
