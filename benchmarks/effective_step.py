@@ -19,10 +19,10 @@ from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.evaluate import class_nouns, evaluate, reference_of
 from hybridbooth_core.miniature.world import creatures, split_numbers
 from hybridbooth_core.personalize import personalize
-from hybridbooth_core.refine import RefineConfig
+from hybridbooth_core.refine import Mode, RefineConfig
 
 RESULT = Path(__file__).parent / "results" / "effective_step.json"
-GRID = {"residual": (3e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2), "words": (0.02, 0.05, 0.1, 0.2, 0.3)}
+GRID: dict[Mode, tuple[float, ...]] = {"residual": (3e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2), "words": (0.02, 0.05, 0.1, 0.2, 0.3)}
 
 
 def main() -> None:

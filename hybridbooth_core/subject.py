@@ -106,21 +106,22 @@ class Subject:
             raise UserError(f"expected 1 to {MAX_WORDS} words in {path.name}, found {list(words.shape)}; it is another kind of file")
         return Subject(words, _info(metadata))
 
-    def at_strength(self, strength: float, class_embedding: Tensor) -> Tensor | str:
+    def at_strength(self, strength: float, class_embedding: Tensor | None) -> Tensor | str:
         """The words [n, d] on the line from the class noun (0) to the subject (1); at 0 the class noun itself, as text.
 
         Args:
-            strength: 0..2; above 1 exaggerates. class_embedding: [k, d], the rows of the class word's tokens.
+            strength: 0..2; above 1 exaggerates.
+            class_embedding: [k, d], the rows of the class word's tokens; None if the file names no class word.
         Raises:
             UserError: the strength is out of range, or is not 1 for a subject without a class word (made by another program).
         """
         if not 0 <= strength <= 2:
             raise UserError(f"expected a strength from 0 (class noun) over 1 (subject) to 2, found {strength}")
-        if strength != 1 and not self.info.class_word:
+        if strength != 1 and (not self.info.class_word or class_embedding is None):
             raise UserError(f"the subject's file names no class noun, so it has no strength but 1 (found {strength:g}); set it to 1")
         if strength == 0:
             return self.info.class_word
-        if strength == 1:
+        if strength == 1 or class_embedding is None:
             return self.words
         start = class_embedding.to(self.words).mean(0)
         return start + strength * (self.words - start)

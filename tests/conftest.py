@@ -59,8 +59,9 @@ def new_probe() -> Callable:
         sizes = PROMPTNET_SIZES if kind == "promptnet" else RESAMPLER_SIZES
         settings = {"width": 96, "clip": "test/clip@1", "clip_width": 96, "dino": "test/dino@1", "dino_width": 96, "regressor": kind,
                     "sizes": sizes, "word_norm": 2.0, "base_model": "a test"} | changes  # fmt: skip
-        torch.manual_seed(13)
-        return Probe(ProbeConfig(**settings)).eval().requires_grad_(False)
+        with torch.random.fork_rng():
+            torch.manual_seed(13)
+            return Probe(ProbeConfig(**settings)).eval().requires_grad_(False)
 
     return make
 

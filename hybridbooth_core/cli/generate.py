@@ -56,11 +56,15 @@ def run(options: argparse.Namespace) -> None:
     subjects = {}
     for name, path in files.items():
         subject = Subject.load(path, model.embedding_width)
-        noun = subject.info.class_word and class_embedding(model, subject.info.class_word)[None]
+        noun = class_embedding(model, subject.info.class_word)[None] if subject.info.class_word else None
         subjects[name] = subject.at_strength(options.strength, noun)
     pieces = split_prompt(options.prompt, subjects)
     with tqdm(total=options.steps, desc="drawing") as bar:
+
+        def on_step(done: int, total: int) -> None:
+            bar.update()
+
         start = starting_noise(1, LATENT_SHAPE, options.seed)
-        picture = generate(model, [pieces], start, options.steps, options.guidance, on_step=lambda done, total: bar.update())[0]
+        picture = generate(model, [pieces], start, options.steps, options.guidance, on_step=on_step)[0]
     save_picture(picture, out)
     print(f"wrote {out} ({picture.shape[1]}x{picture.shape[0]})")

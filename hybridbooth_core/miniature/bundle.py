@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..diffusers_model import DiffusersModel
 from ..errors import UserError
 from ..probe import Probe
+from ..safefile import read_header, read_tensors
 from .nets import Autoencoder, ImageEncoder, Judge
 
 WEIGHTS = Path(__file__).parent / "weights"
+MAX_BYTES = 64 << 20
 CLIP_ID, DINO_ID = "miniature/clip@1", "miniature/dino@1"
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -37,7 +38,8 @@ def _read(name: str, folder: Path) -> dict[str, Tensor]:
     path = folder / f"{name}.safetensors"
     if not path.exists():
         raise UserError(f"the miniature's weights {path.name} are missing; run `hybridbooth miniature train`, or get the package again")
-    return {key: tensor.float() for key, tensor in load_file(path).items()}
+    header, _ = read_header(path, "file of the miniature", MAX_BYTES)
+    return read_tensors(path, "file of the miniature", header, {key: entry["shape"] for key, entry in header.items()})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -46,9 +48,10 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _frozen(net: Net, tensors: dict[str, Tensor]) -> Net:
     # BatchNorm's counter is an integer that nothing reads after training, so it is not stored
-    missing = net.load_state_dict(tensors, strict=False)
-    if missing.unexpected_keys or any(not key.endswith("num_batches_tracked") for key in missing.missing_keys):
+    own = {key: tensor.shape for key, tensor in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    if own != {key: tensor.shape for key, tensor in tensors.items()}:
         raise UserError(f"the miniature's weights do not fit {type(net).__name__}; they belong to another version, get the package again")
+    net.load_state_dict(tensors, strict=False)
     return net.eval().requires_grad_(False)
 
 

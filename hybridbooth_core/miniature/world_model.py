@@ -44,7 +44,7 @@ TEXT_CONFIG = {
 
 def new_unet() -> nn.Module:
     """An untrained denoiser with Stable Diffusion 1.5's blocks: 64 and 128 channels, one layer a level, attention at both."""
-    from diffusers import UNet2DConditionModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     return UNet2DConditionModel(**UNET_CONFIG)
 
@@ -53,7 +53,7 @@ def new_text_encoder() -> nn.Module:
     """An untrained CLIP text encoder of two layers."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    return CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG, attn_implementation="sdpa"))
+    return CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG))
 
 
 class CaptionEncoder(nn.Module):

@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .blocks import CrossAttention, Downsample, ResBlock, SpatialTransformer, timestep_embedding
+from .blocks import CrossAttention, Downsample, ResBlock, SpatialTransformer, TransformerBlock, timestep_embedding
 
 
 class PromptNet(nn.Module):
@@ -85,13 +85,8 @@ class PromptNet(nn.Module):
 
     def refined_layers(self) -> list[nn.Linear]:
         """K, Q, V of every cross-attention to the features."""
-        return [
-            projection
-            for module in self.modules()
-            if isinstance(module, SpatialTransformer)
-            for block in module.transformer_blocks
-            for projection in (block.attn2.to_q, block.attn2.to_k, block.attn2.to_v)
-        ]
+        blocks = [module for module in self.modules() if isinstance(module, TransformerBlock)]
+        return [layer for block in blocks for layer in (block.attn2.to_q, block.attn2.to_k, block.attn2.to_v)]
 
     def load_denoiser(self, state: dict[str, Tensor]) -> int:
         """Start from a denoiser's own encoder half: tensors of its LDM-layout state dict, by name. Returns how many were taken.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 import zlib
@@ -41,8 +42,9 @@ class Schedule:
 
 
 def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
-    """The random numbers of one step of one stage."""
-    return torch.Generator(torch.get_default_device()).manual_seed((seed << 40) ^ (zlib.crc32(stage.encode()) << 20) ^ step)
+    """The random numbers of one step of one stage. (A CPU generator reads the lower 32 bits of its seed only, so all three are in them.)"""
+    mixed = (seed * 0x9E37_79B1) & 0xFFFF_FFFF
+    return torch.Generator(torch.get_default_device()).manual_seed(mixed ^ (zlib.crc32(stage.encode()) << 20) ^ step)
 
 
 class Optimizer:
@@ -101,7 +103,7 @@ def train(
         folder: holds `<stage>.ckpt` (resume) and `<stage>.jsonl` (curve); a stage that is complete there is only loaded.
         check: called on the averaged weights every `check_every` steps and at the end; its numbers go to the curve.
     Raises:
-        FloatingPointError: the loss is not finite; the checkpoint on disk is the last good one.
+        FloatingPointError: the loss or its gradient is not finite; the checkpoint on disk is the last good one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, curve = folder / f"{stage}.ckpt", folder / f"{stage}.jsonl"
@@ -118,6 +120,8 @@ def train(
                 raise FloatingPointError(f"the loss of stage {stage} is {loss.item()} at step {step}; {path} keeps the last good state")
             loss.backward()
             norm = optimizer.step(schedule.rate(step))
+            if not math.isfinite(norm):  # a finite loss can have a gradient that is not; what it did must not be saved
+                raise FloatingPointError(f"the gradient of stage {stage} is {norm} at step {step}; {path} keeps the last good state")
             _average_into(average, modules, min(schedule.ema, (step + 1) / (step + 10)))
             running += 0.02 * (loss.item() - running) if step > start else loss.item()
             bar.update()
