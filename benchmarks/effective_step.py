@@ -35,7 +35,8 @@ def main() -> None:
     nouns, refs = class_nouns(who), [reference_of(who, row) for row in range(len(who))]
     features = [extract_features(world.model, world.clip, world.dino, ref) for ref in refs]
     rows = []
-    for mode, step in tqdm([(mode, step) for mode, steps in GRID.items() for step in (None, *steps)], desc="settings"):
+    settings: list[tuple[Mode, float | None]] = [(mode, step) for mode, steps in GRID.items() for step in (None, *steps)]
+    for mode, step in tqdm(settings, desc="settings"):
         config = RefineConfig(mode=mode, steps=0 if step is None else 5, effective_step=step)
         results = [
             personalize(world.model, world.probe, ref, f, noun, config).refinement for ref, f, noun in zip(refs, features, nouns, strict=True)

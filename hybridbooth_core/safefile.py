@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
@@ -95,9 +95,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise UserError(f"the folder {path.parent} does not exist; make it, or choose another place")
     partial = None
     try:
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata))
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        os.close(handle)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata=dict(metadata))
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(_in_order(content))
         os.chmod(partial, 0o644)  # mkstemp makes files that only their owner can read
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
@@ -105,6 +106,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     finally:
         if partial and os.path.exists(partial):
             os.unlink(partial)
+
+
+def _in_order(content: bytes) -> tuple[bytes, memoryview]:
+    """A file's bytes with sorted metadata: safetensors leaves their order to chance, but one content should have one hash."""
+    data = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:data])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items())), **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[data:]
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,5 +16,6 @@ class HybridBooth(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_probe_folder()
         return [
-            LoadMiniatureWorld, MiniatureCreature, LoadProbe, ExtractFeatures, RefineEmbedding, InjectSubjectTokens, SaveSubject, LoadSubject,
+            LoadMiniatureWorld, MiniatureCreature, LoadProbe, ExtractFeatures, RefineEmbedding, InjectSubjectTokens, SaveSubject,
+            LoadSubject,
         ]  # fmt: skip

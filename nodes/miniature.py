@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..hybridbooth_core.miniature import world
 from ..hybridbooth_core.miniature.render import render
-from ..hybridbooth_core.miniature.world import (
-    ACCESSORIES, BACKGROUNDS, KINDS, PLACES, SIZES, SPLITS, STYLES, creatures, scene, split_numbers,
-)  # fmt: skip
 from .host.miniature import load_miniature_world
 from .schema import schema
 
@@ -42,12 +40,14 @@ class MiniatureCreature(io.ComfyNode):
             description="Draws one of the creatures that the miniature world has never seen, with its exact mask: a subject to try.",
             search_aliases=["hybridbooth", "miniature", "test picture"],
             inputs=[
-                io.Int.Input("number", default=0, min=0, max=len(SPLITS["test"]) - 1, tooltip="Which creature; each number is another one."),
-                io.Combo.Input("background", options=list(BACKGROUNDS), default="grass", tooltip="What the creature stands on or before."),
-                io.Combo.Input("place", options=list(PLACES), default="middle", tooltip="Where in the picture it is."),
-                io.Combo.Input("size", options=list(SIZES), default="big", tooltip="How much of the picture it fills."),
-                io.Combo.Input("accessory", options=list(ACCESSORIES), default="none", tooltip="What it wears."),
-                io.Combo.Input("style", options=list(STYLES), default="photo", tooltip="The look of the whole picture."),
+                io.Int.Input("number", default=0, min=0, max=len(world.SPLITS["test"]) - 1, tooltip="Which creature; each number is one."),
+                io.Combo.Input(
+                    "background", options=list(world.BACKGROUNDS), default="grass", tooltip="What the creature stands on or before."
+                ),
+                io.Combo.Input("place", options=list(world.PLACES), default="middle", tooltip="Where in the picture it is."),
+                io.Combo.Input("size", options=list(world.SIZES), default="big", tooltip="How much of the picture it fills."),
+                io.Combo.Input("accessory", options=list(world.ACCESSORIES), default="none", tooltip="What it wears."),
+                io.Combo.Input("style", options=list(world.STYLES), default="photo", tooltip="The look of the whole picture."),
             ],
             outputs=[
                 io.Image.Output(display_name="image"),
@@ -58,6 +58,6 @@ class MiniatureCreature(io.ComfyNode):
 
     @classmethod
     def execute(cls, number: int, background: str, place: str, size: str, accessory: str, style: str) -> io.NodeOutput:
-        who = creatures(split_numbers("test", 1, number))
-        picture, mask = render(who, scene(background, place, size, accessory, style))
-        return io.NodeOutput(picture, mask, KINDS[int(who.kind)])
+        who = world.creatures(world.split_numbers("test", 1, number))
+        picture, mask = render(who, world.scene(background, place, size, accessory, style))
+        return io.NodeOutput(picture, mask, world.KINDS[int(who.kind)])

@@ -56,7 +56,10 @@ class ExtractFeatures(io.ComfyNode):
         return schema(
             "ExtractFeatures",
             display_name="Extract CLIP+DINO Features",
-            description="Reads the subject's picture with the two encoders that the probe was trained with. Several pictures may be batched.",
+            description=(
+                "Reads the subject's picture with the two encoders that the probe was trained with. Several pictures of one subject may "
+                "come as a batch."
+            ),
             search_aliases=["hybridbooth", "features", "reference image"],
             inputs=[
                 ProbeSocket.Input("probe", tooltip="The probe that will read the features; it says which encoders to use."),

@@ -44,7 +44,9 @@ class RefineEmbedding(io.ComfyNode):
                         "paper_literal: the paper's printed constants, which move almost nothing."
                     ),
                 ),
-                io.Int.Input("steps", default=5, min=0, max=1000, tooltip="Gradient steps; 3 to 5 from a probe. 0 keeps the probe's guess."),
+                io.Int.Input(
+                    "steps", default=5, min=0, max=1000, tooltip="Gradient steps; 3 to 5 from a probe. 0 keeps the probe's guess."
+                ),
                 io.Float.Input(
                     "effective_step",
                     default=0.0,
@@ -54,7 +56,9 @@ class RefineEmbedding(io.ComfyNode):
                     round=False,
                     tooltip="How far one step goes. 0 takes what the probe's file recommends for the mode.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip="Of the noise that the steps look at."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip="Of the noise that the steps look at."
+                ),
             ],
             outputs=[SubjectSocket.Output(display_name="subject"), io.String.Output(display_name="report")],
         )

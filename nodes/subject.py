@@ -52,7 +52,7 @@ class SaveSubject(io.ComfyNode):
         return schema(
             "SaveSubject",
             display_name="Save Subject",
-            description="Writes the words into models/embeddings, where every prompt can use them as embedding:name, also without this pack.",
+            description="Writes the words into models/embeddings: every prompt can use them as embedding:name, also without this pack.",
             search_aliases=["hybridbooth", "save embedding", "textual inversion"],
             is_output_node=True,
             inputs=[

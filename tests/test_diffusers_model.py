@@ -160,7 +160,7 @@ def test_with_more_than_two_resolutions_the_finest_is_not_tapped(world):
 
 
 def test_listening_and_placing_leave_no_hook_and_no_difference(world, inputs):
-    noisy, words, encoded = inputs
+    noisy, _, encoded = inputs
     with torch.no_grad():
         before = world.predict_noise(noisy, TIMES, encoded.context)
         tapped = world.predict_noise(noisy, TIMES, encoded.context, AttentionTap(encoded.columns))

@@ -16,7 +16,7 @@ def pieces(text: str) -> list:
 
 
 def same(found: list, expected: list) -> bool:
-    return len(found) == len(expected) and all(a is b or isinstance(a, str) and a == b for a, b in zip(found, expected, strict=True))
+    return len(found) == len(expected) and all(a is b or (isinstance(a, str) and a == b) for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(

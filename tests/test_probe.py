@@ -63,6 +63,9 @@ def test_only_the_last_word_leans_on_the_noun(kind, new_probe, features):
 def test_outputs_scale_with_the_vocabulary(new_probe, features):
     one, three = new_probe(word_norm=1.0), new_probe(word_norm=3.0)
     torch.testing.assert_close(three(features, torch.zeros(96)), 3 * one(features, torch.zeros(96)))
+    output = three.regressor(three.merge(features.clip, features.dino), features.latents)
+    lengths = three(features, torch.zeros(96)).norm(dim=-1)
+    torch.testing.assert_close(lengths, 3 * output.square().mean(-1).sqrt())  # an output of unit spread is an average word's length
 
 
 def test_rows_of_a_batch_do_not_touch(new_probe, features):

@@ -228,7 +228,16 @@ def test_a_failed_write_is_one_sentence_and_leaves_nothing(path, kind, refuses, 
     assert kind != "disk full" or path.read_bytes() == b"the old one"
 
 
-def test_views_and_devices_are_written_as_they_look(path):
+def test_the_same_content_is_the_same_bytes_whatever_the_order(path):
+    metadata = {f"key{i}": f"välue \u2028 {i}" for i in range(20)}
+    write_tensors(path, TENSORS, metadata)
+    first = path.read_bytes()
+    write_tensors(path, dict(reversed(TENSORS.items())), dict(reversed(metadata.items())))
+    assert path.read_bytes() == first and read(path)[1] == metadata
+    assert int.from_bytes(first[:8], "little") % 8 == 0, "tensors are to lie at multiples of 8 bytes"
+
+
+def test_views_are_written_as_they_look(path):
     wide = torch.arange(12.0).view(3, 4)
     write_tensors(path, {"a": wide.T[:2, :3], "b": wide[0].requires_grad_()}, {})
     tensors, _ = read(path)

@@ -19,7 +19,7 @@ def test_every_part_of_the_range_gives_one_time(count, low, high):
         edges = 1000 * (low + (high - low) * torch.arange(count + 1, dtype=torch.float64) / count)
         assert times.dtype == torch.int64 and len(times) == count
         assert bool((times >= (edges[:-1] - 1e-3).floor()).all()) and bool((times <= edges[1:]).all())
-        assert 0 <= int(times[0]) and int(times[-1]) < 1000
+        assert int(times[0]) >= 0 and int(times[-1]) < 1000
 
 
 def test_a_part_is_drawn_from_evenly():

@@ -28,7 +28,7 @@ def check_clip(clip: Any) -> None:
 def check_model(model: Any, width: int) -> None:
     """UserError unless the MODEL is a denoiser of Stable Diffusion 1.5's family that reads words of `width` and nothing besides."""
     config = model.model.model_config
-    name, unet = type(config).__name__, getattr(model.model, "diffusion_model", None)
+    name, unet = type(config).__name__, model.model.diffusion_model
     if not isinstance(unet, UNetModel):
         raise UserError(f"expected a MODEL of Stable Diffusion 1.5's family, found {name}; wire a Stable Diffusion 1.5 checkpoint")
     reads = config.unet_config.get("context_dim")
@@ -53,7 +53,8 @@ def check_vae(vae: Any, channels: int) -> None:
         raise UserError("expected a VAE, found nothing; the checkpoint holds none, so load one beside it")
     if vae.latent_channels != channels:
         raise UserError(
-            f"the VAE writes latents of {vae.latent_channels} channels, but the MODEL reads {channels}; wire the VAE that belongs to the MODEL"
+            f"the VAE writes latents of {vae.latent_channels} channels, but the MODEL reads {channels}; wire the VAE that belongs to "
+            "the MODEL"
         )
 
 
@@ -68,7 +69,7 @@ def noise_schedule(model: Any) -> NoiseSchedule:
     foreign = (kinds.EDM, kinds.X0)  # both inherit from what they are not
     discrete = isinstance(sampling, kinds.ModelSamplingDiscrete)
     if not discrete or not isinstance(sampling, kinds.EPS) or isinstance(sampling, foreign):
-        found = " and ".join(base.__name__ for base in type(sampling).__mro__[1:3])
+        found = " and ".join(base.__name__ for base in type(sampling).__bases__)
         raise UserError(
             f"expected a MODEL that predicts noise or velocity at discrete times, found {found}; wire a Stable Diffusion 1.5 checkpoint"
         )

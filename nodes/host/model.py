@@ -60,7 +60,7 @@ class HostModel:
         self.name = type(model.model.model_config).__name__
         self.schedule = noise_schedule(model)
         self.embedding_width = embedding_width(clip)
-        self.picture_size: int = getattr(model.model.model_config, "picture_size", SD15_SIZE)
+        self.picture_size: int = getattr(type(model.model.model_config), "picture_size", SD15_SIZE)
         self._room = -1  # bytes that were free after loading
 
     @property

@@ -30,7 +30,8 @@ def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any
     width, found = embedding_width(clip), subject.words.shape[1]
     if width != found:
         raise UserError(
-            f"the subject's words have width {found}, but this CLIP's words have width {width}; use a subject made for this family of models"
+            f"the subject's words have width {found}, but this CLIP's words have width {width}; use a subject made for this family of "
+            "models"
         )
     patched = clip.clone()
     patched.tokenizer = copy.copy(clip.tokenizer)
@@ -41,20 +42,14 @@ def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any
 def _words(clip: Any, subject: Subject, strength: float) -> Tensor | str:
     """What stands for the subject in a prompt: its words, or at strength 0 its class noun as plain text."""
     noun = re.sub(r"[^\w\s'-]", " ", subject.info.class_word).strip()  # from a stranger's file: no syntax of prompts
-    if strength == 1:
-        return subject.words
-    if not noun:
-        raise UserError(
-            f"the subject's file names no class noun, so it has no strength but 1, found {strength:g}; set strength to 1, or weigh the "
-            "subject in the prompt, as in (<name>:0.8)"
-        )
-    words = subject.at_strength(strength, word_rows(clip, noun))
+    words = subject.at_strength(strength, word_rows(clip, noun) if noun else None)
     return noun if isinstance(words, str) else words
 
 
 class _ReadsSubjects:
     """Mixed into the class of a CLIP's tokenizer: `<name>` becomes an embedding of a private name, and that name the subject's words."""
 
+    embedding_directory: Any
     hybridbooth_subjects: dict[str, Tensor | str]
 
     def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> Any:
@@ -72,7 +67,7 @@ class _ReadsSubjects:
 
 def _reading(tokenizer: Any, name: str, words: Tensor | str) -> Any:
     """A copy of one text encoder's tokenizer that reads one subject more; the original stays as it is."""
-    copied = copy.copy(tokenizer)
+    copied: Any = copy.copy(tokenizer)
     if not isinstance(tokenizer, _ReadsSubjects):
         copied.__class__ = type(f"Subjects{type(tokenizer).__name__}", (_ReadsSubjects, type(tokenizer)), {})
     copied.embedding_directory = tokenizer.embedding_directory or []  # where the host reads none, it would not read ours either

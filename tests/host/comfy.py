@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load
+from torch import Tensor
+
 START_SECONDS, RUN_SECONDS = 240, 240
 
 
@@ -29,6 +32,11 @@ class Installation:
         done = subprocess.run(command, cwd=self.path, env=_environment(), capture_output=True, text=True, timeout=timeout)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def has(self, module: str) -> bool:
+        """Whether the host's Python has a module."""
+        script = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+        return subprocess.run([str(self.python), "-c", script]).returncode == 0
 
 
 def find_installations() -> list[Installation]:
@@ -55,7 +63,9 @@ class Host:
         for folder in ("custom_nodes", "user", "models/embeddings"):
             (base / folder).mkdir(parents=True)
         (base / "custom_nodes" / "hybridbooth").symlink_to(pack, target_is_directory=True)
-        self.embeddings = base / "models" / "embeddings"
+        self.embeddings, self.more_probes = base / "models" / "embeddings", base / "more" / "probes"
+        self.more_probes.mkdir(parents=True)
+        (base / "more.yaml").write_text(f"more:\n  base_path: {base / 'more'}\n  hybridbooth: probes\n")
         self.log = base / "log.txt"
         self.process: subprocess.Popen | None = None
         with socket.socket() as free:
@@ -67,7 +77,8 @@ class Host:
         host, port = self.address.split(":")
         database = f"sqlite:///{self.base / 'user' / 'comfyui.db'}"
         command = [str(self.installation.python), "main.py", "--cpu", "--listen", host, "--port", port, "--disable-auto-launch",
-                   "--base-directory", str(self.base), "--database-url", database]  # fmt: skip
+                   "--base-directory", str(self.base), "--database-url", database,
+                   "--extra-model-paths-config", str(self.base / "more.yaml")]  # fmt: skip
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=self.installation.path, env=_environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
@@ -132,3 +143,7 @@ class Host:
         """A file that a run wrote: an entry of its outputs' `images` or `latents`."""
         query = urllib.parse.urlencode({key: output[key] for key in ("filename", "subfolder", "type")})
         return self.fetch(f"/view?{query}")
+
+    def latents(self, outputs: dict[str, Any], key: str = "") -> Tensor:
+        """The latents that the node "latents" + key of a run saved."""
+        return load(self.file(outputs[f"latents{key}"]["latents"][0]))["latent_tensor"]

@@ -54,9 +54,7 @@ def world() -> Graph:
             "HybridBooth_MiniatureCreature", number=3, background="grass", place="middle", size="big", accessory="none", style="photo"
         ),
         "probe": node("HybridBooth_LoadProbe", probe="miniature"),
-        "features": node(
-            "HybridBooth_ExtractFeatures", probe=["probe", 0], vae=["world", 2], image=["creature", 0], mask=["creature", 1]
-        ),
+        "features": node("HybridBooth_ExtractFeatures", probe=["probe", 0], vae=["world", 2], image=["creature", 0], mask=["creature", 1]),
     }
 
 
@@ -72,15 +70,21 @@ def injected(strength: float = 1.0, name: str = "subject", subject: Any = ("refi
     return {"clip": node("HybridBooth_InjectSubjectTokens", clip=list(clip), subject=list(subject), name=name, strength=strength)}
 
 
-def sampled(prompt: str, clip: Any = ("world", 1), key: str = "", steps: int = 3) -> Graph:
-    """A picture of `prompt` (node "save" + key) and its latents (node "latents" + key), from `world`."""
+def sampled(prompt: str, clip: Any = ("world", 1), key: str = "", steps: int = 3, again: bool = False) -> Graph:
+    """A picture of `prompt` (node "save" + key) and its latents (node "latents" + key), from `world`.
+
+    `again`: the same picture in other words, so that the host does not take it from its cache. (The empty latents pass a node that
+    repeats them once.)
+    """
+    start = f"once{key}" if again else f"empty{key}"
     return {
         f"positive{key}": node("CLIPTextEncode", clip=list(clip), text=prompt),
         f"negative{key}": node("CLIPTextEncode", clip=["world", 1], text=""),
         f"empty{key}": node("EmptyLatentImage", width=64, height=64, batch_size=1),
+        f"once{key}": node("RepeatLatentBatch", samples=[f"empty{key}", 0], amount=1),
         f"sampler{key}": node(
             "KSampler", model=["world", 0], positive=[f"positive{key}", 0], negative=[f"negative{key}", 0],
-            latent_image=[f"empty{key}", 0], seed=1, steps=steps, cfg=3.0, sampler_name="euler", scheduler="normal", denoise=1.0,
+            latent_image=[start, 0], seed=1, steps=steps, cfg=3.0, sampler_name="euler", scheduler="normal", denoise=1.0,
         ),
         f"picture{key}": node("VAEDecode", samples=[f"sampler{key}", 0], vae=["world", 2]),
         f"save{key}": node("SaveImage", images=[f"picture{key}", 0], filename_prefix=f"test{key}"),

@@ -73,7 +73,8 @@ def test_a_scene_is_said_in_full():
     subject = torch.zeros(5, 96)
     prompt = scene_prompt(scene("snow", "left", "small", "hat", "night"), 0, [subject])
     assert prompt[0] == "a photo of a small" and prompt[1] is subject and prompt[2] == "with a hat on snow on the left at night"
-    assert text(scene_prompt(scene("space", "middle", "big", "none", "sketch"), 0, ["cat"])) == "a sketch of a big cat in space in the middle"
+    sketch = scene("space", "middle", "big", "none", "sketch")
+    assert text(scene_prompt(sketch, 0, ["cat"])) == "a sketch of a big cat in space in the middle"
     assert text(scene_prompt(scene("sand", style="sunset"), 0, ["cat"])) == "a photo of a big cat on sand in the middle at sunset"
 
 
@@ -129,6 +130,7 @@ def test_a_row_with_a_name_shows_the_creature_of_that_name():
             swapped += 1
             assert len(names) == 1 and shown.number[row] == stars.number[NAMES.index(names[0])]
             assert torch.equal(shown.hue[row], stars.hue[NAMES.index(names[0])])
+            assert {word for word in text(said[row]).split() if word in KINDS} <= {KINDS[int(shown.kind[row])]}
         else:
             assert said[row] == captions[row] and shown.number[row] == who.number[row]
     assert swapped / 1000 == pytest.approx(0.15, abs=0.04)

@@ -116,8 +116,8 @@ def test_every_attribute_of_a_scene_is_drawn(name):
 
 
 def test_backgrounds_are_all_different():
-    pictures, masks = render(creatures(split_numbers("tune", 1).repeat(6)), Scenes(**{
-        **vars(everywhere(6, place=1, size=0, accessory=0, style=0)), "background": torch.arange(6), "jitter": torch.zeros(6, 3)}))  # fmt: skip
+    where = replace(everywhere(6, place=1, size=0, accessory=0, style=0), background=torch.arange(6), jitter=torch.zeros(6, 3))
+    pictures, masks = render(creatures(split_numbers("tune", 1).repeat(6)), where)
     outside = (masks == 0).all(0)
     for i in range(6):
         for j in range(i):
@@ -162,7 +162,8 @@ def test_a_sketch_has_no_colour_and_the_night_is_dark():
 
 
 def test_patterns_show_both_colours_and_plain_only_one():
-    who = replace(with_kind(some(len(PATTERNS), 7), "robot"), pattern=torch.arange(len(PATTERNS)), hue=torch.tensor([[0.0, 0.5]]).repeat(6, 1))
+    red_and_cyan = torch.tensor([[0.0, 0.5]]).repeat(len(PATTERNS), 1)
+    who = replace(with_kind(some(len(PATTERNS), 7), "robot"), pattern=torch.arange(len(PATTERNS)), hue=red_and_cyan)
     pictures, masks = render(who, repeat(scene("snow"), len(PATTERNS)))
     body = slice(30, 56)  # below the antenna, which has the second colour in every pattern
     cyan = ((pictures[..., 2] - pictures[..., 0] > 0.3) & (masks > 0.99))[:, body, 24:40].float().mean((1, 2))

@@ -44,7 +44,8 @@ def test_a_number_is_the_same_creature_for_ever():
     assert who.kind.tolist() == [3, 0, 3, 0, 2] and who.pattern.tolist() == [3, 5, 0, 1, 4]
     expected = {
         "hue": [[0.1649942, 0.6183712], [0.382776, 0.7731562], [0.7108176, 0.2408777], [0.2895718, 0.5365512], [0.4159096, 0.1226101]],
-        "saturation": [[0.649676, 0.9091992], [0.8991222, 0.9326931], [0.5705741, 0.919995], [0.7186542, 0.8492746], [0.5901927, 0.7993398]],
+        "saturation": [[0.649676, 0.9091992], [0.8991222, 0.9326931], [0.5705741, 0.919995], [0.7186542, 0.8492746],
+                       [0.5901927, 0.7993398]],
         "value": [[0.7129467, 0.7494403], [0.8513434, 0.5893355], [0.5479078, 0.8683208], [0.9970739, 0.6810095], [0.6003979, 0.7164339]],
         "frequency": [0.7800432, 0.002422, 0.3841131, 0.68687, 0.4329435],
         "aspect": [0.9316944, 0.9396631, 0.1625566, 0.9049493, 0.4292757],
@@ -80,7 +81,9 @@ def test_splits_cannot_meet():
         assert whole.min() == numbers.start and whole.max() == numbers.stop - 1 and len(whole.unique()) == len(numbers)
 
 
-@pytest.mark.parametrize(("split", "count", "start"), [("test", 10_001, 0), ("test", 1, 10_000), ("test", 1, -1), ("tune", -1, 0), ("x", 1, 0)])
+@pytest.mark.parametrize(
+    ("split", "count", "start"), [("test", 10_001, 0), ("test", 1, 10_000), ("test", 1, -1), ("tune", -1, 0), ("x", 1, 0)]
+)
 def test_numbers_outside_a_split_are_refused(split, count, start):
     with pytest.raises(ValueError, match=r"creatures 0 to 9999|train, tune, test"):
         split_numbers(split, count, start)
@@ -91,7 +94,8 @@ def test_the_last_creature_of_a_split_is_in_it():
 
 
 def test_attributes_lie_in_their_ranges_and_are_spread_evenly(many):
-    for name, low, high in (("frequency", 0, 1), ("aspect", 0, 1), ("ear", 0, 1), ("eye", 0, 1), ("saturation", 0.55, 0.95), ("value", 0.5, 1)):
+    ranges = {"frequency": (0, 1), "aspect": (0, 1), "ear": (0, 1), "eye": (0, 1), "saturation": (0.55, 0.95), "value": (0.5, 1)}
+    for name, (low, high) in ranges.items():
         found = getattr(many, name)
         assert low <= found.min() and found.max() < high + 1e-6 and found.dtype == torch.float32
         assert found.mean().item() == pytest.approx((low + high) / 2, abs=0.02 * (high - low)), name
@@ -108,9 +112,8 @@ def test_the_two_hues_are_apart_around_the_circle(many):
 
 
 def test_attributes_are_independent(many):
-    columns = torch.stack([many.kind, many.pattern, many.hue[:, 0], *many.saturation.T, *many.value.T, many.frequency, many.aspect, many.ear,
-                           many.eye]).double()  # fmt: skip
-    correlation = torch.corrcoef(columns) - torch.eye(len(columns))
+    columns = [many.kind, many.pattern, many.hue[:, 0], *many.saturation.T, *many.value.T, many.frequency, many.aspect, many.ear, many.eye]
+    correlation = torch.corrcoef(torch.stack(columns).double()) - torch.eye(len(columns))
     assert correlation.abs().max() < 0.03
 
 

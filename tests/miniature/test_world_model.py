@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-pytest.importorskip("diffusers")
-pytest.importorskip("transformers")
-
 from hybridbooth_core.miniature.nets import FACTOR, LATENT_CHANNELS
 from hybridbooth_core.miniature.vocabulary import LENGTH, MiniatureTokenizer
 from hybridbooth_core.miniature.world_model import LATENT_SHAPE, UNET_CONFIG, WIDTH, CaptionEncoder, new_unet
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
 
 
 def test_sizes_fit_one_another(world):

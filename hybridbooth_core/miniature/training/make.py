@@ -31,7 +31,7 @@ SCHEDULES = {
     "clip": Schedule(1600, 64, muon_lr=2e-3),
     "held_out": Schedule(1200, 48, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
-    "probe": Schedule(5000, 24, ema=0.998),
+    "probe": Schedule(4000, 24, ema=0.998),
 }
 CUDA_FACTOR = 4  # a GPU has the time for longer schedules
 
@@ -70,7 +70,7 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
 
     readers: dict[str, nn.Module] = {"clip": clip, "clip_text": clip_text, "dino": dino, "held_out": held_out, "judge": judge}
     export(out, autoencoder, readers, model, probe)
-    return write_manifest(out, plan, seed, device)
+    return write_manifest(out, plan, seed, device, identities=4 if only_steps else 64)
 
 
 def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe) -> None:
@@ -86,10 +86,9 @@ def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], mod
     probe.save(out / "probe.safetensors")
 
 
-def write_manifest(out: Path, plan: dict[str, Schedule], seed: int, device: str) -> dict:
+def write_manifest(out: Path, plan: dict[str, Schedule], seed: int, device: str, identities: int) -> dict:
     """Measure the gates on the weights as shipped and write `manifest.json`: sizes, schedules, results."""
-    world = load_miniature(out)
-    gates = measure_gates(world)
+    gates = measure_gates(load_miniature(out), identities)
     manifest = {
         "made_by": f"hybridbooth {__version__}: hybridbooth miniature train --seed {seed}",
         "device": device,

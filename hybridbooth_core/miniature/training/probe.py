@@ -26,8 +26,9 @@ from .loop import Schedule, train
 from .pictures import choose
 
 PROMPTNET = {"channels": 64, "multipliers": [1, 2], "depth": 1, "heads": 4, "attention_levels": 2, "latent_channels": 16, "pooled": 32}
-MASKED = 0.7  # share of references that come with a mask
-NEUTRAL = 0.2  # share of prompts that say nothing of the scene
+MASKED = 0.8  # share of references that come with a mask
+NEUTRAL = 0.1  # share of prompts that say nothing of the scene
+TIMES = (0.35, 1.0)  # at low noise the picture itself shows who it is, and the words learn nothing
 MASK_WEIGHT = 0.02
 NORM_WEIGHT = 1e-3
 RESIDUAL_STEP, WORDS_STEP = 4e-3, 0.1  # chosen on tune creatures by benchmarks/effective_step.py
@@ -113,11 +114,11 @@ def train_probe(
             latents = autoencoder.encode(pictures[1::2])
         words = probe(features, nouns[who.kind[0::2]])
         noise = torch.randn(latents.shape, generator=generator)
-        t = stratified_timesteps(len(latents), 0.1, 1.0, len(model.schedule), generator)
+        t = stratified_timesteps(len(latents), *TIMES, len(model.schedule), generator)
         encoded = model.encode_prompts([_prompt(where, 2 * row + 1, words[row], generator) for row in range(len(words))])
         tap = AttentionTap(encoded.columns)
         output = model.network_output(model.schedule.add_noise(latents, noise, t), t, encoded.context, tap)
-        weight = mask_latent_weight(masks[1::2], LATENT_SHAPE[1])
+        weight = mask_latent_weight(masks[1::2], LATENT_SHAPE[1], inside=8.0)
         loss = ((output - model.schedule.velocity(latents, noise, t)) ** 2 * weight).mean() / weight.mean()
         long = (words.norm(dim=-1) / probe.config.word_norm) ** 2
         return loss + MASK_WEIGHT * mask_regularisation(tap.maps, masks[1::2]) + NORM_WEIGHT * long.mean()

@@ -71,7 +71,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(tmp_path, whole, stops)
     assert same(run(tmp_path / "parts"), whole)
 
 
-def test_a_check_changes_nothing(tmp_path, whole):
+def test_a_check_changes_nothing(tmp_path):
     def check(modules):
         def numbers():
             net = modules["net"]
@@ -81,9 +81,11 @@ def test_a_check_changes_nothing(tmp_path, whole):
 
         return numbers
 
-    assert same(run(tmp_path / "checked", check=check, check_every=5), whole)
+    longer = replace(SHORT, steps=120)
+    assert same(run(tmp_path / "checked", longer, check=check, check_every=100), run(tmp_path / "plain", longer))
     rows = [json.loads(line) for line in (tmp_path / "checked" / "stage.jsonl").read_text().splitlines()]
-    assert rows[-1]["step"] == 12 and rows[-1]["size"] > 0 and {"loss", "grad_norm", "seconds"} <= set(rows[-1])
+    assert [row["step"] for row in rows] == [100, 120] and all(row["size"] > 0 for row in rows)
+    assert {"loss", "grad_norm", "seconds"} <= set(rows[0])
 
 
 def test_a_complete_stage_is_loaded_and_not_trained(tmp_path, whole):
@@ -174,7 +176,7 @@ def test_weights_end_as_their_moving_average(tmp_path):
 def test_the_rate_warms_up_stays_and_falls_to_zero():
     rates = [Schedule(1000, 1, warmup=100, decay=0.6).rate(step) for step in range(1000)]
     assert rates[0] == 0.01 and rates[99] == 1 and set(rates[99:400]) == {1.0}
-    assert 0 < rates[-1] < 0.01 and all(a >= b for a, b in zip(rates[400:], rates[401:], strict=False))
+    assert 0 < rates[-1] < 0.01 and rates[400:] == sorted(rates[400:], reverse=True)
 
 
 def test_matrices_go_to_muon_and_tables_and_vectors_to_adam():

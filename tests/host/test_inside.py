@@ -1,0 +1,55 @@
+"""What needs ComfyUI's objects in the hand, not over HTTP: scripts of `inside/`, each run in the host's own Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .comfy import Installation
+
+SCRIPTS = Path(__file__).parent / "inside"
+
+
+def _run(installation: Installation, script: str) -> dict:
+    return json.loads(installation.run(SCRIPTS / script).strip().splitlines()[-1])
+
+
+def test_diffusers_and_comfyui_agree_on_the_same_weights(installation: Installation):
+    if not installation.has("diffusers"):
+        pytest.skip(f"{installation.python} has no diffusers to compare with; pip install diffusers there")
+    for name, differences in _run(installation, "parity.py").items():
+        maps = [key for key in differences if key.startswith("map")]
+        # two levels: all seven layers; three levels: without the finest's 1 + 2, and the coarsest has only the middle's
+        assert len(maps) == {"miniature": 7, "three levels": 4}[name]
+        assert differences["columns"] == 0
+        assert all(value < 1e-5 for value in differences.values()), f"{name}: {differences}"
+
+
+def test_what_is_wired_counts_and_stays_as_it_is(installation: Installation):
+    found = _run(installation, "wired.py")
+    assert found["untouched"] is True
+    assert found["plain"] < 1e-5 and found["skip"] < 1e-5 and found["text lora"] < 1e-5 and found["lora"] < 1e-4, found
+    assert found["skip differs"] > 0.01 and found["text lora differs"] > 0.01 and found["lora differs"] > 0.01, found
+    assert found["half noise"] < 0.02 and found["half gradient"] < 0.05, found
+
+
+def test_models_of_other_families_are_refused_by_name(installation: Installation):
+    found = _run(installation, "families.py")
+    expected = {
+        "no clip": "expected a CLIP, found nothing",
+        "no vae": "expected a VAE, found nothing",
+        "xl clip": "(text encoders g, l)",
+        "xl inject": "(text encoders g, l)",
+        "sd2 model": "reads words of width 1024, but the CLIP writes words of width 96",
+        "inpainting": "reads 9 channels where a picture has 4",
+        "vae": "writes latents of 16 channels, but the MODEL reads 4",
+        "adm": "reads words alone, found SD15",
+        "flow": "found ModelSamplingDiscreteFlow and CONST",
+        "transformer": "expected a MODEL of Stable Diffusion 1.5's family, found MiniatureWorld",
+        "sd1 subject": "the subject's words have width 768, but this CLIP's words have width 96",
+    }
+    assert found.keys() == expected.keys()
+    for name, part in expected.items():
+        assert part in found[name] and "\n" not in found[name], f"{name}: {found[name]}"
