@@ -35,7 +35,7 @@ class ImageCoder(Protocol):
 
 
 class DiffusersModel:
-    """`DiffusionModel` on a UNet2DConditionModel, a CLIPTextModel, a tokenizer and an image coder; all frozen here.
+    """`DiffusionModel` on a UNet2DConditionModel, a CLIPTextModel, a tokenizer and an image coder (frozen by whoever loads them).
 
     Implements the protocol of `diffusion_model.DiffusionModel`; see there for shapes and errors.
     """

@@ -115,10 +115,14 @@ class _Task:
         noise = antithetic_noise(count, tuple(self.latents.shape[1:]), generator)
         return t.to(self.latents.device), noise.to(self.latents)
 
-    def loss(self, words: Tensor, t: Tensor, noise: Tensor, with_masks: bool) -> Tensor:
-        """The mean loss of words [n, d] over rows; row i looks at reference picture i mod R in template i mod 2."""
-        pick = torch.arange(len(t), device=t.device) % len(self.latents)
-        prompts: list[Prompt] = [[*TEMPLATES[i % len(TEMPLATES)], words] for i in range(len(t))]
+    def loss(self, words: Tensor, t: Tensor, noise: Tensor, with_masks: bool, step: int = 0) -> Tensor:
+        """The mean loss of words [n, d] over rows: they go through the R pictures in turn, and from round to round the template changes.
+
+        Steps go on where the last one stopped, so that every picture has its turn however many there are.
+        """
+        turn = torch.arange(len(t), device=t.device) + step * len(t)
+        pick = turn % len(self.latents)
+        prompts: list[Prompt] = [[*TEMPLATES[i // len(self.latents) % len(TEMPLATES)], words] for i in turn.tolist()]
         encoded = self.model.encode_prompts(prompts)
         noisy = self.model.schedule.add_noise(self.latents[pick], noise, t)
         tap = AttentionTap(encoded.columns) if with_masks and self.masks is not None and self.config.mask_weight > 0 else None
@@ -162,7 +166,7 @@ def refine(
         optimizer = moving.optimizer() if config.steps else None
         for step in range(config.steps):
             assert optimizer is not None
-            loss = task.loss(moving.words(), *task.rows(config.batch, _step_generator(config, step)), with_masks=True)
+            loss = task.loss(moving.words(), *task.rows(config.batch, _step_generator(config, step)), with_masks=True, step=step)
             if not bool(torch.isfinite(loss)):
                 break  # keep-best below returns the last good words
             optimizer.zero_grad()

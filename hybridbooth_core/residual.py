@@ -35,11 +35,11 @@ def residuals_on(layers: Iterable[nn.Linear], scale: float) -> Iterator[list[Res
     if scale <= 0:
         raise ValueError(f"expected lambda above 0, found {scale}")
     residuals, hooks = [], []
-    for layer in layers:
-        residual = Residual(layer, scale)
-        residuals.append(residual)
-        hooks.append(layer.register_forward_hook(lambda module, args, output, residual=residual: residual(args[0], output)))
     try:
+        for layer in layers:
+            residual = Residual(layer, scale)
+            residuals.append(residual)
+            hooks.append(layer.register_forward_hook(lambda module, args, output, residual=residual: residual(args[0], output)))
         yield residuals
     finally:
         for hook in hooks:

@@ -14,7 +14,7 @@ def ddim_times(total: int, steps: int) -> Tensor:
     """Times from the noisiest downwards, int64 [steps], evenly spread, the last one a step above 0 ("trailing": the noisiest is in)."""
     if not 1 <= steps <= total:
         raise ValueError(f"expected 1 to {total} sampling steps, found {steps}")
-    return torch.linspace(total - 1, 0, steps + 1, dtype=torch.float64).round().long()[:-1]
+    return total - 1 - torch.arange(steps) * total // steps
 
 
 def ddim_step(model: DiffusionModel, noisy: Tensor, noise: Tensor, now: int, after: int) -> Tensor:

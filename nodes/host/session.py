@@ -1,4 +1,4 @@
-"""The run of a node: the host's inference mode left behind, progress shown, an interrupt heard."""
+"""The run of a node: the host's inference mode left behind, and progress shown."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import comfy.model_management
 import comfy.utils
 import torch
 
@@ -19,11 +18,10 @@ def ordinary_tensors() -> Iterator[None]:
 
 
 def progress(steps: int) -> Callable[[int, int, float], None]:
-    """A callback for `refine`: moves the node's progress bar, and stops where the person pressed stop."""
+    """A callback for `refine` that moves the node's progress bar."""
     bar = comfy.utils.ProgressBar(max(steps, 1))
 
     def on_step(done: int, total: int, loss: float) -> None:
         bar.update_absolute(done, total)
-        comfy.model_management.throw_exception_if_processing_interrupted()
 
     return on_step

@@ -31,7 +31,7 @@ SCHEDULES = {
     "clip": Schedule(1600, 64, muon_lr=2e-3),
     "held_out": Schedule(1200, 48, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
-    "probe": Schedule(4000, 24, ema=0.998),
+    "probe": Schedule(5000, 24, ema=0.998),
 }
 CUDA_FACTOR = 4  # a GPU has the time for longer schedules
 

@@ -34,7 +34,7 @@ def draw_batch(generator: torch.Generator, identities: int, views: int = 1) -> B
 
 
 def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur half of the pictures and add a little noise to all, so that a reader trusts shapes and colours, not pixels."""
+    """Blur the pictures, half of them fully, and add a little noise to all, so that a reader trusts shapes and colours, not pixels."""
     small = F.interpolate(pictures.movedim(-1, 1), scale_factor=0.5, mode="bilinear", antialias=True)
     blurred = F.interpolate(small, size=pictures.shape[1:3], mode="bilinear").movedim(1, -1)
     chosen = torch.rand(len(pictures), 1, 1, 1, generator=generator)
