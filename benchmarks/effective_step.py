@@ -39,7 +39,8 @@ def main() -> None:
     for mode, step in tqdm(settings, desc="settings"):
         config = RefineConfig(mode=mode, steps=0 if step is None else 5, effective_step=step)
         results = [
-            personalize(world.model, world.probe, ref, f, noun, config).refinement for ref, f, noun in zip(refs, features, nouns, strict=True)
+            personalize(world.model, world.probe, ref, f, noun, config).refinement
+            for ref, f, noun in zip(refs, features, nouns, strict=True)
         ]
         scores = evaluate(world.model, world.judge, who, [r.words for r in results])
         rows.append(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .diffusion_model import DiffusionModel
 from .errors import UserError
 from .probe import Features
 
@@ -33,6 +32,15 @@ class FeatureEncoder(Protocol):
     def __call__(self, pictures: Tensor) -> Tensor:
         """Pictures [B, size, size, 3] in 0..1 to tokens [B, L, C]; does its own normalisation."""
         ...
+
+
+class PictureCoder(Protocol):
+    """The part of a `DiffusionModel` that turns pictures into latents; ComfyUI's VAE alone is one too."""
+
+    @property
+    def picture_size(self) -> int: ...
+
+    def encode_image(self, pictures: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +167,7 @@ def _resized(pictures: Tensor, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def extract_features(model: DiffusionModel, clip: FeatureEncoder, dino: FeatureEncoder, ref: Reference) -> Features:
+def extract_features(model: PictureCoder, clip: FeatureEncoder, dino: FeatureEncoder, ref: Reference) -> Features:
     """What a probe sees of B reference pictures: tokens of both encoders, and the model's latents, of the crop around the subject."""
     crops = square_crops(ref.pictures, ref.masks, model.picture_size)
     return Features(

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..hybridbooth_core.diffusion_model import DiffusionModel
 from ..hybridbooth_core.encoders import load_encoders
 from ..hybridbooth_core.features import extract_features, reference
 from ..hybridbooth_core.miniature.bundle import load_probe
@@ -78,5 +77,5 @@ class ExtractFeatures(io.ComfyNode):
     def execute(cls, probe: Probe, vae: Any, image: Tensor, mask: Tensor | None = None) -> io.NodeOutput:
         with ordinary_tensors():
             ref = reference(image, mask)
-            features = extract_features(cast(DiffusionModel, HostVae(vae)), *load_encoders(probe.config), ref)
+            features = extract_features(HostVae(vae), *load_encoders(probe.config), ref)
         return io.NodeOutput((ref, features))

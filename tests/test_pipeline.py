@@ -32,12 +32,15 @@ def pipeline(tmp_path):
     tokenizer = CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"), model_max_length=16)
     torch.manual_seed(0)
     text = CLIPTextConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=16,
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=16,
         bos_token_id=vocabulary["<|startoftext|>"], eos_token_id=vocabulary["<|endoftext|>"],
     )  # fmt: skip
     blocks = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
     return StableDiffusionPipeline(
-        vae=AutoencoderKL(block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2),
+        vae=AutoencoderKL(
+            block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2
+        ),
         text_encoder=CLIPTextModel(text).eval(),
         tokenizer=tokenizer,
         unet=UNet2DConditionModel(sample_size=16, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=32, **blocks),
@@ -71,7 +74,7 @@ def test_latents_are_scaled_and_come_back_in_range(pipeline):
     torch.testing.assert_close(model.encode_image(pictures), mean * 0.18215)
     decoded = model.decode(model.encode_image(pictures))
     assert decoded.shape == pictures.shape
-    assert 0 <= float(decoded.min()) and float(decoded.max()) <= 1
+    assert float(decoded.min()) >= 0 and float(decoded.max()) <= 1
 
 
 def test_schedule_and_size_are_the_pipelines(pipeline):

@@ -100,7 +100,11 @@ def draw_board(board: Board, path: Path) -> None:
             _show(axes, row.pictures[c], _title(board.scenes[c]) if r == 0 else "", size=8.5)
             if c == 0:
                 truth = row is board.rows[-1]
-                text = f"{row.title}\n(drawn, not generated)" if truth else f"{row.title}\nidentity {row.identity:.2f}\nprompt {row.prompt:.2f}"
+                text = (
+                    f"{row.title}\n(drawn, not generated)"
+                    if truth
+                    else f"{row.title}\nidentity {row.identity:.2f}\nprompt {row.prompt:.2f}"
+                )
                 axes.text(-0.12, 0.5, text, transform=axes.transAxes, ha="right", va="center", fontsize=10.5)
     figure.text(0.645, 0.965, f"one picture of a {board.noun}, six new scenes", ha="center", va="center", fontsize=13, weight="bold")
     partial = path.with_name(f".{path.name}.partial")

@@ -74,9 +74,7 @@ def evaluate(
     everywhere = where[torch.arange(len(where)).repeat(len(who))]
     noise = starting_noise(len(everyone), LATENT_SHAPE, seed)
     prompts = [scene_prompt(everywhere, row, [subjects[row // len(where)]]) for row in range(len(everyone))]
-    pictures = torch.cat(
-        [generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, len(prompts), 64)]
-    )
+    pictures = torch.cat([generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, len(prompts), 64)])
     return score(judge, pictures, everyone, everywhere, (len(who), len(where)))
 
 

@@ -55,9 +55,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = x if context is None else context
-        q, k, v = (
-            rearrange(y, "b n (h d) -> b h n d", h=self.heads) for y in (self.to_q(x), self.to_k(context), self.to_v(context))
-        )
+        q, k, v = (rearrange(y, "b n (h d) -> b h n d", h=self.heads) for y in (self.to_q(x), self.to_k(context), self.to_v(context)))
         return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
 
 

@@ -24,7 +24,3 @@ def test_the_interval_is_about_two_standard_errors_around_the_mean(main_job):
     error = values.std().item() / 20
     assert low == pytest.approx(values.mean().item() - 1.96 * error, abs=0.3 * error)
     assert high == pytest.approx(values.mean().item() + 1.96 * error, abs=0.3 * error)
-
-
-def test_importing_the_pack_is_measured_in_a_process_of_its_own(main_job):
-    assert 0 < main_job.import_seconds(repeats=1) < 5

@@ -97,7 +97,8 @@ def test_a_picture_that_is_none_is_one_sentence(kind, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("mask", "said"), [(np.zeros((64, 64)), "all 0"), (np.full((64, 64), 255), "all 1"), (np.full((32, 64), 255), "64x32"), (None, "cannot be read")]
+    ("mask", "said"),
+    [(np.zeros((64, 64)), "all 0"), (np.full((64, 64), 255), "all 1"), (np.full((32, 64), 255), "64x32"), (None, "cannot be read")],
 )
 def test_a_mask_that_does_not_fit_is_one_sentence(mask, said, pet, tmp_path, capsys):
     path = tmp_path / "mask.png"

@@ -145,5 +145,3 @@ def test_the_judge_of_the_world_is_the_one_that_was_trained(made):
     assert isinstance(judge, Judge)
     for name, tensor in judge.state_dict().items():
         assert torch.equal(tensor, state[f"judge.{name}"].half().float()), name
-
-
