@@ -79,7 +79,7 @@ def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world,
         for row in range(4):
             latents = world.encode_image(subject.ref.pictures[row % 2 : row % 2 + 1])
             t, eps = times[row : row + 1], noise[row : row + 1]
-            context = world.encode_prompts([[*TEMPLATES[row % 2], words]]).context
+            context = world.encode_prompts([[*TEMPLATES[row // 2], words]]).context
             output = world.network_output(world.schedule.add_noise(latents, eps, t), t, context)
             weight = 0.2 + 0.8 * mask_at(subject.ref.masks[row % 2 : row % 2 + 1], 64).view(1, 1, 8, 8)
             total += ((output - world.schedule.velocity(latents, eps, t)) ** 2 * weight / weight.mean()).mean().item() / 4

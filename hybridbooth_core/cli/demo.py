@@ -27,7 +27,7 @@ def add_to(commands) -> None:
         "pictures in which every word of the scene came true.",
     )
     command.add_argument("--out", type=Path, default=Path("hybridbooth_demo"), metavar="DIR", help="default: hybridbooth_demo")
-    command.add_argument("--identity", type=int, default=7, metavar="N", help="which test creature, 0 to 9999 (default 7)")
+    command.add_argument("--identity", type=int, default=4, metavar="N", help="which test creature, 0 to 9999 (default 4)")
     command.set_defaults(run=run)
 
 

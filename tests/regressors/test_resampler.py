@@ -50,4 +50,4 @@ def test_outputs_start_small_and_sd15s_size_is_a_seventh_of_the_promptnets():
     assert 0.1 < words.std() < 1.0
     with torch.device("meta"):
         count = sum(p.numel() for p in Resampler(5, 768).parameters())
-    assert 40e6 < count < 50e6
+    assert 20e6 < count < 50e6
