@@ -17,7 +17,7 @@ def add_to(commands) -> None:
     train = actions.add_parser(
         "train",
         help="train every network of the world from nothing",
-        description="Seeded and counted in steps; stop it at any time and start it again to go on. About an hour and a half on two CPU "
+        description="Seeded and counted in steps; stop it at any time and start it again to go on. Under two and a half hours on two CPU "
         "cores; on a CUDA GPU the schedules are longer. Ends with the gates, measured on the float16 weights as shipped.",
     )
     train.add_argument("--work", type=Path, default=Path("miniature_training"), help="checkpoints and curves (default miniature_training)")
