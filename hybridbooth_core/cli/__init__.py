@@ -13,6 +13,7 @@ from . import demo, generate, miniature, personalize
 EPILOG = """\
 examples:
   hybridbooth demo
+  hybridbooth miniature creature 7 --out cat.png
   hybridbooth personalize cat.png --mask cat_mask.png --class-word cat --out whiskers.safetensors
   hybridbooth generate "a photo of <whiskers> with a hat on snow" --subject whiskers=whiskers.safetensors --out hat.png
 """

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from ..errors import UserError
 from .files import output_file, save_picture
+
+log = logging.getLogger("hybridbooth")
 
 
 def add_to(commands) -> None:
@@ -24,7 +27,7 @@ def add_to(commands) -> None:
     )
     command.add_argument("--seed", type=int, default=0, help="of the starting noise (default 0)")
     command.add_argument("--steps", type=int, default=15, help="sampling steps (default 15)")
-    command.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance (default 3)")
+    command.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance, 0 to 30 (default 3)")
     command.add_argument("--out", type=Path, required=True, metavar="PICTURE.png")
     command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     command.set_defaults(run=run)
@@ -52,6 +55,11 @@ def run(options: argparse.Namespace) -> None:
 
     if not 1 <= options.steps <= 1000:
         raise UserError(f"expected 1 to 1000 sampling steps, found {options.steps}")
+    if not 0 <= options.guidance <= 30:
+        raise UserError(f"expected a guidance from 0 to 30, found {options.guidance}; 3 is usual here")
+    for name in files:
+        if f"<{name}>" not in options.prompt:
+            log.warning("the subject %s is not in the prompt; write <%s> where it should be", name, name)
     model = load_model()
     subjects = {}
     for name, path in files.items():

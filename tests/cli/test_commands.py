@@ -150,6 +150,8 @@ def test_prompts_and_places_that_cannot_be(pet, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert "cannot be made" in error_of(capsys, "demo", "--out", tmp_path / "file")
     assert "9999" in error_of(capsys, "demo", "--out", tmp_path / "d", "--identity", "10000")
+    for guidance in ("nan", "inf", "-1", "1e30"):
+        assert "guidance" in error_of(capsys, "generate", "a cat", f"--guidance={guidance}", "--out", tmp_path / "p.png")
     assert "strength" in error_of(capsys, "generate", "a <pet>", *subject, "--strength", "3", "--out", tmp_path / "p.png")
 
 
