@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .attention import head_probabilities
 from .diffusion_model import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
@@ -35,9 +36,9 @@ class ImageCoder(Protocol):
 
 
 class DiffusersModel:
-    """`DiffusionModel` on a UNet2DConditionModel, a CLIPTextModel, a tokenizer and an image coder (frozen by whoever loads them).
+    """`TrainableModel` on a UNet2DConditionModel, a CLIPTextModel, a tokenizer and an image coder (frozen by whoever loads them).
 
-    Implements the protocol of `diffusion_model.DiffusionModel`; see there for shapes and errors.
+    Implements the protocols of `diffusion_model`; see there for shapes and errors.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class DiffusersModel:
         self.name, self.picture_size = name, picture_size
         self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
         self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
+        self._weights: Mapping[str, Tensor] = {}
         self._table: nn.Embedding = self._text.embeddings.token_embedding
         if unet.config.cross_attention_dim != self.embedding_width:
             raise UserError(
@@ -142,7 +144,28 @@ class DiffusersModel:
     def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
         """What the denoiser itself puts out (eps or v), for its own training."""
         with self._listening(tap):
-            return self.unet(noisy, t, context).sample
+            return (
+                functional_call(self.unet, dict(self._weights), (noisy, t, context)).sample
+                if self._weights
+                else self.unet(noisy, t, context).sample
+            )
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.unet
+
+    @contextmanager
+    def replaced(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        own = dict(self.unet.named_parameters())
+        for name, tensor in weights.items():
+            if name not in own or own[name].shape != tensor.shape:
+                found = f"{list(own[name].shape)} there" if name in own else "no such parameter there"
+                raise ValueError(f"expected parameters of the denoiser of {self.name}, found {name} {list(tensor.shape)} and {found}")
+        before, self._weights = self._weights, {**self._weights, **weights}
+        try:
+            yield
+        finally:
+            self._weights = before
 
     @contextmanager
     def _listening(self, tap: AttentionTap | None) -> Iterator[None]:

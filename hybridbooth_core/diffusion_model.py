@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import UserError
 from .schedule import NoiseSchedule
@@ -96,6 +97,25 @@ class DiffusionModel(Protocol):
 
     def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
         """eps [B, C, h, w] for x_t [B, C, h, w], t int64 [B] and context [B, T, d]."""
+        ...
+
+
+class TrainableModel(DiffusionModel, Protocol):
+    """A model whose denoiser can compute with other weights for a while: what DreamBooth and Custom Diffusion need beyond words."""
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network itself, its parameters named as diffusers' UNet2DConditionModel names them. To be read and hooked, never written to."""
+        ...
+
+    def replaced(self, weights: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """While open, `predict_noise` computes with these tensors in place of the denoiser's parameters of those names.
+
+        Gradients flow to them. Nothing is written, so nothing remains.
+
+        Raises:
+            ValueError: a name that the denoiser does not have, or a tensor of another shape than its parameter.
+        """
         ...
 
 
