@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +14,9 @@ from ..errors import UserError
 from ..probe import Probe
 from ..safefile import read_header, read_tensors
 from .nets import Autoencoder, ImageEncoder, Judge
+
+if TYPE_CHECKING:
+    from .world_model import CaptionEncoder
 
 WEIGHTS = Path(__file__).parent / "weights"
 MAX_BYTES = 64 << 20
@@ -24,13 +27,18 @@ Net = TypeVar("Net", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class Miniature:
-    """The whole world: model, probe and its encoders; and, for scoring only, the judge and an encoder that no probe reads."""
+    """The whole world: model, probe and its encoders; and, for scoring only, the judge and encoders that no method reads or trains against.
+
+    `held_out` is another DINO, `held_out_clip` with `held_out_text` another CLIP.
+    """
 
     model: DiffusersModel
     probe: Probe
     clip: ImageEncoder
     dino: ImageEncoder
     held_out: ImageEncoder
+    held_out_clip: ImageEncoder
+    held_out_text: CaptionEncoder
     judge: Judge
 
 
@@ -86,10 +94,13 @@ def load_encoders(folder: Path = WEIGHTS) -> tuple[ImageEncoder, ImageEncoder]:
 
 def load_miniature(folder: Path = WEIGHTS) -> Miniature:
     """Everything. UserError if a file is missing or does not fit."""
+    from .world_model import CaptionEncoder
+
     clip, dino = load_encoders(folder)
     tensors = _read("readers", folder)
-    held_out, judge = _frozen(ImageEncoder(), _part(tensors, "held_out")), _frozen(Judge(), _part(tensors, "judge"))
-    return Miniature(load_model(folder), load_probe(folder), clip, dino, held_out, judge)
+    held_out, held_out_clip = (_frozen(ImageEncoder(), _part(tensors, name)) for name in ("held_out", "held_out_clip"))
+    held_out_text, judge = _frozen(CaptionEncoder(), _part(tensors, "held_out_text")), _frozen(Judge(), _part(tensors, "judge"))
+    return Miniature(load_model(folder), load_probe(folder), clip, dino, held_out, held_out_clip, held_out_text, judge)
 
 
 def manifest(folder: Path = WEIGHTS) -> dict:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..diffusers_model import DiffusersModel
-from ..diffusion_model import Piece
+from ..diffusion_model import Piece, Prompt
 from ..features import Reference, reference
 from ..sampling import generate, starting_noise
 from .captions import scene_prompt
@@ -62,20 +62,42 @@ def evaluate(
     model: DiffusersModel,
     judge: Judge,
     who: Creatures,
-    subjects: Sequence[Piece],
+    subjects: Sequence[Piece | Prompt],
     scenes: Sequence[Scenes] = EVALUATION_SCENES,
     seed: int = 0,
     steps: int = 15,
     guidance: float = 3.0,
 ) -> Scores:
-    """Draw N subjects (words [n, d], or text such as the class noun) in S scenes and score every picture."""
+    """Draw N subjects (words [n, d], text such as the class noun, or several such pieces) in S scenes and score every picture."""
     where = join(scenes)
-    everyone = repeat(who, len(where))
+    pictures = draw(model, who, subjects, scenes, seed, steps, guidance)
     everywhere = where[torch.arange(len(where)).repeat(len(who))]
-    noise = starting_noise(len(everyone), LATENT_SHAPE, seed)
-    prompts = [scene_prompt(everywhere, row, [subjects[row // len(where)]]) for row in range(len(everyone))]
-    pictures = torch.cat([generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, len(prompts), 64)])
-    return score(judge, pictures, everyone, everywhere, (len(who), len(where)))
+    return score(judge, pictures.flatten(0, 1), repeat(who, len(where)), everywhere, (len(who), len(where)))
+
+
+@torch.no_grad()
+def draw(
+    model: DiffusersModel,
+    who: Creatures,
+    subjects: Sequence[Piece | Prompt],
+    scenes: Sequence[Scenes] = EVALUATION_SCENES,
+    seed: int = 0,
+    steps: int = 15,
+    guidance: float = 3.0,
+    first: int = 0,
+) -> Tensor:
+    """Pictures [N, S, H, W, 3] of N subjects in S scenes.
+
+    Args:
+        first: how many subjects came before in the whole evaluation, so that drawing them one at a time takes the same noise.
+    """
+    where = join(scenes)
+    count, skipped = len(who) * len(where), first * len(where)
+    noise = starting_noise(skipped + count, LATENT_SHAPE, seed)[skipped:]
+    pieces = [[subject] if isinstance(subject, str | Tensor) else subject for subject in subjects]
+    prompts = [scene_prompt(where, row % len(where), pieces[row // len(where)]) for row in range(count)]
+    pictures = torch.cat([generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, count, 64)])
+    return pictures.view(len(who), len(where), *pictures.shape[1:])
 
 
 @torch.no_grad()

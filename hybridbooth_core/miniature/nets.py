@@ -96,6 +96,17 @@ class ImageEncoder(nn.Module):
         return F.normalize(self.projection(self(pictures)[:, 0]), dim=-1)
 
 
+class BlankEncoder:
+    """Stands for an encoder that an ablation leaves out: tokens of the same shape, all zero."""
+
+    def __init__(self, encoder: ImageEncoder):
+        self.size, self.width = encoder.size, encoder.width
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, H, W, 3] to zeros [B, 1 + N, width], N patches of 8 pixels."""
+        return pictures.new_zeros(len(pictures), 1 + (pictures.shape[1] // FACTOR) * (pictures.shape[2] // FACTOR), self.width)
+
+
 def _trunk(width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.PixelUnshuffle(4),

@@ -48,6 +48,11 @@ class MiniatureTokenizer:
     start, end, pad, length = 0, 1, 1, LENGTH
     rows = 2 + len(CLIP_IDS)
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The words as tokens of CLIP's vocabulary, and their ids there."""
+        return {f"{word}</w>": row for word, row in CLIP_IDS.items()}
+
     def __init__(self):
         self._row = {word: row for row, word in enumerate(CLIP_IDS, 2)}
 

@@ -30,6 +30,7 @@ SCHEDULES = {
     "dino": Schedule(1600, 48, muon_lr=2e-3),
     "clip": Schedule(1600, 64, muon_lr=2e-3),
     "held_out": Schedule(1200, 48, muon_lr=2e-3),
+    "held_out_clip": Schedule(1600, 64, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
     "probe": Schedule(5000, 24, ema=0.998),
 }
@@ -62,13 +63,22 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         judge = train_judge(plan["judge"], work, seed)
         dino = train_identity_encoder("dino", plan["dino"], work, seed)
         held_out = train_identity_encoder("held_out", plan["held_out"], work, seed)
-        clip, clip_text = train_clip_encoder(plan["clip"], work, seed)
+        clip, clip_text = train_clip_encoder("clip", plan["clip"], work, seed)
+        held_out_clip, held_out_text = train_clip_encoder("held_out_clip", plan["held_out_clip"], work, seed)
         model = train_base(plan["base"], work, autoencoder, judge, seed)
         probe = train_probe(plan["probe"], work, model, autoencoder, clip, dino, judge, seed)
     finally:
         torch.set_default_device(before)
 
-    readers: dict[str, nn.Module] = {"clip": clip, "clip_text": clip_text, "dino": dino, "held_out": held_out, "judge": judge}
+    readers: dict[str, nn.Module] = {
+        "clip": clip,
+        "clip_text": clip_text,
+        "dino": dino,
+        "held_out": held_out,
+        "held_out_clip": held_out_clip,
+        "held_out_text": held_out_text,
+        "judge": judge,
+    }
     export(out, autoencoder, readers, model, probe)
     return write_manifest(out, plan, seed, device, identities=4 if only_steps else 64)
 

@@ -94,9 +94,9 @@ def train_identity_encoder(stage: str, schedule: Schedule, folder: Path, seed: i
     return net
 
 
-def train_clip_encoder(schedule: Schedule, folder: Path, seed: int = 0) -> tuple[ImageEncoder, CaptionEncoder]:
-    """CLIP's stand-in: pictures and their captions, matched by contrast (Radford et al. 2021)."""
-    torch.manual_seed(seed + 4)
+def train_clip_encoder(stage: str, schedule: Schedule, folder: Path, seed: int = 0) -> tuple[ImageEncoder, CaptionEncoder]:
+    """CLIP's stand-in: pictures and their captions, matched by contrast (Radford et al. 2021). Also the held-out one, from another seed."""
+    torch.manual_seed(seed + (4 if stage == "clip" else 5))
     image, text = ImageEncoder(), CaptionEncoder()
 
     def pairs(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
@@ -112,5 +112,5 @@ def train_clip_encoder(schedule: Schedule, folder: Path, seed: int = 0) -> tuple
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         return contrastive_loss(*pairs(generator, schedule.batch))
 
-    train("clip", {"clip": image, "clip_text": text}, loss_of, schedule, folder, seed, check)
+    train(stage, {stage: image, f"{stage}_text": text}, loss_of, schedule, folder, seed, check)
     return image, text

@@ -51,7 +51,7 @@ def test_two_identity_encoders_of_a_few_steps_differ(tmp_path):
 @needs_muon
 def test_a_clip_encoder_of_a_few_steps(tmp_path):
     pytest.importorskip("transformers")
-    image, text = train_clip_encoder(SHORT, tmp_path)
+    image, text = train_clip_encoder("clip", SHORT, tmp_path)
     assert math.isfinite(curve(tmp_path, "clip")["loss"])
     assert not image.training and not text.training
     with torch.no_grad():
