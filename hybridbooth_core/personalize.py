@@ -86,7 +86,7 @@ def personalize(
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         probe=probe.config.trained_on,
-        method=config.mode if config.steps else "none",
+        method=result.mode if config.steps else "none",
         steps=len(result.losses),
         best_step=result.best_step,
         effective_step=result.effective_step,

@@ -1,4 +1,4 @@
-"""The probe: merge and regressor in one file. It looks at a picture once and guesses the words of its subject."""
+"""The probe: merge, regressor and learned steps in one file. It looks at a picture once and guesses the words of its subject."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .errors import UserError
 from .merge import FeatureMerge
 from .regressors import build_regressor
 from .safefile import read_header, read_tensors, write_tensors
+from .stepper import Stepper
 
 FORMAT_VERSION = 1
 MAX_BYTES = 4 << 30
@@ -35,6 +36,7 @@ class ProbeConfig:
     word_norm: float = 1.0  # mean norm of the vocabulary's rows: the unit of the outputs
     residual_step: float = 5e-5  # the effective step recommended for refining this probe's K, Q, V
     words_step: float = 0.1  # and for refining its words
+    stepper: int = 0  # hidden width of its learned steps, 0 without
     base_model: str = ""
     base_fingerprint: str = ""
     trained_on: str = ""
@@ -45,7 +47,7 @@ class ProbeConfig:
         if not isinstance(self.sizes, dict) or not all(isinstance(text, str) for text in texts):
             raise UserError("the probe's configuration mixes up texts, numbers and tables; the probe file is damaged")
         sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
-        numbers = [self.width, self.clip_width, self.dino_width, self.words, *sizes]
+        numbers = [self.width, self.clip_width, self.dino_width, self.words, self.stepper, *sizes]
         whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
         if not whole or not 1 <= self.words <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
             raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
@@ -75,13 +77,29 @@ class Probe(nn.Module):
         self.config = config
         self.merge = FeatureMerge(config.clip_width, config.dino_width, config.width)
         self.regressor = build_regressor(config.regressor, config.words, config.width, config.sizes)
+        self.stepper = Stepper(config.words, config.width, config.stepper) if config.stepper else None
 
     def forward(self, features: Features, nouns: Tensor) -> Tensor:
         """Words [B, n, d] from the features of B pictures and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
         output = self.regressor(self.merge(features.clip, features.dino), features.latents)
-        words = output * (self.config.word_norm / math.sqrt(self.config.width))
+        words = output * self._unit
         last = words[:, -1:] + nouns.to(words).expand(len(words), -1)[:, None]
         return torch.cat([words[:, :-1], last], 1)
+
+    def step(self, words: Tensor, gradient: Tensor) -> Tensor:
+        """The learned change [B, n, d] of words [B, n, d], given the gradient [B, n, d] of one photo's denoising loss in them.
+
+        Raises:
+            ValueError: other shapes, or a probe without learned steps.
+        """
+        if self.stepper is None:
+            raise ValueError("expected a probe with learned steps, found one without")
+        return self.stepper(words / self._unit, gradient) * self._unit
+
+    @property
+    def _unit(self) -> float:
+        """The spread of an average word's entries."""
+        return self.config.word_norm / math.sqrt(self.config.width)
 
     def save(self, path: Path, half: bool = True) -> None:
         """Write the probe's file; float16 unless `half` is off."""

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .errors import UserError
 from .safefile import read_header, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from .diffusion_model import DiffusionModel, Prompt
 
 FORMAT_VERSION = 1
 MAX_BYTES = 4 << 20
@@ -43,7 +49,7 @@ class SubjectInfo:
     base_model: str = ""
     base_fingerprint: str = ""
     probe: str = ""
-    method: str = ""  # what was refined: residual, words, paper_literal, or none
+    method: str = ""  # learned, residual, words, paper_literal, another system of the family, or none
     steps: int = 0
     best_step: int = 0
     effective_step: float = 0.0
@@ -125,6 +131,21 @@ class Subject:
             return self.words
         start = class_embedding.to(self.words).mean(0)
         return start + strength * (self.words - start)
+
+    @contextmanager
+    def applied(self, model: DiffusionModel, strength: float = 1.0) -> Iterator[Prompt]:
+        """What `family.artefact.Artefact` asks for: yields the words (at strength 0 the class noun); the model never changes.
+
+        Raises:
+            UserError: the words are for another family of models, or what `at_strength` raises.
+        """
+        if self.words.shape[1] != model.embedding_width:
+            raise UserError(
+                f"the subject's words have width {self.words.shape[1]}, but {model.name} reads words of width {model.embedding_width}; "
+                "use a subject made for this family of models"
+            )
+        rows = model.word_embeddings(self.info.class_word) if self.info.class_word and strength != 1 else None
+        yield [self.at_strength(strength, rows)]
 
 
 def _info(metadata: dict[str, str]) -> SubjectInfo:

@@ -24,8 +24,8 @@ class RefineEmbedding(io.ComfyNode):
             "RefineEmbedding",
             display_name="Refine Embedding (residual)",
             description=(
-                "Guesses the subject's words with the probe, then brings them closer to the picture by a few gradient steps through the "
-                "model. Model, CLIP and VAE stay as they are. By its own measure refining never makes a subject worse."
+                "Guesses the subject's words with the probe, then brings them closer to the picture by a few steps through the model. "
+                "Model, CLIP and VAE stay as they are. By its own measure refining never makes a subject worse."
             ),
             search_aliases=["hybridbooth", "personalize", "dreambooth", "textual inversion"],
             inputs=[
@@ -38,8 +38,9 @@ class RefineEmbedding(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     options=list(get_args(Mode)),
-                    default="residual",
+                    default="auto",
                     tooltip=(
+                        "auto: learned where the probe has learnt to step, else residual. learned: the steps that the probe has learnt. "
                         "residual: refine the probe's cross-attentions, the paper's way. words: refine the words themselves. "
                         "paper_literal: the paper's printed constants, which move almost nothing."
                     ),
@@ -54,7 +55,7 @@ class RefineEmbedding(io.ComfyNode):
                     max=1.0,
                     step=0.00001,
                     round=False,
-                    tooltip="How far one step goes. 0 takes what the probe's file recommends for the mode.",
+                    tooltip="How far one step goes (learned: the share of it that is taken). 0 takes what the probe's file recommends.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip="Of the noise that the steps look at."

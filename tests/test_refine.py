@@ -11,7 +11,7 @@ import torch
 from hybridbooth_core.attention import mask_at
 from hybridbooth_core.features import Reference
 from hybridbooth_core.probe import Features
-from hybridbooth_core.refine import TEMPLATES, RefineConfig, _Task, refine
+from hybridbooth_core.refine import TEMPLATES, RefineConfig, Task, refine
 
 QUICK = RefineConfig(steps=3, batch=4, validation=4, effective_step=5e-3, seed=1)
 WORDS = replace(QUICK, mode="words", effective_step=0.1)
@@ -73,7 +73,7 @@ def test_the_result_is_never_worse_than_the_start(run, config, world, subject):
 def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world, subject):
     """Of the velocity, since that is what this model puts out; row by row, 1 on the subject and 0.2 off it, with mean 1."""
     words = torch.randn(5, 96)
-    times, noise = _Task(world, subject.ref, WORDS).fixed
+    times, noise = Task(world, subject.ref, WORDS).fixed
     total = 0.0
     with torch.no_grad():
         for row in range(4):
@@ -89,7 +89,7 @@ def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world,
 
 def test_steps_that_only_harm_give_back_the_start(run, monkeypatch):
     losses = iter([0.5, 0.6, 0.7, 0.8])
-    monkeypatch.setattr("hybridbooth_core.refine._Task.validate", lambda task, words: next(losses))
+    monkeypatch.setattr("hybridbooth_core.refine_task.Task.validate", lambda task, words: next(losses))
     result = run(WORDS)
     assert result.best_step == 0 and torch.equal(result.words, result.start) and result.displacement == 0
     assert result.validation == [0.5, 0.6, 0.7, 0.8] and min(result.moves) > 1e-3, "the steps themselves did move"
@@ -104,7 +104,7 @@ def test_the_words_are_those_of_the_best_step_stretched(run, monkeypatch):
         seen.append(words.detach().clone())
         return next(wanted)
 
-    monkeypatch.setattr("hybridbooth_core.refine._Task.validate", validate)
+    monkeypatch.setattr("hybridbooth_core.refine_task.Task.validate", validate)
     result = run(WORDS)
     assert (result.best_step, result.stretch) == (2, 0.5) and result.validation == [1.0, 0.9, 0.5, 0.8]
     torch.testing.assert_close(result.words, (seen[0] + seen[2]) / 2)

@@ -40,6 +40,8 @@ _FIRST_NAMES: dict[str, int] = {
 CLIP_IDS = _WORDS | _FIRST_NAMES
 NAMES = tuple(_FIRST_NAMES)
 """First names: each is the name of one fixed train creature, as a celebrity's is in a large model."""
+UNSAID = ("an", "picture")
+"""Words that no training caption says, so that they mean nothing: the rare tokens of this world, whose rare names all mean a creature."""
 
 
 class MiniatureTokenizer:
@@ -50,8 +52,8 @@ class MiniatureTokenizer:
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """The words as tokens of CLIP's vocabulary, and their ids there."""
-        return {f"{word}</w>": row for word, row in CLIP_IDS.items()}
+        """The words as tokens of CLIP's vocabulary and their ids there; those never said lie beyond its end."""
+        return {f"{word}</w>": clip_id + (CLIP_ROWS if word in UNSAID else 0) for word, clip_id in CLIP_IDS.items()}
 
     def __init__(self):
         self._row = {word: row for row, word in enumerate(CLIP_IDS, 2)}

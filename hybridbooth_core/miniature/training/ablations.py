@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...features import FeatureEncoder
@@ -20,7 +20,7 @@ SEEDS = (0, 1, 2)
 class Ablation:
     """One row of the table: how the probe is built and trained, and which encoders it sees."""
 
-    variant: Variant = Variant()
+    variant: Variant = field(default_factory=Variant)
     clip: bool = True
     dino: bool = True
 
@@ -50,5 +50,13 @@ def train_ablation(world: Miniature, name: str, seed: int, folder: Path, schedul
     clip, dino = encoders(world, ablation)
     coder = world.model.coder
     return train_probe(
-        schedule, folder / f"{name}-{seed}", world.model, coder, clip, dino, world.judge, seed, ablation.variant  # type: ignore[arg-type]
+        schedule,
+        folder / f"{name}-{seed}",
+        world.model,
+        coder,
+        clip,
+        dino,
+        world.judge,
+        seed,
+        ablation.variant,  # type: ignore[arg-type]
     )

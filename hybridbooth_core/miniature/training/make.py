@@ -21,6 +21,7 @@ from .base import train_base
 from .loop import Schedule
 from .probe import train_probe
 from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
+from .stepper import train_stepper
 
 log = logging.getLogger("hybridbooth")
 
@@ -33,6 +34,7 @@ SCHEDULES = {
     "held_out_clip": Schedule(1600, 64, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
     "probe": Schedule(5000, 24, ema=0.998),
+    "stepper": Schedule(1500, 6, muon_lr=2e-3, adam_lr=1e-3, ema=0.99),
 }
 CUDA_FACTOR = 4  # a GPU has the time for longer schedules
 
@@ -67,6 +69,7 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         held_out_clip, held_out_text = train_clip_encoder("held_out_clip", plan["held_out_clip"], work, seed)
         model = train_base(plan["base"], work, autoencoder, judge, seed)
         probe = train_probe(plan["probe"], work, model, autoencoder, clip, dino, judge, seed)
+        probe = train_stepper(plan["stepper"], work, model, autoencoder, probe, clip, dino, judge, seed)
     finally:
         torch.set_default_device(before)
 

@@ -27,7 +27,15 @@ from .loop import Schedule, train
 from .pictures import choose
 
 SIZES = {
-    "promptnet": {"channels": 64, "multipliers": [1, 2], "depth": 1, "heads": 4, "attention_levels": 2, "latent_channels": 16, "pooled": 32},
+    "promptnet": {
+        "channels": 64,
+        "multipliers": [1, 2],
+        "depth": 1,
+        "heads": 4,
+        "attention_levels": 2,
+        "latent_channels": 16,
+        "pooled": 32,
+    },
     "resampler": {"layers": 3, "heads": 4, "inner": 192},  # about as many parameters as that promptnet
 }
 MASKED = 0.8  # share of references that come with a mask
