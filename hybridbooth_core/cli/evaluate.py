@@ -1,0 +1,145 @@
+"""`hybridbooth evaluate`: the DreamBooth protocol on a Stable Diffusion 1.5 model."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..evaluation.encoders import Encoders
+
+
+def add_to(commands) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="the DreamBooth protocol: how well a method keeps subjects and follows prompts",
+        description="Makes every subject of the dataset by a method, draws 4 pictures for each of its 25 prompts, and measures DINO, "
+        "CLIP-I, CLIP-T and LPIPS diversity. Stop it at any time; the same command continues. Writes OUT/result.json.",
+        epilog="The dataset is the folder `dataset` of github.com/google/dreambooth. The encoders are openai/clip-vit-base-patch32, "
+        "openai/clip-vit-large-patch14, timm/vit_small_patch16_224.dino and timm/vgg16.tv_in1k.",
+    )
+    command.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="folders of photos, and prompts_and_classes.txt")
+    command.add_argument("--model", type=Path, required=True, metavar="PATH", help="SD1.5: a folder of diffusers, or a .safetensors file")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="pictures and result; a stopped run continues there")
+    making = command.add_argument_group("making subjects")
+    making.add_argument(
+        "--method",
+        default="class_noun",
+        metavar="NAME",
+        help="hybridbooth, regression, textual_inversion, textual_inversion_5, dreambooth, dreambooth_lora, custom_diffusion; or "
+        "class_noun, the baseline that knows nothing of the subject (default)",
+    )
+    making.add_argument("--artefacts", type=Path, metavar="DIR", help="use DIR/<subject>.safetensors instead of a method")
+    making.add_argument("--training-steps", type=int, metavar="N", help="of the method (default: its published number)")
+    making.add_argument("--rate", type=float, metavar="R", help="the method's learning rate (default: its published one)")
+    making.add_argument("--inputs", default="1", metavar="N", help="photos that the method is given, from the first on, or all (default 1)")
+    making.add_argument("--probe", type=Path, metavar="FILE", help="for hybridbooth and regression")
+    drawing = command.add_argument_group("drawing")
+    drawing.add_argument("--subjects", type=int, metavar="N", help="only the first N (default all)")
+    drawing.add_argument("--prompts", type=int, metavar="N", help="only the first N of each subject's 25 (default all)")
+    drawing.add_argument("--pictures", type=int, default=4, metavar="N", help="for each prompt (default 4)")
+    drawing.add_argument("--steps", type=int, default=50, help="sampling steps (default 50)")
+    drawing.add_argument("--guidance", type=float, default=7.5, help="classifier-free guidance, 0 to 30 (default 7.5)")
+    drawing.add_argument("--seed", type=int, default=0, help="of making and of the starting noise (default 0)")
+    drawing.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: cuda where there is one)")
+    measuring = command.add_argument_group("measuring").add_mutually_exclusive_group()
+    measuring.add_argument("--encoders", type=Path, metavar="DIR", help="holds the four encoders' folders (default: the hub's cache)")
+    measuring.add_argument("--download", action="store_true", help="fetch encoders that the hub's cache lacks (2.9 GB)")
+    measuring.add_argument(
+        "--untrained", action="store_true", help="encoders with random weights, to try the procedure: its figures mean nothing"
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    from ..evaluation.encoders import check_packages
+
+    check_packages()
+    import torch
+    from tqdm import tqdm
+
+    from ..evaluation.drawing import DrawingConfig
+    from ..evaluation.making import MakingConfig, ProbeKit
+    from ..evaluation.models import load_model
+    from ..evaluation.protocol import read_dataset
+    from ..evaluation.run import WARNING, evaluate
+
+    if options.artefacts and options.method != "class_noun":
+        raise UserError("expected --method or --artefacts, found both; files need no method")
+    making = MakingConfig(
+        "files" if options.artefacts else options.method,
+        options.training_steps,
+        options.rate,
+        options.seed,
+        _inputs(options.inputs),
+        artefacts=options.artefacts,
+    )
+    drawing = DrawingConfig(options.pictures, options.steps, options.guidance, options.seed)
+    subjects = read_dataset(options.dataset, options.subjects, options.prompts)
+    kit = ProbeKit.load(options.probe) if options.probe else None
+    encoders = _encoders(options)  # before the hours of drawing, so that they are not in vain
+    model = load_model(options.model, _device(options.device, torch))
+    with tqdm(bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]", total=1) as bar:
+
+        def on_event(what: str, done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.set_description_str(what)
+
+        result = evaluate(model, options.dataset, subjects, making, drawing, encoders, options.out, kit, command_of(options), on_event)
+    for name, figure in result["means"].items():
+        print(f"{name:>20}: {_figure(figure)}")
+    if not result["full_protocol"]:
+        taken = " x ".join(f"{number} {what}" for what, number in result["size"].items())
+        print(f"a part of the protocol: {taken}, not 30 x 25 x 4")
+    if encoders.untrained:
+        print(f"warning: {WARNING}")
+    print(f"wrote {options.out / 'result.json'}")
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """The command with every option that has a value, defaults included, so that it says all even when a default changes."""
+    words = ["hybridbooth", "evaluate"]
+    for name, value in vars(options).items():
+        if callable(value) or value is None or value is False:
+            continue
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(words)
+
+
+def _inputs(text: str) -> int | None:
+    if text == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UserError(f"expected --inputs as a number of photos or all, found {text!r}") from error
+
+
+def _encoders(options: argparse.Namespace) -> Encoders:
+    if options.untrained:
+        from ..evaluation.untrained import untrained_encoders
+
+        return untrained_encoders()
+    from ..evaluation.encoders import load_encoders
+
+    return load_encoders(options.encoders, options.download)
+
+
+def _device(name: str | None, torch: Any):
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"the device {name} cannot be used here ({str(error).splitlines()[0][:120]}); leave --device out") from error
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    if figure["mean"] is None:
+        return "none"
+    low_high = f" ({figure['ci95'][0]:.3f} to {figure['ci95'][1]:.3f})" if figure["ci95"] else ""
+    return f"{figure['mean']:.3f}{low_high}, {figure['subjects']} subjects"

@@ -1,0 +1,72 @@
+"""The protocol's figures as pure functions, computed in float64.
+
+Axes: G generated pictures, R real ones, N picture-prompt pairs, d width of a feature.
+Source: Ruiz et al., "DreamBooth", CVPR 2023, section 4.1; LPIPS diversity: their supplement (DIV).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bench.statistics import interval
+
+DIGITS = 5
+
+
+def unit(features: Tensor) -> Tensor:
+    """Each row of [N, d] divided by its length, float64. ValueError: a row is zero or not finite, so that it has no direction."""
+    wide = features.detach().cpu().double()
+    if wide.ndim != 2 or wide.shape[0] == 0:
+        raise ValueError(f"expected features [N, d] of at least one picture, found {list(wide.shape)}")
+    lengths = wide.norm(dim=1, keepdim=True)
+    if not bool(torch.isfinite(lengths).all()) or float(lengths.min()) == 0:
+        raise ValueError("expected features that are finite and not zero; an encoder put out something else")
+    return wide / lengths
+
+
+def mean_cosine(generated: Tensor, real: Tensor) -> float:
+    """Mean cosine, -1..1, over all G x R pairs of features [G, d] and [R, d]: DINO and CLIP-I."""
+    return (unit(generated) @ unit(real).T).mean().item()
+
+
+def mean_cosine_among(real: Tensor) -> float | None:
+    """Mean cosine over the R (R - 1) / 2 pairs of different pictures in [R, d], what the real photos score; None for one picture."""
+    if len(real) < 2:
+        return None
+    rows, columns = torch.triu_indices(len(real), len(real), 1)
+    return (unit(real) @ unit(real).T)[rows, columns].mean().item()
+
+
+def mean_matching_cosine(pictures: Tensor, prompts: Tensor) -> float:
+    """Mean cosine, -1..1, of row i of [N, d] with row i of [N, d]: CLIP-T."""
+    if pictures.shape != prompts.shape:
+        raise ValueError(f"expected a prompt for each picture, found {list(pictures.shape)} and {list(prompts.shape)}")
+    return (unit(pictures) * unit(prompts)).sum(1).mean().item()
+
+
+def diversity(groups: Sequence[Sequence[Tensor]], distance: Callable[[Tensor, Tensor], float]) -> float | None:
+    """Mean distance over all pairs of pictures of one subject and prompt (DIV, with LPIPS as the distance).
+
+    Args:
+        groups: for each prompt the pictures drawn for it, each [3, H, W].
+    Returns:
+        None if no prompt has two pictures.
+    """
+    distances = [distance(a, b) for group in groups for a, b in combinations(group, 2)]
+    return fmean(distances) if distances else None
+
+
+def mean_with_interval(values: Sequence[float | None]) -> dict[str, Any]:
+    """`mean` over the subjects that have a value, its 95 % interval `ci95` (by resampling subjects) and how many these `subjects` are.
+
+    Both are None where there are too few subjects: none for the mean, fewer than two for the interval.
+    """
+    there = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
+    mean = round(there.mean().item(), DIGITS) if len(there) else None
+    return {"mean": mean, "ci95": interval(there, digits=DIGITS) if len(there) > 1 else None, "subjects": len(there)}

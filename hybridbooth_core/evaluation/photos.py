@@ -1,0 +1,59 @@
+"""Photos of the dataset and pictures that were drawn, from and to files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import UserError
+from ..features import Reference, reference, square_crops
+
+
+def open_photo(path: Path) -> Image.Image:
+    """An RGB picture, upright; UserError if the file is no picture."""
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"the picture {path} cannot be read ({error}); get it again, or remove it to have it drawn again") from error
+
+
+def reference_photos(paths: Sequence[Path], size: int) -> Reference:
+    """What a method is given: the centre squares of photos, [B, size, size, 3] in 0..1; the dataset has no masks."""
+    squares = []
+    for path in paths:
+        values = np.asarray(open_photo(path), dtype=np.float32) / 255
+        squares.append(square_crops(torch.from_numpy(values)[None], None, size))
+    return reference(torch.cat(squares))
+
+
+def write_picture(picture: Tensor, path: Path) -> None:
+    """[H, W, 3] in 0..1 to a PNG in one stroke, so that a file that is there is whole; UserError if the place cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        Image.fromarray((picture * 255).round().byte().cpu().numpy()).save(partial, format="PNG")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); free some space, or choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path) -> None:
+    """A small text file in one stroke; UserError if the place cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place with --out") from error
+    finally:
+        if partial.parent.is_dir():
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""What each encoder wants done to a picture before it looks, exactly as its authors do it (PIL resizing, torchvision's centre crop)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL.Image import Image
+from torch import Tensor
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+Preprocess = Callable[[Image], Tensor]
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _square(resize: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
+    return Compose([Resize(resize, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(mean, std)])
+
+
+def for_clip() -> Preprocess:
+    """An RGB picture to [3, 224, 224]: shorter side to 224, bicubic, centre square, CLIP's mean and deviation (openai/CLIP)."""
+    return _square(224, CLIP_MEAN, CLIP_STD)
+
+
+def for_dino() -> Preprocess:
+    """An RGB picture to [3, 224, 224]: shorter side to 256, bicubic, centre 224, ImageNet's mean and deviation (facebookresearch/dino).
+
+    timm's own transform for these weights resizes to 248; the protocol's figures are made with 256.
+    """
+    return _square(256, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def for_lpips() -> Preprocess:
+    """An RGB picture to [3, H, W] in -1..1, at its own size (Zhang et al. 2018)."""
+    return Compose([ToTensor(), Normalize((0.5,) * 3, (0.5,) * 3)])

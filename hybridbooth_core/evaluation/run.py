@@ -1,0 +1,168 @@
+"""The whole protocol: subjects made, pictures drawn, figures measured. It may be killed at any time; running it again continues.
+
+OUT/settings.json says what the pictures there were made with, OUT/<subject>/ holds a subject's file and pictures, OUT/result.json the
+figures. On a CPU a continued run gives the same files as an uninterrupted one; on a GPU the last bits may differ, as they do there anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..diffusers_model import DiffusersModel
+from ..errors import UserError
+from ..family.prior import Prior
+from .drawing import DrawingConfig, draw_prompt, missing_prompts
+from .encoders import Encoders
+from .fingerprint import weights_fingerprint
+from .making import Maker, MakingConfig, ProbeKit
+from .photos import write_text
+from .protocol import LIST_FILE, PhotoSubject
+from .scores import VARIANTS, score_subject, summary
+
+FORMAT = "hybridbooth.evaluation"
+PACKAGES = ("torchvision", "diffusers", "transformers", "timm", "lpips")
+WARNING = "the encoders had random weights: the figures mean nothing"
+FULL = {"subjects": 30, "prompts": 25, "pictures": 4}
+
+OnEvent = Callable[[str, int, int], None]
+"""Called with what is being done and how much of it is done, out of how much; may raise to stop."""
+
+
+def settings_of(
+    model: DiffusersModel, dataset: Path, making: MakingConfig, drawing: DrawingConfig, kit: ProbeKit | None = None
+) -> dict[str, Any]:
+    """Everything that decides what a picture looks like, as it is written to OUT/settings.json.
+
+    How many subjects and prompts are taken is not among it: a run of a few can be continued with all.
+    """
+    made = asdict(making) | {"steps": making.trained_steps, "artefacts": making.artefacts is not None}
+    return {
+        "model": model.name,
+        "model_fingerprint": weights_fingerprint(model.unet, model.text_encoder),
+        "prompt_lists": hashlib.sha256((dataset / LIST_FILE).read_bytes()).hexdigest()[:16],
+        "probe": weights_fingerprint(kit.probe) if kit else None,
+        "making": made,
+        "drawing": asdict(drawing),
+    }
+
+
+def check_settings(settings: dict[str, Any], out: Path) -> None:
+    """Note the settings in a new folder; UserError if the folder's pictures were made with others."""
+    path = out / "settings.json"
+    if not path.exists():
+        write_text(json.dumps(settings, indent=2) + "\n", path)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged, so nobody knows how the pictures beside it were made; choose another --out") from error
+    ours, theirs = _flat(settings), _flat(before)
+    differing = [f"{key} {theirs.get(key)!r} there and {ours.get(key)!r} here" for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    if differing:
+        raise UserError(f"{out} holds a run with other settings ({'; '.join(differing[:3])}); choose another --out, or give the same ones")
+
+
+def _flat(settings: Any) -> dict[str, Any]:
+    """A table without tables in it."""
+    if not isinstance(settings, dict):
+        return {"settings": settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key} {inner}": v for inner, v in _flat(value).items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def draw_all(
+    model: DiffusersModel,
+    subjects: Sequence[PhotoSubject],
+    making: MakingConfig,
+    drawing: DrawingConfig,
+    out: Path,
+    kit: ProbeKit | None = None,
+    on_event: OnEvent | None = None,
+) -> None:
+    """Make every subject that lacks pictures, and draw these."""
+    prior = Prior(model, making.seed, drawing.steps, drawing.guidance)
+    maker = Maker(model, making, prior, kit)
+    for subject in subjects:
+        missing = missing_prompts(out, subject, drawing.pictures)
+        if not missing:
+            continue
+        (out / subject.name).mkdir(exist_ok=True)
+
+        def on_step(done: int, total: int, loss: float, name: str = subject.name) -> None:
+            if on_event:
+                on_event(f"{name}: making it, loss {loss:.4f}", done, total)
+
+        with maker.applied(subject, out / subject.name, on_step) as stands_for:
+            for count, index in enumerate(missing):
+                draw_prompt(model, subject, index, stands_for, drawing, out)
+                if on_event:
+                    on_event(f"{subject.name}: drawing", count + 1, len(missing))
+
+
+def evaluate(
+    model: DiffusersModel,
+    dataset: Path,
+    subjects: Sequence[PhotoSubject],
+    making: MakingConfig,
+    drawing: DrawingConfig,
+    encoders: Encoders,
+    out: Path,
+    kit: ProbeKit | None = None,
+    command: str = "",
+    on_event: OnEvent | None = None,
+) -> dict[str, Any]:
+    """Run the protocol, or what is left of it, and write OUT/result.json.
+
+    Args:
+        dataset: the folder that `subjects` were read from.
+        kit: needed by the methods that start from a probe.
+        command: the exact command, for the record.
+    Raises:
+        UserError: OUT holds a run with other settings, or what the method, a picture or the place raises.
+    """
+    settings = settings_of(model, dataset, making, drawing, kit)
+    check_settings(settings, out)
+    draw_all(model, subjects, making, drawing, out, kit, on_event)
+    encoders.to(model.device)
+    rows = {}
+    for count, subject in enumerate(subjects):
+        rows[subject.name] = score_subject(subject, out, drawing.pictures, making.inputs, encoders)
+        if on_event:
+            on_event("measuring", count + 1, len(subjects))
+    prompts = max(len(subject.prompts) for subject in subjects)
+    size = {"subjects": len(subjects), "prompts": prompts, "pictures": drawing.pictures}
+    result = {
+        "format": FORMAT,
+        **({"warning": WARNING} if encoders.untrained else {}),
+        "command": command,
+        "full_protocol": size == FULL,
+        "size": size,
+        "variants": VARIANTS,
+        "settings": settings,
+        "means": summary(rows),
+        "subjects": {
+            s.name: {"class": s.noun, "live": s.live, "photos": len(s.photos), "prompts": len(s.prompts), **rows[s.name]} for s in subjects
+        },
+        "encoders": encoders.fingerprints(),
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__), **{name: _version(name) for name in PACKAGES}},
+    }
+    write_text(json.dumps(result, indent=2) + "\n", out / "result.json")
+    return result
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

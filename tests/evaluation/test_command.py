@@ -1,0 +1,73 @@
+"""`hybridbooth evaluate`, run as a person runs it."""
+
+import json
+import shlex
+
+import pytest
+
+pytest.importorskip("diffusers")
+pytest.importorskip("timm")
+pytest.importorskip("lpips")
+
+from hybridbooth_core.cli import main, parser
+from hybridbooth_core.evaluation import untrained
+
+
+@pytest.fixture
+def arguments(model_folder, dataset, tmp_path):
+    small = ["--subjects", "1", "--prompts", "1", "--pictures", "2", "--steps", "1", "--device", "cpu"]
+    return ["evaluate", "--dataset", str(dataset), "--model", str(model_folder), "--out", str(tmp_path / "out"), *small]
+
+
+def error_of(capsys, *arguments: str) -> str:
+    """Run a command that must fail with exit code 2 and one sentence on stderr."""
+    assert main(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hybridbooth: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_run_prints_its_figures_and_says_that_they_mean_nothing(arguments, encoders, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
+    method = ["--method", "textual_inversion", "--training-steps", "1", "--untrained"]
+    assert main([*arguments, *method]) == 0
+    printed = capsys.readouterr().out
+    assert "dino_vs_all" in printed and "the figures mean nothing" in printed and "not 30 x 25 x 4" in printed
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert "mean nothing" in result["warning"]
+    assert main([*arguments, *method]) == 0
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
+
+
+def test_the_recorded_command_is_the_same_run(arguments, encoders, monkeypatch, tmp_path):
+    monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
+    given = [*arguments, "--untrained"]
+    assert main(given) == 0
+    command = shlex.split(json.loads((tmp_path / "out" / "result.json").read_text())["command"])
+    assert command[0] == "hybridbooth" and vars(parser().parse_args(command[1:])) == vars(parser().parse_args(given))
+
+
+def test_what_cannot_work_is_said_before_any_work(arguments, capsys, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert "--download" in error_of(capsys, *arguments)
+    assert "found both" in error_of(capsys, *arguments, "--method", "dreambooth", "--artefacts", str(tmp_path))
+    assert "expected a method" in error_of(capsys, *arguments, "--method", "magic")
+    assert "photos or all" in error_of(capsys, *arguments, "--inputs", "some")
+    assert "the subjects" in error_of(capsys, *arguments, "--subjects", "0")
+    assert "lacks the encoder" in error_of(capsys, *arguments, "--encoders", str(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_with_a_probe_is_refused_in_one_sentence(arguments, encoders, new_probe, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
+    given = [*arguments, "--untrained", "--method", "hybridbooth"]
+    assert "--probe" in error_of(capsys, *given)
+    new_probe().save(tmp_path / "probe.safetensors")
+    assert "test/clip@1" in error_of(capsys, *given, "--probe", str(tmp_path / "probe.safetensors"))
+
+
+def test_a_device_that_is_not_there(arguments, encoders, monkeypatch, capsys):
+    monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
+    assert "nonsense" in error_of(capsys, *arguments, "--untrained", "--device", "nonsense")
