@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
+from hybridbooth_core.bench.statistics import interval
 from hybridbooth_core.diffusion_model import Piece
 from hybridbooth_core.features import extract_features
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature, manifest
@@ -36,14 +36,6 @@ from hybridbooth_core.refine import RefineConfig, Refinement, refine
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = Path(__file__).parent / "results" / "main_job.json"
 SAMPLING_SEEDS = (0, 1)
-
-
-def interval(values: Tensor, samples: int = 10_000) -> list[float]:
-    """The 95 % bootstrap interval of the mean of values [N], one for each identity."""
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(len(values), (samples, len(values)), generator=generator)
-    means = values[rows].mean(1)
-    return [round(means.quantile(q).item(), 4) for q in (0.025, 0.975)]
 
 
 def refined(world: Miniature, who: Creatures, config: RefineConfig) -> list[Refinement]:
@@ -125,20 +117,22 @@ def main() -> None:
     world = load_miniature()
     who = creatures(split_numbers("test", chosen.identities))
 
-    residual = refined(world, who, RefineConfig())
+    default = refined(world, who, RefineConfig())
+    residual = refined(world, who, RefineConfig(mode="residual"))
     words = refined(world, who, RefineConfig(mode="words"))
     literal = refined(world, who, RefineConfig(mode="paper_literal"))
     bare = without_probe(world, who)
     methods: dict[str, Sequence[Piece]] = {
         "class_noun": class_nouns(who),
-        "probe": [r.start for r in residual],
-        "refined": [r.words for r in residual],
+        "probe": [r.start for r in default],
+        "refined": [r.words for r in default],
+        "refined_residual": [r.words for r in residual],
         "refined_words": [r.words for r in words],
         "no_probe": [r.words for r in bare],
     }
     scores = {name: draw(world, who, name, subjects) for name, subjects in methods.items()}
-    gain = (scores["refined"].identity - scores["probe"].identity).mean(1)
-    gain_words = (scores["refined_words"].identity - scores["probe"].identity).mean(1)
+    compared = {"gain": "refined", "gain_residual": "refined_residual", "gain_words": "refined_words"}
+    gains = {name: (scores[method].identity - scores["probe"].identity).mean(1) for name, method in compared.items()}
     result = {
         "command": "python benchmarks/main_job.py" + (f" --identities {chosen.identities}" if chosen.identities != 32 else ""),
         "n_identities": chosen.identities,
@@ -148,15 +142,15 @@ def main() -> None:
         **{f"identity_{name}_ci95": interval(s.identity.mean(1)) for name, s in scores.items()},
         **{f"prompt_{name}": round(s.prompt.mean().item(), 4) for name, s in scores.items()},
         **{f"class_{name}": round(s.kind.mean().item(), 4) for name, s in scores.items()},
-        "gain_mean": round(gain.mean().item(), 4),
-        "gain_ci95": interval(gain),
-        "gain_words_mean": round(gain_words.mean().item(), 4),
-        "gain_words_ci95": interval(gain_words),
+        **{f"{name}_mean": round(gain.mean().item(), 4) for name, gain in gains.items()},
+        **{f"{name}_ci95": interval(gain) for name, gain in gains.items()},
+        "mode": default[0].mode,
         "effective_step": residual[0].effective_step,
+        "displacement_default": _mean([r.moves[-1] for r in default]),
         "displacement_effective": _mean([r.moves[-1] for r in residual]),
         "displacement_words": _mean([r.moves[-1] for r in words]),
         "displacement_literal": _mean([r.moves[-1] for r in literal]),
-        "best_step_mean": _mean([r.best_step for r in residual]),
+        "best_step_mean": _mean([r.best_step for r in default]),
         "base_gates": manifest()["gates"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }

@@ -1,10 +1,13 @@
-"""Writes the README's tables from the committed results: `python benchmarks/readme.py`."""
+"""Writes the README's tables and docs/family.png from the committed results: `python benchmarks/readme.py`."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+
+from hybridbooth_core.bench.plot import pareto_picture
+from hybridbooth_core.bench.tables import ablation_table, family_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,28 +33,44 @@ def main_job_table() -> str:
         row("class noun alone", "class_noun"),
         row("no probe: class noun + 5 steps on the words", "no_probe"),
         row("probe alone", "probe"),
-        row("**probe + 5 steps** (residual, the default)", "refined"),
+        row(f"**probe + 5 steps** ({r['mode']}, the default)", "refined"),
+        row("probe + 5 steps on its cross-attentions (residual, the paper's form)", "refined_residual"),
         row("probe + 5 steps on the words", "refined_words"),
         "",
-        f"What five steps add to the probe, paired by creature: {gain('gain')} in identity; on the words {gain('gain_words')}.",
+        f"What five steps add to the probe's identity, paired by creature: {gain('gain')}; in the paper's form "
+        f"{gain('gain_residual')}, on the words {gain('gain_words')}.",
         "",
         f"The paper's printed constants (lr 2e-5, lambda 1e-2) move the words by {r['displacement_literal']:.1e} of their length in five "
-        f"steps, ours by {r['displacement_effective']:.2f}. The demo takes {r['demo_seconds']:.0f} s as a whole process "
+        f"steps, the default moves them by {r['displacement_default']:.2f}. The demo takes {r['demo_seconds']:.0f} s as a whole process "
         f"({r['machine']}); registering the nodes adds {r['import_and_register_seconds']:.2f} s to ComfyUI's start.",
     ]
     return "\n".join(lines)
 
 
+def bench_table(name: str) -> str | None:
+    """The table of benchmarks/results/<name>.json, "family" or "ablations"; None as long as there is no such file."""
+    path = ROOT / f"benchmarks/results/{name}.json"
+    if not path.exists():
+        return None
+    return (family_table if name == "family" else ablation_table)(json.loads(path.read_text()))
+
+
 def filled(text: str) -> str:
-    """The README with every marked block renewed."""
-    return re.sub(
-        r"(<!-- main_job -->\n).*?(\n<!-- /main_job -->)", lambda m: m[1] + main_job_table() + m[2], text, count=1, flags=re.DOTALL
-    )
+    """The README with every marked block renewed that there are results for."""
+    for name, table in (("main_job", main_job_table()), ("family", bench_table("family")), ("ablations", bench_table("ablations"))):
+        if table is not None:
+            text = re.sub(
+                rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda m, t=table: m[1] + t + m[2], text, count=1, flags=re.DOTALL
+            )
+    return text
 
 
 def main() -> None:
     path = ROOT / "README.md"
     path.write_text(filled(path.read_text()))
+    family = ROOT / "benchmarks/results/family.json"
+    if family.exists():
+        pareto_picture(json.loads(family.read_text()), ROOT / "docs/family.png")
 
 
 if __name__ == "__main__":

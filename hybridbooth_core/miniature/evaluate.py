@@ -40,12 +40,15 @@ def join(scenes: Sequence[Scenes]) -> Scenes:
     return Scenes(**{name: torch.cat([getattr(s, name) for s in scenes]) for name in vars(scenes[0])})
 
 
+def reference_scene(who: Creatures, row: int) -> Scenes:
+    """The scene of a creature's reference photo, drawn by the creature's number."""
+    where = random_scenes(1, torch.Generator().manual_seed(int(who.number[row])))
+    return Scenes(**{**vars(where), "style": torch.zeros(1, dtype=torch.long)})
+
+
 def reference_of(who: Creatures, row: int) -> Reference:
-    """The one picture that a method may see of a creature: a photo in a scene drawn by the creature's number, with its exact mask."""
-    generator = torch.Generator().manual_seed(int(who.number[row]))
-    where = random_scenes(1, generator)
-    where = Scenes(**{**vars(where), "style": torch.zeros(1, dtype=torch.long)})
-    return reference(*render(who[row : row + 1], where))
+    """The one picture that a method may see of a creature: a photo in its `reference_scene`, with its exact mask."""
+    return reference(*render(who[row : row + 1], reference_scene(who, row)))
 
 
 @dataclass(frozen=True)

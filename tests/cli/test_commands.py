@@ -51,7 +51,7 @@ def test_personalize_writes_one_small_tensor_and_its_provenance(pet):
     assert list(tensors) == ["emb_params"]
     assert (pet / "pet.safetensors").stat().st_size < 16_000
     info = Subject.load(pet / "pet.safetensors").info
-    assert (info.class_word, info.steps, info.method, info.pictures) == ("cat", 2, "residual", 1)
+    assert (info.class_word, info.steps, info.method, info.pictures) == ("cat", 2, "learned", 1)
     assert str(pet) not in (pet / "pet.safetensors").read_bytes().decode("latin-1")
 
 

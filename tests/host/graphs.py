@@ -61,7 +61,7 @@ def world() -> Graph:
 def refined(steps: int = 2, seed: int = 0, **other: Any) -> Graph:
     """`world` and its creature as a subject (node "refine"), after so many steps."""
     wired = {"model": ["world", 0], "clip": ["world", 1], "vae": ["world", 2], "probe": ["probe", 0], "features": ["features", 0]}
-    settings = {"class_word": ["creature", 2], "mode": "residual", "steps": steps, "effective_step": 0.0, "seed": seed}
+    settings = {"class_word": ["creature", 2], "mode": "auto", "steps": steps, "effective_step": 0.0, "seed": seed}
     return {**world(), "refine": node("HybridBooth_RefineEmbedding", **wired | settings | other)}
 
 

@@ -43,7 +43,7 @@ NEUTRAL = 0.1  # share of prompts that say nothing of the scene
 TIMES = (0.35, 1.0)  # at low noise the picture itself shows who it is, and the words learn nothing
 MASK_WEIGHT = 0.02
 NORM_WEIGHT = 1e-3
-RESIDUAL_STEP, WORDS_STEP = 3e-4, 0.02  # chosen on tune creatures by benchmarks/effective_step.py
+RESIDUAL_STEP, WORDS_STEP = 3e-4, 0.02  # chosen on tune creatures by benchmarks/leads.py
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def with_stepper(probe: Probe, hidden: int = HIDDEN) -> Probe:
     """The same probe with untrained learned steps."""
     grown = Probe(replace(probe.config, stepper=hidden))
     grown.load_state_dict(probe.state_dict(), strict=False)
-    return grown
+    return grown.eval()
 
 
 def photo_gradient(model: DiffusersModel, words: Tensor, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:

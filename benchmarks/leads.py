@@ -1,0 +1,165 @@
+"""What could make a few steps worth their cost: every lead against the probe's own guess, on tune creatures.
+
+    python benchmarks/leads.py
+
+writes benchmarks/results/leads.json. `gain` is identity after the lead minus identity of the guess, paired by creature, with its 95 %
+bootstrap interval; `passes` where identity + prompt gains with an interval above zero. The defaults of `RefineConfig` and of the probe's
+file follow from it; test creatures play no part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hybridbooth_core.bench.statistics import interval
+from hybridbooth_core.diffusion_model import Prompt
+from hybridbooth_core.features import Reference, extract_features
+from hybridbooth_core.miniature.bundle import Miniature, load_miniature
+from hybridbooth_core.miniature.captions import scene_prompt
+from hybridbooth_core.miniature.evaluate import class_nouns, evaluate, reference_of, reference_scene
+from hybridbooth_core.miniature.world import Scenes, creatures, split_numbers
+from hybridbooth_core.personalize import class_embedding
+from hybridbooth_core.probe import Features
+from hybridbooth_core.refine import RefineConfig, Refinement, refine
+
+RESULT = Path(__file__).parent / "results" / "leads.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One creature as a method sees it, and (for the lead that is told it) the scene of its photo."""
+
+    world: Miniature
+    ref: Reference
+    features: Features
+    noun: str
+    scene: Scenes
+
+    @property
+    def vector(self) -> Tensor:
+        return class_embedding(self.world.model, self.noun)
+
+    def refined(self, config: RefineConfig, **changes) -> Refinement:
+        arguments = {"model": self.world.model, "ref": self.ref, "noun": self.vector, "config": config}
+        starts = {} if "start" in changes else {"probe": self.world.probe, "features": self.features}
+        return refine(**arguments | starts | changes)
+
+
+class Told:
+    """The model, but every prompt of the refinement also says what else is in the photo."""
+
+    def __init__(self, model, said: Prompt):
+        self._model, self._said = model, said
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+    def encode_prompts(self, prompts: Sequence[Prompt]):
+        before, _, after = self._said
+        words = [next(piece for piece in prompt if not isinstance(piece, str)) for prompt in prompts]
+        return self._model.encode_prompts([[before, word, after] for word in words])
+
+
+Lead = Callable[[Case], Prompt]
+WORDS, RESIDUAL, LEARNED = (RefineConfig(mode=mode) for mode in ("words", "residual", "learned"))
+
+
+def plain(config: RefineConfig) -> Lead:
+    return lambda case: [case.refined(config).words]
+
+
+def lengths_held(case: Case) -> Prompt:
+    """Direction only: every word is as long as it was."""
+    found = case.refined(replace(WORDS, effective_step=0.05))
+    return [found.words * (found.start.norm(dim=1) / found.words.norm(dim=1))[:, None]]
+
+
+def both(case: Case) -> Prompt:
+    return [case.refined(replace(WORDS, effective_step=0.02), start=case.refined(RESIDUAL).words).words]
+
+
+def mirrored(case: Case) -> Prompt:
+    assert case.ref.masks is not None
+    ref = Reference(torch.cat([case.ref.pictures, case.ref.pictures.flip(2)]), torch.cat([case.ref.masks, case.ref.masks.flip(2)]))
+    return [case.refined(replace(WORDS, effective_step=0.02), ref=ref).words]
+
+
+def told(config: RefineConfig) -> Lead:
+    def lead(case: Case) -> Prompt:
+        return [case.refined(config, model=Told(case.world.model, scene_prompt(case.scene, 0, [""]))).words]
+
+    return lead
+
+
+LEADS: dict[str, Lead] = {
+    "residual 1e-4": plain(replace(RESIDUAL, effective_step=1e-4)),
+    "residual 3e-4": plain(replace(RESIDUAL, effective_step=3e-4)),
+    "residual 1e-3": plain(replace(RESIDUAL, effective_step=1e-3)),
+    "words .02": plain(replace(WORDS, effective_step=0.02)),
+    "words .05": plain(replace(WORDS, effective_step=0.05)),
+    "words .02, 25 steps": plain(replace(WORDS, effective_step=0.02, steps=25)),
+    "words .05, lengths held": lengths_held,
+    "residual, then words": both,
+    "words .02, times .35 to .75": plain(replace(WORDS, effective_step=0.02, times=(0.35, 0.75))),
+    "words .02, times .5 to 1": plain(replace(WORDS, effective_step=0.02, times=(0.5, 1.0))),
+    "words .02, photo and mirror image": mirrored,
+    "words .02, told the photo's scene (an oracle)": told(replace(WORDS, effective_step=0.02)),
+    "guess, class noun after the words": lambda case: [*plain(replace(RESIDUAL, steps=0))(case), case.noun],
+    "learned, 3 steps": plain(replace(LEARNED, steps=3)),
+    "learned": plain(LEARNED),
+    "learned, half steps": plain(replace(LEARNED, effective_step=0.5)),
+    "learned, 10 steps": plain(replace(LEARNED, steps=10)),
+    "learned, batch 8": plain(replace(LEARNED, batch=8)),
+    "learned, validation of 16 rows": plain(replace(LEARNED, validation=16)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--identities", type=int, default=32)
+    parser.add_argument("--only", nargs="+", default=list(LEADS), metavar="LEAD")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    world = load_miniature()
+    who = creatures(split_numbers("tune", options.identities, start=1000))
+    refs = [reference_of(who, row) for row in range(len(who))]
+    cases = [
+        Case(world, ref, extract_features(world.model, world.clip, world.dino, ref), noun, reference_scene(who, row))
+        for row, (ref, noun) in enumerate(zip(refs, class_nouns(who), strict=True))
+    ]
+
+    def measured(lead: Lead) -> tuple[Tensor, Tensor]:
+        scores = evaluate(world.model, world.judge, who, [lead(case) for case in cases])
+        return scores.identity.mean(1), scores.prompt.mean(1)
+
+    identity, prompt = measured(plain(replace(RESIDUAL, steps=0)))
+    rows = [{"lead": "guess", "identity": round(identity.mean().item(), 4), "prompt": round(prompt.mean().item(), 4)}]
+    for name in tqdm(options.only, desc="leads"):
+        found, kept = measured(LEADS[name])
+        gain, both_gain = found - identity, found - identity + kept - prompt
+        rows.append(
+            {
+                "lead": name,
+                "identity": round(found.mean().item(), 4),
+                "prompt": round(kept.mean().item(), 4),
+                "gain": round(gain.mean().item(), 4),
+                "gain_ci95": interval(gain),
+                "gain_with_prompt_ci95": interval(both_gain),
+                "passes": interval(both_gain)[0] > 0,
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    result = {"command": "python benchmarks/leads.py", "tune_identities": options.identities, "steps": 5, "rows": rows}
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
