@@ -24,6 +24,11 @@ class Tokenizer(Protocol):
     pad: int
     length: int
 
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """See `TrainableModel.vocabulary`."""
+        ...
+
     def encode(self, text: str) -> list[int]: ...
 
 
@@ -149,6 +154,10 @@ class DiffusersModel:
                 if self._weights
                 else self.unet(noisy, t, context).sample
             )
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        return self.tokenizer.vocabulary
 
     @property
     def denoiser(self) -> nn.Module:

@@ -104,8 +104,13 @@ class TrainableModel(DiffusionModel, Protocol):
     """A model whose denoiser can compute with other weights for a while: what DreamBooth and Custom Diffusion need beyond words."""
 
     @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """The tokens of its text encoder ("</w>" ends a word, as in CLIP's vocabulary) and their rank there: the higher, the rarer."""
+        ...
+
+    @property
     def denoiser(self) -> nn.Module:
-        """The network itself, its parameters named as diffusers' UNet2DConditionModel names them. To be read and hooked, never written to."""
+        """The network itself, its parameters named as diffusers' UNet2DConditionModel names them. Read and hook it, never write to it."""
         ...
 
     def replaced(self, weights: Mapping[str, Tensor]) -> AbstractContextManager[None]:
@@ -134,8 +139,8 @@ def words_fingerprint(model: DiffusionModel) -> str:
 _NAME = re.compile(r"<([A-Za-z0-9_-]{1,64})>")
 
 
-def split_prompt(text: str, subjects: Mapping[str, Tensor | str]) -> list[Piece]:
-    """A prompt as pieces: `<name>` becomes what `subjects` holds for it, a tensor [n, d] or (at strength 0) plain text.
+def split_prompt(text: str, subjects: Mapping[str, Piece | Prompt]) -> list[Piece]:
+    """A prompt as pieces: `<name>` becomes what `subjects` holds for it: a tensor [n, d], (at strength 0) plain text, or several of them.
 
     Raises:
         UserError: the prompt names a subject that is not there.
@@ -146,7 +151,8 @@ def split_prompt(text: str, subjects: Mapping[str, Tensor | str]) -> list[Piece]
         if match[1] not in subjects:
             known = ", ".join(f"<{name}>" for name in subjects) or "none"
             raise UserError(f"the prompt names the subject <{match[1]}>, but the subjects given are: {known}; load it or fix the prompt")
-        pieces += [text[end : match.start()], subjects[match[1]]]
+        subject = subjects[match[1]]
+        pieces += [text[end : match.start()], *([subject] if isinstance(subject, str | Tensor) else subject)]
         end = match.end()
     pieces.append(text[end:])
     return [piece for piece in pieces if not (isinstance(piece, str) and not piece.strip())]

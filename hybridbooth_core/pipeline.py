@@ -20,6 +20,10 @@ class PipelineTokenizer:
         self.start, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.pad, self.length = tokenizer.pad_token_id, tokenizer.model_max_length
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        return self._tokenizer.get_vocab()
+
     def encode(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
 

@@ -34,25 +34,40 @@ def generate(
     steps: int = 15,
     guidance: float = 3.0,
     negative: Prompt = (),
+    early: Sequence[Prompt] | None = None,
+    delay: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Pictures [B, H, W, 3] in 0..1 for B prompts.
 
     Args:
         start: standard normal noise [B, C, h, w], made by the caller from a seed, so that methods can be compared on the same noise.
+        early, delay: for the first `delay` share of the steps the B prompts `early` stand in, such as those with the class noun in the
+            subject's place ("delayed subject conditioning", FastComposer, Xiao et al. 2023, section 4.3).
         on_step: called with (steps done, steps) after each; may raise to stop.
+    Raises:
+        ValueError: a delay that is no share, or one of `early` and `delay` without the other.
     """
-    contexts = [model.encode_prompts([prompt]).context for prompt in (*prompts, *[negative] * len(prompts))]
-    context = torch.cat(contexts)
+    if not 0 <= delay <= 1 or (early is None) != (delay == 0) or (early is not None and len(early) != len(prompts)):
+        given = "no early prompts" if early is None else f"{len(early)} early prompts"
+        raise ValueError(f"expected {len(prompts)} early prompts with a delay above 0 and at most 1, or neither, found {given} and {delay}")
+    context = _contexts(model, prompts, negative)
+    early_context = context if early is None else _contexts(model, early, negative)
     x = start.to(model.device)
     times = ddim_times(len(model.schedule), steps).tolist()
     for index, (now, after) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         t = torch.full((2 * len(x),), now, device=x.device)
-        with_words, without = model.predict_noise(torch.cat([x, x]), t, context).chunk(2)
+        now_read = early_context if index < round(delay * steps) else context
+        with_words, without = model.predict_noise(torch.cat([x, x]), t, now_read).chunk(2)
         x = ddim_step(model, x, without + guidance * (with_words - without), now, after)
         if on_step:
             on_step(index + 1, steps)
     return model.decode(x)
+
+
+def _contexts(model: DiffusionModel, prompts: Sequence[Prompt], negative: Prompt) -> Tensor:
+    """Contexts [2 B, T, d] of B prompts and as many negatives; one by one, since their subjects may differ in their number of words."""
+    return torch.cat([model.encode_prompts([prompt]).context for prompt in (*prompts, *[negative] * len(prompts))])
 
 
 def starting_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from hybridbooth_core.diffusion_model import split_prompt
 
 ME, CAT = torch.zeros(5, 4), torch.ones(2, 4)
-SUBJECTS = {"me": ME, "my-cat_2": CAT, "weak": "cat", "empty": ""}
+SUBJECTS = {"me": ME, "my-cat_2": CAT, "weak": "cat", "empty": "", "both": ["red", CAT]}
 
 
 def pieces(text: str) -> list:
@@ -28,6 +28,7 @@ def same(found: list, expected: list) -> bool:
         ("<me><me>", [ME, ME]),
         ('"<me>", at night', ['"', ME, '", at night']),
         ("a photo of <weak> on snow", ["a photo of ", "cat", " on snow"]),
+        ("a <both> on snow", ["a ", "red", CAT, " on snow"]),
         ("a <empty> photo", ["a ", " photo"]),
         ("no subject", ["no subject"]),
         ("", []),

@@ -87,3 +87,8 @@ def test_an_inpainting_pipeline_is_refused_by_name(pipeline):
     pipeline.unet.register_to_config(in_channels=9)
     with pytest.raises(UserError, match="9 input channels"):
         model_of(pipeline)
+
+
+def test_the_vocabulary_is_the_tokenizers(pipeline):
+    vocabulary = model_of(pipeline).vocabulary
+    assert vocabulary["cat</w>"] == pipeline.tokenizer.encode("cat")[1] and len(vocabulary) == len(pipeline.tokenizer)

@@ -110,3 +110,25 @@ def test_a_picture_of_a_seed_does_not_depend_on_how_many_there_are():
 @pytest.mark.parametrize("seed", [0, -1, 2**32, 2**63, 2**64 - 1])
 def test_every_seed_of_the_host_is_taken(seed):
     assert torch.equal(starting_noise(1, (4, 2, 2), seed), starting_noise(1, (4, 2, 2), seed))
+
+
+@pytest.mark.parametrize("delay", [0.25, 0.5, 1.0])
+def test_early_prompts_stand_in_for_the_first_share_of_the_steps(world, delay):
+    """Against two runs joined by hand: the early prompt's steps, then the others'."""
+    prompt, early, start = ["a photo of a cat on snow"], ["a photo of a fish"], torch.randn(1, 16, 8, 8)
+    found = generate(world, [prompt], start, 4, 2.0, early=[early], delay=delay)
+    x, times = start, [*ddim_times(1000, 4).tolist(), -1]
+    with torch.no_grad():
+        for index in range(4):
+            context = world.encode_prompts([early if index < 4 * delay else prompt]).context
+            t = torch.tensor([times[index]])
+            with_words, without = (world.predict_noise(x, t, c) for c in (context, world.encode_prompts([[]]).context))
+            x = ddim_step(world, x, without + 2.0 * (with_words - without), times[index], times[index + 1])
+        torch.testing.assert_close(found, world.decode(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("given", [{"delay": 0.5}, {"early": [["a cat"]]}, {"early": [["a cat"]] * 2, "delay": 0.5}, {"delay": -0.5},
+                                   {"early": [["a cat"]], "delay": 1.5}])  # fmt: skip
+def test_a_delay_without_prompts_or_prompts_without_a_delay_are_a_mistake_of_the_caller(world, given):
+    with pytest.raises(ValueError, match="early prompts"):
+        generate(world, [["a cat"]], torch.randn(1, 16, 8, 8), 1, **given)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from . import methods
 from .files import load_picture, output_file
+
+if TYPE_CHECKING:
+    from ..features import Reference
+    from ..miniature.bundle import Miniature
+    from ..personalize import Personalization
 
 
 def add_to(commands) -> None:
     command = commands.add_parser(
         "personalize",
         help="make a subject from one or more pictures of it",
-        description="Looks at the pictures with the probe, refines its guess for a few steps, and writes the subject's words.",
+        description="Looks at the pictures with the probe, refines its guess for a few steps, and writes the subject's words. Other "
+        "methods are there to compare with.",
     )
     command.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture of the subject; several must be of one size")
     command.add_argument("--class-word", required=True, metavar="NOUN", help="what kind of thing it is, such as cat")
@@ -25,18 +33,20 @@ def add_to(commands) -> None:
         metavar="FILE",
         help="white on the subject, black elsewhere; once for each picture, in their order (better results; may be left out)",
     )
-    command.add_argument("--steps", type=int, default=5, help="refinement steps, 3 to 5 are enough; 0 keeps the probe's guess (default 5)")
+    methods.add_options(command)
     command.add_argument(
         "--mode",
-        choices=["residual", "words", "paper_literal"],
-        default="residual",
-        help="what the steps move: the probe's cross-attention (residual, default), the words themselves, or the probe with the constants "
-        "as printed in the paper, which moves nothing",
+        choices=["auto", "learned", "residual", "words", "paper_literal"],
+        help="of hybridbooth: the steps that the probe has learnt (learned), the gradient on its cross-attentions (residual, the paper's "
+        "form) or on the words, or the paper's printed constants, which move nothing (default auto: learned if the probe can)",
     )
     command.add_argument(
-        "--effective-step", type=float, metavar="S", help="lambda x learning rate, or share of a word's length (default: the probe's own)"
+        "--effective-step",
+        type=float,
+        metavar="S",
+        help="of hybridbooth: share of a learned step, lambda x learning rate, or share of a word's length (default: the probe's own)",
     )
-    command.add_argument("--seed", type=int, default=0, help="of the refinement's noise (default 0)")
+    command.add_argument("--seed", type=int, default=0, help="of all noise (default 0)")
     command.add_argument("--out", type=Path, required=True, metavar="NAME.safetensors", help="the file's name is the subject's name")
     command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     command.set_defaults(run=run)
@@ -50,15 +60,13 @@ def run(options: argparse.Namespace) -> None:
     if options.mask and len(options.mask) != len(options.pictures):
         raise UserError(f"expected a mask for each of the {len(options.pictures)} pictures or none, found {len(options.mask)}")
 
+    methods.chosen_options(options)
+
     import torch
-    from tqdm import tqdm
 
-    from ..features import extract_features, reference
+    from ..features import reference
     from ..miniature.bundle import load_miniature
-    from ..personalize import personalize
-    from ..refine import RefineConfig
 
-    config = RefineConfig(mode=options.mode, steps=options.steps, effective_step=options.effective_step, seed=options.seed)
     pictures = [load_picture(path) for path in options.pictures]
     shapes = {tuple(picture.shape[1:]) for picture in pictures}
     if len(shapes) > 1:
@@ -66,17 +74,37 @@ def run(options: argparse.Namespace) -> None:
     masks = [load_picture(path, "L")[..., 0] for path in options.mask]
     ref = reference(torch.cat(pictures), _stack(masks))
     world = load_miniature()
-    with tqdm(total=config.steps, desc="refining", disable=config.steps == 0) as bar:
+    if options.method == "hybridbooth":
+        result = _hybridbooth(options, world, ref)
+        artefact, report = result.subject, result.report()
+    else:
+        trained = methods.train(options, world, ref)
+        artefact, report = trained.artefact, f"{options.method}, {len(trained.losses)} steps"
+    artefact.save(out, options.overwrite)
+    print(report)
+    print(f'wrote {out} ({out.stat().st_size} bytes); use it as "a photo of <{out.stem}> on snow"')
+
+
+def _hybridbooth(options: argparse.Namespace, world: Miniature, ref: Reference) -> Personalization:
+    from tqdm import tqdm
+
+    from ..features import extract_features
+    from ..personalize import personalize
+    from ..refine import RefineConfig
+
+    chosen = methods.chosen_options(options)
+    mode, steps = chosen.pop("mode", "auto"), methods.steps_of(options)
+    if chosen:
+        raise UserError(f"the method hybridbooth has no --{next(iter(chosen)).replace('_', '-')}; leave it out, or choose another --method")
+    config = RefineConfig(mode=mode, steps=steps, effective_step=options.effective_step, seed=options.seed)
+    with tqdm(total=steps, desc="refining", disable=steps == 0) as bar:
 
         def on_step(done: int, total: int, loss: float) -> None:
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}")
 
         features = extract_features(world.model, world.clip, world.dino, ref)
-        result = personalize(world.model, world.probe, ref, features, options.class_word, config, on_step)
-    result.subject.save(out, options.overwrite)
-    print(result.report())
-    print(f'wrote {out} ({out.stat().st_size} bytes); use it as "a photo of <{out.stem}> on snow"')
+        return personalize(world.model, world.probe, ref, features, options.class_word, config, on_step)
 
 
 def _stack(masks):

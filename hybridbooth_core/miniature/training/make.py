@@ -65,7 +65,7 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         judge = train_judge(plan["judge"], work, seed)
         dino = train_identity_encoder("dino", plan["dino"], work, seed)
         held_out = train_identity_encoder("held_out", plan["held_out"], work, seed)
-        clip, clip_text = train_clip_encoder("clip", plan["clip"], work, seed)
+        clip, _ = train_clip_encoder("clip", plan["clip"], work, seed)
         held_out_clip, held_out_text = train_clip_encoder("held_out_clip", plan["held_out_clip"], work, seed)
         model = train_base(plan["base"], work, autoencoder, judge, seed)
         probe = train_probe(plan["probe"], work, model, autoencoder, clip, dino, judge, seed)
@@ -75,7 +75,6 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
 
     readers: dict[str, nn.Module] = {
         "clip": clip,
-        "clip_text": clip_text,
         "dino": dino,
         "held_out": held_out,
         "held_out_clip": held_out_clip,
