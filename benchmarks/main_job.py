@@ -112,6 +112,7 @@ def import_seconds(comfyui: Path, repeats: int = 5) -> tuple[float, float]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--identities", type=int, default=32)
+    options.add_argument("--gain-identities", type=int, default=128, help="of the default's gain alone; small gains need many")
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()
     world = load_miniature()
@@ -131,10 +132,17 @@ def main() -> None:
         "no_probe": [r.words for r in bare],
     }
     scores = {name: draw(world, who, name, subjects) for name, subjects in methods.items()}
-    compared = {"gain": "refined", "gain_residual": "refined_residual", "gain_words": "refined_words"}
-    gains = {name: (scores[method].identity - scores["probe"].identity).mean(1) for name, method in compared.items()}
+    everyone = creatures(split_numbers("test", chosen.gain_identities))
+    every_default = refined(world, everyone, RefineConfig())
+    many = {name: draw(world, everyone, f"{name}, many", [getattr(r, words) for r in every_default])
+            for name, words in (("probe", "start"), ("refined", "words"))}  # fmt: skip
+    gains = {
+        "gain": (many["refined"].identity - many["probe"].identity).mean(1),
+        "gain_residual": (scores["refined_residual"].identity - scores["probe"].identity).mean(1),
+        "gain_words": (scores["refined_words"].identity - scores["probe"].identity).mean(1),
+    }
     result = {
-        "command": "python benchmarks/main_job.py" + (f" --identities {chosen.identities}" if chosen.identities != 32 else ""),
+        "command": " ".join(["python benchmarks/main_job.py", *sys.argv[1:]]),
         "n_identities": chosen.identities,
         "n_prompts": scores["probe"].identity.shape[1] // len(SAMPLING_SEEDS),
         "sampling_seeds": len(SAMPLING_SEEDS),
@@ -142,6 +150,7 @@ def main() -> None:
         **{f"identity_{name}_ci95": interval(s.identity.mean(1)) for name, s in scores.items()},
         **{f"prompt_{name}": round(s.prompt.mean().item(), 4) for name, s in scores.items()},
         **{f"class_{name}": round(s.kind.mean().item(), 4) for name, s in scores.items()},
+        "gain_identities": chosen.gain_identities,
         **{f"{name}_mean": round(gain.mean().item(), 4) for name, gain in gains.items()},
         **{f"{name}_ci95": interval(gain) for name, gain in gains.items()},
         "mode": default[0].mode,

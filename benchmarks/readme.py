@@ -37,8 +37,8 @@ def main_job_table() -> str:
         row("probe + 5 steps on its cross-attentions (residual, the paper's form)", "refined_residual"),
         row("probe + 5 steps on the words", "refined_words"),
         "",
-        f"What five steps add to the probe's identity, paired by creature: {gain('gain')}; in the paper's form "
-        f"{gain('gain_residual')}, on the words {gain('gain_words')}.",
+        f"What five steps add to the probe's identity, paired by creature: {gain('gain')} ({r['gain_identities']} creatures); in the "
+        f"paper's form {gain('gain_residual')}, on the words {gain('gain_words')} ({r['n_identities']} creatures).",
         "",
         f"The paper's printed constants (lr 2e-5, lambda 1e-2) move the words by {r['displacement_literal']:.1e} of their length in five "
         f"steps, the default moves them by {r['displacement_default']:.2f}. The demo takes {r['demo_seconds']:.0f} s as a whole process "

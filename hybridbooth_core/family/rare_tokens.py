@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from torch import Tensor
-
 from ..errors import UserError
 
 RARE_IDS = range(40000, 49406)
@@ -37,17 +35,3 @@ def rare_token(vocabulary: Mapping[str, int]) -> str:
     if not candidates:
         raise UserError("this model's vocabulary offers no rare token; say one yourself")
     return candidates[0]
-
-
-def shows_in_pictures(with_token: Tensor, of_class: Tensor) -> bool:
-    """Whether a token means something already: pictures of "a <token> <class>" lie further from "a <class>" than the class varies.
-
-    Args:
-        with_token, of_class: features [P, D] and [Q, D] of a few pictures each, by any picture encoder.
-    Returns:
-        True where the distance of the means is above the root mean square distance of the class pictures from their own mean.
-    """
-    if with_token.ndim != 2 or of_class.ndim != 2 or with_token.shape[1] != of_class.shape[1] or len(of_class) < 2:
-        raise ValueError(f"expected features [P, D] and [Q > 1, D], found {list(with_token.shape)} and {list(of_class.shape)}")
-    spread = (of_class - of_class.mean(0)).square().sum(1).mean().sqrt()
-    return bool((with_token.mean(0) - of_class.mean(0)).norm() > spread)

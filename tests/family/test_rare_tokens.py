@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from hybridbooth_core.family.rare_tokens import MEANINGFUL, rare_token, rare_tokens, shows_in_pictures
+from hybridbooth_core.family.rare_tokens import MEANINGFUL, rare_token, rare_tokens
 from hybridbooth_core.miniature.captions import random_captions, with_names
 from hybridbooth_core.miniature.vocabulary import UNSAID, MiniatureTokenizer
 from hybridbooth_core.miniature.world import creatures, random_scenes, split_numbers
@@ -63,14 +63,3 @@ def test_the_miniatures_rare_tokens_are_words_that_no_caption_says():
         _, captions = with_names(who, where, random_captions(who, where, generator), generator)
         said |= {word for caption in captions for piece in caption for word in str(piece).split()}
     assert len(said) > 60 and not said & set(UNSAID)
-
-
-def test_a_token_shows_if_it_moves_the_mean_further_than_the_class_spreads():
-    of_class = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # spread 1 around 0
-    assert not shows_in_pictures(of_class + torch.tensor([0.9, 0.0]), of_class)
-    assert shows_in_pictures(of_class + torch.tensor([1.1, 0.0]), of_class)
-    for bad in (torch.zeros(4, 3), torch.zeros(4)):
-        with pytest.raises(ValueError, match="features"):
-            shows_in_pictures(bad, of_class)
-    with pytest.raises(ValueError, match="features"):
-        shows_in_pictures(of_class, of_class[:1])
