@@ -22,6 +22,7 @@ from torch import Tensor, tensor
 
 from ..diffusion_model import Prompt, TrainableModel
 from ..errors import UserError
+from ..personalize import class_embedding
 from ..safefile import read_header, read_tensors, write_tensors
 from ..subject import check_name
 from .lora import LowRank, attention_projections, kohya_name, low_rank_on
@@ -124,7 +125,7 @@ class Tuned:
     def applied(self, model: TrainableModel, strength: float = 1.0) -> Iterator[Prompt]:
         """While open, the model computes with W + strength (W' - W); yields the pieces that stand for the subject in a prompt.
 
-        Those are the token (or the word) and the class noun; at strength 0 the class noun alone, and the model is the untouched one.
+        Those are the token (or the word, moved from its start by as much) and the class noun; at strength 0 the class noun alone, and the model is the untouched one.
 
         Raises:
             UserError: the weights are of another model, or the strength is not in 0..2.
@@ -137,7 +138,15 @@ class Tuned:
             yield [noun]
             return
         with changed:
-            yield [self.tensors[WORD], noun] if WORD in self.tensors else [f"{self.info.token} {noun}"]
+            yield [self._word(model, strength), noun] if WORD in self.tensors else [f"{self.info.token} {noun}"]
+
+    def _word(self, model: TrainableModel, strength: float) -> Tensor:
+        """The new word [1, d], on the line from the token it started from."""
+        word = self.tensors[WORD]
+        if strength == 1:
+            return word
+        start = class_embedding(model, self.info.token).to(word)
+        return start + strength * (word - start)
 
     def _changed(self, model: TrainableModel, strength: float) -> AbstractContextManager[None]:
         """The model with these weights, checked to fit, not yet entered."""

@@ -74,7 +74,7 @@ def test_strength_zero_is_the_class_noun_and_afterwards_nothing_is_left(name, ma
 
 @pytest.mark.parametrize("name", TUNED)
 def test_strength_scales_the_change_of_the_weights(name, made, model, eps):
-    """At s, the model is one whose weights were written as W + s (W' - W)."""
+    """At s, the model is one whose weights were written as W + s (W' - W), and a new word is as far from the token it started from."""
     artefact = made[name]
     with artefact.applied(model) as pieces:
         pieces = list(pieces)
@@ -84,7 +84,8 @@ def test_strength_scales_the_change_of_the_weights(name, made, model, eps):
             with torch.no_grad():
                 for key, weight in model.unet.named_parameters():
                     weight += s * change(artefact, key, weight)
-            expected = eps(model, pieces)
+            start = model.word_embeddings("red")
+            expected = eps(model, [piece if isinstance(piece, str) else start + s * (piece - start) for piece in pieces])
         finally:
             model.unet.load_state_dict(own)
         with artefact.applied(model, s) as applied:
