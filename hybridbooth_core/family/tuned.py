@@ -125,7 +125,8 @@ class Tuned:
     def applied(self, model: TrainableModel, strength: float = 1.0) -> Iterator[Prompt]:
         """While open, the model computes with W + strength (W' - W); yields the pieces that stand for the subject in a prompt.
 
-        Those are the token (or the word, moved from its start by as much) and the class noun; at strength 0 the class noun alone, and the model is the untouched one.
+        Those are the token (or the word, moved from its start by as much) and the class noun; at strength 0 the class noun alone, and
+        the model is the untouched one.
 
         Raises:
             UserError: the weights are of another model, or the strength is not in 0..2.
