@@ -122,7 +122,7 @@ LEADS: dict[str, Lead] = {
     "learned, batch 8": plain(replace(LEARNED, batch=8)),
     "learned, validation of 16 rows": plain(replace(LEARNED, validation=16)),
 }
-PROMISING = ("residual 1e-4", "learned, 3 steps", "learned")
+PROMISING = ("learned, half steps", "learned")
 
 
 def main() -> None:
