@@ -71,7 +71,8 @@ class Told:
 
 
 Lead = Callable[[Case], Prompt]
-WORDS, RESIDUAL, LEARNED = (RefineConfig(mode=mode) for mode in ("words", "residual", "learned"))
+WORDS, RESIDUAL = RefineConfig(mode="words"), RefineConfig(mode="residual")
+LEARNED = RefineConfig(mode="learned", effective_step=1.0)
 
 
 def plain(config: RefineConfig) -> Lead:

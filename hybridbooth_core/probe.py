@@ -37,6 +37,7 @@ class ProbeConfig:
     residual_step: float = 5e-5  # the effective step recommended for refining this probe's K, Q, V
     words_step: float = 0.1  # and for refining its words
     stepper: int = 0  # hidden width of its learned steps, 0 without
+    learned_step: float = 0.5  # the share of each learned step that is taken
     base_model: str = ""
     base_fingerprint: str = ""
     trained_on: str = ""
@@ -51,7 +52,7 @@ class ProbeConfig:
         whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
         if not whole or not 1 <= self.words <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
             raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
-        for scale in (self.word_norm, self.residual_step, self.words_step):
+        for scale in (self.word_norm, self.residual_step, self.words_step, self.learned_step):
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
                 raise UserError(f"expected scales above 0 in the probe's configuration, found {scale!r}; the probe file is damaged")
 

@@ -23,7 +23,7 @@ class RefineConfig:
         steps: 3 to 5 from a probe; 0 keeps the guess.
         effective_step: lambda x lr of "residual", the most that one step changes one weight; for "words" the length of a step as a share
             of an average word's length; for "learned" the share of each step that is taken. None takes the one recommended for the mode
-            by the probe's file (of learned steps: all of it).
+            by the probe's file.
         batch: rows (pictures x times) a step averages over.
         times: the part of the schedule that is looked at, 0 clean to 1 noise.
         background: weight of the denoising loss off the mask, 1 on it.

@@ -133,4 +133,4 @@ def moving(config: RefineConfig, probe: Probe | None, features: Features | None,
         return MovingWords(first, config.effective_step or probe.config.words_step, probe.config.word_norm)
     if probe.stepper is None:
         raise UserError("this probe has learnt no steps of its own; choose the mode residual, or load a probe that has")
-    return LearnedSteps(probe, first, config.effective_step or 1.0)
+    return LearnedSteps(probe, first, config.effective_step or probe.config.learned_step)

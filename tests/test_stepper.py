@@ -14,7 +14,7 @@ from hybridbooth_core.refine import RefineConfig, refine
 from hybridbooth_core.refine_task import Task
 from hybridbooth_core.stepper import LENGTH, Stepper
 
-LEARNED = RefineConfig(mode="learned", steps=3, batch=4, validation=4, seed=1)
+LEARNED = RefineConfig(mode="learned", steps=3, batch=4, validation=4, effective_step=1.0, seed=1)
 
 
 def taught(probe: Probe) -> Probe:
@@ -105,6 +105,7 @@ def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, pr
 
 def test_the_effective_step_is_the_share_of_a_step_that_is_taken(world, subject, probe):
     whole, half = (run(world, subject, probe, replace(LEARNED, steps=1, effective_step=share)) for share in (1.0, 0.5))
+    assert run(world, subject, probe, replace(LEARNED, effective_step=None)).effective_step == probe.config.learned_step == 0.5
     assert whole.effective_step == 1.0 and half.moves[0] == pytest.approx(whole.moves[0] / 2, rel=1e-4)
 
 

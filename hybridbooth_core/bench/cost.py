@@ -6,6 +6,8 @@ of the class, not of the subject, and are counted apart.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,7 +28,6 @@ from .subjects import Client, client, personalised
 
 COUNTED_STEPS = (3, 5)
 TIMED_STEPS = (5, 25)
-KIND_BYTES = 1024 if platform.system() == "Linux" else 1  # the unit of ru_maxrss
 TERA = 1e12
 
 
@@ -108,8 +110,6 @@ def peak_memory(method: str, plan: Plan) -> int | None:
 
 def report_memory() -> None:
     """The child's side of `peak_memory`: prints the bytes."""
-    import resource
-
     from ..miniature.bundle import load_miniature
 
     task = json.loads(sys.argv[1])
@@ -117,13 +117,38 @@ def report_memory() -> None:
     torch.set_num_threads(1)
     world, someone = load_miniature(), client("tune", 0)
     prior = warmed(world, plan, someone)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _fresh_peak()
     personalise(world, task["method"], someone, points_of(plan, task["method"], COUNTED_STEPS)[0], plan, prior)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * KIND_BYTES)
+    print(_peak() - before)
+
+
+def _fresh_peak() -> int:
+    """Give freed memory back and forget the peak so far (loading and class pictures have a higher one); returns the bytes in use."""
+    gc.collect()
+    if platform.system() != "Linux":
+        return _peak()
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc alone has it
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    """The peak resident size of this process in bytes."""
+    if platform.system() == "Linux":
+        return _status("VmHWM")
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _status(field: str) -> int:
+    """A size out of /proc/self/status, in bytes."""
+    line_of = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(f"{field}:"))
+    return int(line_of.split()[1]) * 1024
 
 
 def measure_costs(world: Miniature, plan: Plan) -> dict:
-    """Everything about cost, ready for JSON: by method, points of operations and seconds, and bytes of memory; and the class pictures."""
+    """Operations and seconds, ready for JSON: points of both by method, and the class pictures."""
     someone = client("tune", 0)
     prior = warmed(world, plan, someone)
     load = os.getloadavg() if hasattr(os, "getloadavg") else (float("nan"),)
@@ -132,17 +157,16 @@ def measure_costs(world: Miniature, plan: Plan) -> dict:
     for method in plan.methods:
         steps_of = points_of(plan, method, COUNTED_STEPS)
         counted = [(steps, count_operations(world, method, someone, steps, plan, prior)) for steps in steps_of]
-        memory = peak_memory(method, plan) if plan.memory else None
-        methods[method] = {"operations": counted, "seconds": seconds[method], "peak_memory_bytes": memory}
+        methods[method] = {"operations": counted, "seconds": seconds[method]}
     shared = count_class_pictures(world, plan, someone) if any(ENTRIES[method].prior for method in plan.methods) else 0
     return {"methods": methods, "class_pictures_tflop": round(shared / TERA, 4), "load_before": round(load[0], 2)}
 
 
-def cost_at(costs: dict, method: str, steps: int) -> dict:
-    """`tflop`, `seconds` and `peak_memory_bytes` of one method at a number of steps, from what `measure_costs` returned."""
+def cost_at(costs: dict, memory: dict[str, int | None], method: str, steps: int) -> dict:
+    """`tflop`, `seconds` and `peak_memory_bytes` of one method at a number of steps, from `measure_costs` and `peak_memory`."""
     mine = costs["methods"][method]
     return {
         "tflop": round(line(mine["operations"], steps) / TERA, 6),
         "seconds": round(line(mine["seconds"], steps), 4),
-        "peak_memory_bytes": mine["peak_memory_bytes"],
+        "peak_memory_bytes": memory.get(method),
     }

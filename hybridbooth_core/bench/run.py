@@ -14,7 +14,7 @@ import torch
 from .. import __version__
 from ..errors import UserError
 from ..miniature.bundle import load_miniature
-from .cost import COUNTED_STEPS, TERA, TIMED_STEPS, cost_at, measure_costs
+from .cost import COUNTED_STEPS, TERA, TIMED_STEPS, cost_at, measure_costs, peak_memory
 from .plan import ENTRIES, Plan
 from .pool import in_pool
 from .rows import per_identity, result_rows, test_units
@@ -39,12 +39,14 @@ def run_bench(plan: Plan, work: Path, out: Path, jobs: int = 1, command: str = "
     plan = replace(plan, mode=shipped_mode())
     store, workers = Store(work), in_pool(jobs)
     for name in again:
-        store.forget(name)
+        for kept in ("costs", "memory") if name == "costs" else (name,):
+            store.forget(kept)
     table = search(plan, store, workers)
     choices = choose(plan, table)
     scores = per_identity(run_units(plan, test_units(plan, choices), store, workers, "test"))
     costs = stored_costs(plan, store)
-    by_key = {key: cost_at(costs, *key) for key in scores}
+    memory = stored_memory(plan, store)
+    by_key = {key: cost_at(costs, memory, *key) for key in scores}
     rows = result_rows(plan, scores, choices, by_key)
     result = {
         "command": command,
@@ -55,7 +57,7 @@ def run_bench(plan: Plan, work: Path, out: Path, jobs: int = 1, command: str = "
         "cost": {
             "operations": f"torch's FlopCounterMode at {COUNTED_STEPS} steps and the line through them; a multiply-add is two",
             "seconds": f"median of {plan.repeats} on one thread at {TIMED_STEPS} steps and the line through them; methods alternate",
-            "memory": "growth of a fresh process's peak resident size over what it is with the world loaded",
+            "memory": "what a fresh process's resident size grows by at its peak, over what it is with the world loaded",
             "class_pictures_tflop": costs["class_pictures_tflop"],
             "class_pictures_note": f"{plan.prior_pictures} pictures a class, shared by all its subjects and in no row",
             "load_before_timing": costs["load_before"],
@@ -76,6 +78,17 @@ def stored_costs(plan: Plan, store: Store) -> dict:
     if key not in store:
         store.add(key, measure_costs(load_miniature(), plan))
     return store[key]
+
+
+def stored_memory(plan: Plan, store: Store) -> dict[str, int | None]:
+    """Peak memory by method, from the store or measured now; empty if the plan leaves it out."""
+    found = {}
+    for method in plan.methods if plan.memory else ():
+        key = f"cost/memory/{method}/{plan.batch}/{plan.prior_pictures}/{inputs_digest(method)}"
+        if key not in store:
+            store.add(key, {"bytes": peak_memory(method, plan)})
+        found[method] = store[key]["bytes"]
+    return found
 
 
 def machine() -> dict:

@@ -69,10 +69,11 @@ def test_methods_alternate_and_the_first_round_does_not_count(monkeypatch, minia
 
 
 def test_costs_are_read_off_at_any_step():
-    mine = {"operations": [(3, 3e9), (5, 5e9)], "seconds": [(5, 1.0), (25, 3.0)], "peak_memory_bytes": 7}
-    assert cost_at({"methods": {"a": mine}}, "a", 300) == {"tflop": 0.3, "seconds": 30.5, "peak_memory_bytes": 7}
+    mine = {"operations": [(3, 3e9), (5, 5e9)], "seconds": [(5, 1.0), (25, 3.0)]}
+    assert cost_at({"methods": {"a": mine}}, {"a": 7}, "a", 300) == {"tflop": 0.3, "seconds": 30.5, "peak_memory_bytes": 7}
     assert points_of(QUICK, "dreambooth", (5, 25)) == (5,) and points_of(QUICK, "regression", (5, 25)) == (0,)
 
 
-def test_peak_memory_of_the_whole_denoiser_is_tens_of_megabytes():
+def test_peak_memory_of_the_whole_denoiser_is_tens_of_megabytes_and_a_nouns_is_none():
     assert 5e6 < (peak_memory("dreambooth", PLAN) or 0) < 2e9
+    assert (peak_memory("class_noun", PLAN) or 0) < 1e6

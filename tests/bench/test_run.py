@@ -32,7 +32,7 @@ def made_up(monkeypatch):
         return {"after": {steps: {name: [v] * 4 for name in SCORES} | {"stored_bytes": 10} for steps, v in value.items()}}
 
     def measure_costs(world, plan: Plan) -> dict:
-        one = {"operations": [(3, 3e9), (5, 5e9)], "seconds": [(5, 1.0), (25, 2.0)], "peak_memory_bytes": None}
+        one = {"operations": [(3, 3e9), (5, 5e9)], "seconds": [(5, 1.0), (25, 2.0)]}
         return {"methods": dict.fromkeys(plan.methods, one), "class_pictures_tflop": 0.5, "load_before": 0.0}
 
     monkeypatch.setattr(units, "measure", measure)

@@ -43,7 +43,7 @@ NEUTRAL = 0.1  # share of prompts that say nothing of the scene
 TIMES = (0.35, 1.0)  # at low noise the picture itself shows who it is, and the words learn nothing
 MASK_WEIGHT = 0.02
 NORM_WEIGHT = 1e-3
-RESIDUAL_STEP, WORDS_STEP = 3e-4, 0.02  # chosen on tune creatures by benchmarks/leads.py
+RESIDUAL_STEP, WORDS_STEP, LEARNED_STEP = 3e-4, 0.02, 0.5  # chosen on tune creatures by benchmarks/leads.py
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def new_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder,
         word_norm=round(table[2:].norm(dim=1).mean().item(), 6),
         residual_step=RESIDUAL_STEP,
         words_step=WORDS_STEP,
+        learned_step=LEARNED_STEP,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         trained_on="train creatures of the miniature world",
