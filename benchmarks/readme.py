@@ -1,4 +1,7 @@
-"""Writes the README's tables and docs/family.png from the committed results: `python benchmarks/readme.py`."""
+"""Writes everything that is made of the committed results: `python benchmarks/readme.py`.
+
+That is the README's tables, docs/family.md with docs/family.png, and docs/ablations.md.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from pathlib import Path
 
 from hybridbooth_core.bench.plot import pareto_picture
-from hybridbooth_core.bench.tables import ablation_table, family_table
+from hybridbooth_core.bench.tables import ablation_page, ablation_table, family_page, family_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,30 +50,36 @@ def main_job_table() -> str:
     return "\n".join(lines)
 
 
-def bench_table(name: str) -> str | None:
-    """The table of benchmarks/results/<name>.json, "family" or "ablations"; None as long as there is no such file."""
+def results(name: str) -> dict | None:
+    """benchmarks/results/<name>.json; None as long as there is no such file."""
     path = ROOT / f"benchmarks/results/{name}.json"
-    if not path.exists():
-        return None
-    return (family_table if name == "family" else ablation_table)(json.loads(path.read_text()))
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+TABLES = {"family": family_table, "ablations": ablation_table}
+PAGES = {"family": family_page, "ablations": ablation_page}
 
 
 def filled(text: str) -> str:
     """The README with every marked block renewed that there are results for."""
-    for name, table in (("main_job", main_job_table()), ("family", bench_table("family")), ("ablations", bench_table("ablations"))):
-        if table is not None:
-            text = re.sub(
-                rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda m, t=table: m[1] + t + m[2], text, count=1, flags=re.DOTALL
-            )
+    tables = {"main_job": main_job_table()} | {name: table(found) for name, table in TABLES.items() if (found := results(name))}
+    for name, table in tables.items():
+        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, count=1, flags=re.DOTALL)
     return text
+
+
+def pages() -> dict[Path, str]:
+    """The pages of `docs/` that there are results for, by their path."""
+    return {ROOT / f"docs/{name}.md": page(found) for name, page in PAGES.items() if (found := results(name))}
 
 
 def main() -> None:
     path = ROOT / "README.md"
     path.write_text(filled(path.read_text()))
-    family = ROOT / "benchmarks/results/family.json"
-    if family.exists():
-        pareto_picture(json.loads(family.read_text()), ROOT / "docs/family.png")
+    for page, text in pages().items():
+        page.write_text(text)
+    if family := results("family"):
+        pareto_picture(family, ROOT / "docs/family.png")
 
 
 if __name__ == "__main__":

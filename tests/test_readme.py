@@ -14,3 +14,5 @@ def test_tables_are_current():
     text = (ROOT / "README.md").read_text()
     assert module.filled(text) == text, "run python benchmarks/readme.py"
     assert "| class noun alone |" in text
+    for path, page in module.pages().items():
+        assert path.read_text() == page, "run python benchmarks/readme.py"

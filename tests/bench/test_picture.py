@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hybridbooth_core.bench.plot import disc_area, pareto_figure, pareto_picture
-from hybridbooth_core.bench.tables import ablation_table, family_table, size_text
+from hybridbooth_core.bench.tables import ablation_page, ablation_table, family_page, family_table, size_text
 
 
 def test_labels_are_all_there_and_none_covers_another(result):
@@ -38,29 +38,60 @@ def test_the_picture_is_written_or_refused(result, tmp_path, refuses):
     assert "cannot be written" in refuses(pareto_picture, result, tmp_path / "none" / "family.png")
 
 
-def test_the_family_table_says_what_the_results_say(result):
-    table = family_table(result)
-    assert table.count("\n| ") - table.count("required of") - len(result["verdicts"]) == len(result["rows"]) + 1 - 0
-    (head,) = [line for line in table.splitlines() if line.startswith("| **HybridBooth**")]
-    row = next(row for row in result["rows"] if (row["method"], row["steps"]) == ("hybridbooth", 5))
+@pytest.fixture
+def full(result):
+    """The made-up results with what `run_bench` adds."""
+    result = copy.deepcopy(result)
+    for row in result["rows"]:
+        row.setdefault("kind", 1.0)
+    cost = {"operations": "counted", "seconds": "timed", "memory": "seen", "class_pictures_note": "shared", "class_pictures_tflop": 0.5}
+    choices = {"dreambooth": {"few": {"rate": 1e-4, "chosen_at_steps": 25, "at_edge": True}}}
+    return {"command": "hybridbooth bench", "cost": cost, "choices": choices} | result
+
+
+def rows_of(text: str) -> list[str]:
+    """The table rows of a Markdown text, heads and rules left out."""
+    lines = text.splitlines()
+    return [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if line[:2] == "| " and after[:3] != "|--"]
+
+
+def test_the_family_page_says_what_the_results_say(full):
+    page = family_page(full)
+    assert len(rows_of(page)) == len(full["rows"]) + len(full["verdicts"]) + 1
+    (head,) = [line for line in page.splitlines() if line.startswith("| **HybridBooth**")]
+    row = next(row for row in full["rows"] if (row["method"], row["steps"]) == ("hybridbooth", 5))
     assert f"{row['identity']:.2f}" in head and "2.5 kB" in head
-    assert "**missed**" in table or all(verdict["met"] for verdict in result["verdicts"])
-    changed = copy.deepcopy(result)
+    assert ("**missed**" in page) == (not all(verdict["met"] for verdict in full["verdicts"]))
+    changed = copy.deepcopy(full)
     changed["verdicts"][0]["met"] = not changed["verdicts"][0]["met"]
-    assert family_table(changed) != table
-    assert "ELITE" in table.split("not measured")[1]
+    assert family_page(changed) != page
+    assert "ELITE" in page.split("not measured")[1] and "| dreambooth | few | 0.0001 | 25 | yes |" in page
 
 
-def test_the_ablation_table_says_what_the_results_say():
+def test_the_short_table_keeps_a_few_steps_and_every_methods_best(full):
+    rows = rows_of(family_table(full))
+    wanted = {(row["title"], row["steps"]) for row in full["rows"] if row["steps"] in (0, 5, 25)}
+    for method in {row["method"] for row in full["rows"]}:
+        best = max((row for row in full["rows"] if row["method"] == method), key=lambda row: row["identity"])
+        wanted.add((best["title"], best["steps"]))
+    found = {(cells[1].strip(" *"), int(cells[2])) for cells in (row.split("|") for row in rows)}
+    assert found == wanted and len(rows) == len(wanted)
+
+
+def test_the_ablations_say_what_the_results_say():
     row = {"variant": "full", "title": "all parts", "steps": 5, "identity_seeds": [0.5, 0.7], "identity_ci95": [0.55, 0.65]}
     row |= dict.fromkeys(("identity", "prompt", "dino_i", "clip_i", "clip_t", "leakage"), 0.6)
-    less = row | {"title": "without DINO", "minus_full": {"identity": {"mean": -0.1, "ci95": [-0.2, 0.05]}}}
+    minus = {"minus_full": {"identity": {"mean": -0.1, "ci95": [-0.2, 0.05]}}}
+    less = row | {"variant": "no_dino", "title": "without DINO"} | minus
+    guesses = [row | {"steps": 0, "identity": 0.4}, less | {"steps": 0, "identity": 0.3}]
     grid = [{"lambda": 0.01, "lr": 2e-5, "product": 2e-7, "moved": 4.6e-5, "identity": 0.8, "prompt": 1.0}]
     claim = {"claim": "DINO helps", "outcome": "does not hold", "differences": {"dino_i": {"mean": 0.01}}}
-    made = {"training": "400 steps", "probe_seeds": [0, 1], "n_identities": 32, "n_prompts": 8, "rows": [row, less], "grid": grid}
-    table = ablation_table(made | {"claims": [claim]})
-    assert "| without DINO | 5 | 0.60 (0.55 to 0.65) | 0.50 to 0.70 | -0.100 (-0.200 to +0.050) | 0.600 |" in table
-    assert "| 0.01 | 2e-05 | 2e-07 | 4.6e-05 |" in table and "DINO helps (dino-i +0.010)" in table
+    made = {"command": "c", "training": "9 steps", "probe_seeds": [0, 1], "n_identities": 32, "n_prompts": 8, "rows": [*guesses, row, less]}
+    made |= {"grid": grid, "claims": [claim]}
+    page, table = ablation_page(made), ablation_table(made)
+    assert "| without DINO | 5 | 0.60 (0.55 to 0.65) | 0.50 to 0.70 | -0.100 (-0.200 to +0.050) | 0.600 |" in page
+    assert "| 0.01 | 2e-05 | 2e-07 | 4.6e-05 |" in page and "DINO helps (dino-i +0.010)" in page
+    assert rows_of(table)[1] == "| without DINO | 0.30 | 0.60 (0.55 to 0.65) | -0.100 (-0.200 to +0.050) | 0.60 | 0.60 | 0.60 |"
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0"), (944, "944"), (2504, "2.5 kB"), (17_040_888, "17.0 MB")])
