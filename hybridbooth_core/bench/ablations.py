@@ -35,8 +35,6 @@ TITLES = {
     "no_dino": "without DINO",
     "no_clip": "without CLIP",
     "no_mask": "without mask regularisation",
-    "neutral": "prompts that never name the scene",
-    "neutral_no_mask": "the same, without mask regularisation",
     "resampler": "resampler in promptnet's place",
     "words_1": "1 word",
     "words_3": "3 words",

@@ -30,8 +30,6 @@ ABLATIONS: dict[str, Ablation] = {
     "no_dino": Ablation(dino=False),
     "no_clip": Ablation(clip=False),
     "no_mask": Ablation(Variant(mask_weight=0.0)),
-    "neutral": Ablation(Variant(neutral=1.0)),  # the paper's prompts: they never say what else is in the picture
-    "neutral_no_mask": Ablation(Variant(neutral=1.0, mask_weight=0.0)),
     "resampler": Ablation(Variant(regressor="resampler")),
     "words_1": Ablation(Variant(words=1)),
     "words_3": Ablation(Variant(words=3)),

@@ -48,12 +48,11 @@ RESIDUAL_STEP, WORDS_STEP, LEARNED_STEP = 3e-4, 0.02, 0.5  # chosen on tune crea
 
 @dataclass(frozen=True)
 class Variant:
-    """What may differ from the shipped probe, for ablations. `neutral`: share of prompts that say nothing of the scene."""
+    """What may differ from the shipped probe, for ablations."""
 
     regressor: str = "promptnet"
     words: int = 5
     mask_weight: float = MASK_WEIGHT
-    neutral: float = NEUTRAL
 
 
 def class_embeddings(model: DiffusersModel) -> Tensor:
@@ -96,8 +95,8 @@ def references(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> T
     return crops
 
 
-def _prompt(where: Scenes, row: int, words: Tensor, neutral: float, generator: torch.Generator) -> Prompt:
-    if torch.rand((), generator=generator) < neutral:
+def _prompt(where: Scenes, row: int, words: Tensor, generator: torch.Generator) -> Prompt:
+    if torch.rand((), generator=generator) < NEUTRAL:
         return [*TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))], words]
     return scene_prompt(where, row, [words], keep=0.9, generator=generator)
 
@@ -141,7 +140,7 @@ def train_probe(
         words = probe(features, nouns[who.kind[0::2]])
         noise = torch.randn(latents.shape, generator=generator)
         t = stratified_timesteps(len(latents), *TIMES, len(model.schedule), generator)
-        encoded = model.encode_prompts([_prompt(where, 2 * row + 1, words[row], variant.neutral, generator) for row in range(len(words))])
+        encoded = model.encode_prompts([_prompt(where, 2 * row + 1, words[row], generator) for row in range(len(words))])
         tap = AttentionTap(encoded.columns)
         output = model.network_output(model.schedule.add_noise(latents, noise, t), t, encoded.context, tap)
         weight = mask_latent_weight(masks[1::2], LATENT_SHAPE[1], inside=8.0)
