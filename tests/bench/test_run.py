@@ -37,6 +37,7 @@ def made_up(monkeypatch):
 
     monkeypatch.setattr(units, "measure", measure)
     monkeypatch.setattr(run, "measure_costs", measure_costs)
+    monkeypatch.setattr(run, "peak_memory", lambda method, plan: 7)
     monkeypatch.setattr(run, "load_miniature", lambda: None)
     monkeypatch.setattr(pool, "_here", (None, None))
     return asked

@@ -23,7 +23,7 @@ def test_it_does_the_whole_job_within_a_minute_and_again(host: Host):
     pictures = _pictures(host, first)
     assert len(pictures) == 5 and len(set(pictures.values())) == 5
     report = next(output["text"][0] for output in first.values() if "text" in output)
-    assert report.startswith("5 steps (residual")
+    assert report.startswith("5 steps (learned")
     saved = load_file(host.embeddings / "quickstart-creature.safetensors")
     assert list(saved) == ["emb_params"] and saved["emb_params"].shape == (5, 96)
 

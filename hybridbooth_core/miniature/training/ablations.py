@@ -47,14 +47,4 @@ def train_ablation(world: Miniature, name: str, seed: int, folder: Path, schedul
     ablation = ABLATIONS[name]
     clip, dino = encoders(world, ablation)
     coder = world.model.coder
-    return train_probe(
-        schedule,
-        folder / f"{name}-{seed}",
-        world.model,
-        coder,
-        clip,
-        dino,
-        world.judge,
-        seed,
-        ablation.variant,  # type: ignore[arg-type]
-    )
+    return train_probe(schedule, folder / f"{name}-{seed}", world.model, coder, clip, dino, world.judge, seed, ablation.variant)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...diffusers_model import DiffusersModel
+from ...diffusers_model import DiffusersModel, ImageCoder
 from ...diffusion_model import AttentionTap, Prompt
 from ...features import FeatureEncoder, Reference, extract_features, square_crops
 from ...ldm_layout import to_ldm_layout
@@ -19,7 +19,7 @@ from ...timesteps import stratified_timesteps
 from ..bundle import CLIP_ID, DINO_ID
 from ..captions import mask_latent_weight, scene_prompt
 from ..evaluate import EVALUATION_SCENES, evaluate, reference_of
-from ..nets import Autoencoder, Judge
+from ..nets import Judge
 from ..render import SIZE, render
 from ..world import KINDS, Scenes, creatures, split_numbers
 from ..world_model import LATENT_SHAPE, WIDTH
@@ -114,7 +114,7 @@ def train_probe(
     schedule: Schedule,
     folder: Path,
     model: DiffusersModel,
-    autoencoder: Autoencoder,
+    autoencoder: ImageCoder,
     clip: FeatureEncoder,
     dino: FeatureEncoder,
     judge: Judge,

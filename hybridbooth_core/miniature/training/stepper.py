@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...diffusers_model import DiffusersModel
+from ...diffusers_model import DiffusersModel, ImageCoder
 from ...diffusion_model import Prompt
 from ...features import FeatureEncoder, square_crops
 from ...losses import denoising_loss, subject_weight
@@ -22,7 +22,7 @@ from ...refine_task import TEMPLATES
 from ...timesteps import antithetic_noise, stratified_timesteps
 from ..captions import mask_latent_weight, scene_prompt
 from ..evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
-from ..nets import Autoencoder, Judge
+from ..nets import Judge
 from ..render import SIZE, render
 from ..world import Scenes, creatures, split_numbers
 from ..world_model import LATENT_SHAPE
@@ -68,7 +68,7 @@ def train_stepper(
     schedule: Schedule,
     folder: Path,
     model: DiffusersModel,
-    autoencoder: Autoencoder,
+    autoencoder: ImageCoder,
     probe: Probe,
     clip: FeatureEncoder,
     dino: FeatureEncoder,
