@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -44,12 +45,25 @@ def in_process(tasks: Mapping[str, Task]) -> Iterator[tuple[str, dict]]:
         yield key, _work(task)
 
 
+def _start_child() -> None:
+    """`start_worker` in a process of the pool, which ends when whoever started it is killed: nobody would keep what it measures."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    start_worker()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def in_pool(jobs: int) -> Workers:
     """In so many processes. An error in a task, or a listener that stops, cancels what has not begun."""
 
     def work(tasks: Mapping[str, Task]) -> Iterator[tuple[str, dict]]:
         os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read when a child imports torch
-        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start_worker)
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_child)
         try:
             waiting = {pool.submit(_work, task): key for key, task in tasks.items()}
             for done in as_completed(waiting):
