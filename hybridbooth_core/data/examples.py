@@ -1,0 +1,76 @@
+"""A stored sample as what training computes with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from .decode import mask_tensor, picture_tensor
+from .shards import CLIP, DINO, FEATURES, LATENTS, MASK, NOTES, PICTURE, REFERENCE_LATENTS, WHOLE
+
+Stored = dict[str, Any]  # a sample's members by their endings, its notes as a table, and its key as `__key__`
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One sample on the CPU. What was not cached is None, and so is what was not asked for.
+
+    Attributes:
+        key: its number in the shards.
+        picture: the square [S, S, 3], float32 in 0..1. mask: [S, S], 1 on the subject; None if the picture has none.
+        clip, dino: tokens [L, C] of the reference, float16. The reference is `features.square_crops` of picture and mask.
+        whole: the reference is the whole square, for want of a mask or by chance: to recompute it, pass None for the mask.
+        latents: [C, h, w] of the square, float16. reference_latents: of the reference at S pixels; both are one where `whole`.
+        class_word, identity: None if unknown. Pictures with one identity show one and the same subject.
+    """
+
+    key: str
+    picture: Tensor | None
+    mask: Tensor | None
+    clip: Tensor | None
+    dino: Tensor | None
+    latents: Tensor | None
+    reference_latents: Tensor | None
+    whole: bool
+    class_word: str | None
+    identity: str | None
+
+
+def example_of(stored: Stored, config: dict[str, Any]) -> Example:
+    """A sample's members as an example; ValueError or KeyError if one of them is not what the configuration of its shards says."""
+    notes, mask = stored[NOTES], stored.get(MASK)
+    picture = picture_tensor(stored[PICTURE]) if PICTURE in stored else None
+    mask = None if mask is None else mask_tensor(mask)
+    if any(side is not None and len(side) != config.get("size") for side in (picture, mask)):
+        raise ValueError("a picture of another size")
+    tensors = _tensors(stored[FEATURES], config) if config.get("features") else {}
+    whole = mask is None or notes.get("reference") == WHOLE
+    latents = tensors.get(LATENTS)
+    reference = latents if whole else tensors.get(REFERENCE_LATENTS)
+    if (reference is None) != (latents is None):
+        raise ValueError(f"no {REFERENCE_LATENTS}")
+    words = notes.get("class_word"), notes.get("identity")
+    if not all(word is None or isinstance(word, str) for word in words):
+        raise ValueError("a class word or identity that is no text")
+    return Example(stored["__key__"], picture, mask, tensors.get(CLIP), tensors.get(DINO), latents, reference, whole, *words)
+
+
+def _tensors(content: bytes, config: dict[str, Any]) -> dict[str, Tensor]:
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ValueError("features that are no safetensors") from error
+    for name, entry in config["features"].items():
+        if name not in (CLIP, DINO, LATENTS):
+            continue
+        tensor = tensors.get(name)
+        if tensor is None or tensor.dtype != torch.float16 or tensor.ndim != (3 if name == LATENTS else 2):
+            raise ValueError(f"no {name}")
+        if name != LATENTS and tensor.shape[1] != entry["width"]:
+            raise ValueError(f"{name} of another width")
+    return tensors

@@ -1,0 +1,88 @@
+"""Whole shards into memory, if every byte is as it was prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import UserError
+from .examples import Stored
+from .shards import NOTES, PICTURE, Index, Shard
+
+
+def check_shards(folder: Path, index: Index) -> None:
+    """UserError if a shard of a folder is missing or has another size; nothing is opened."""
+    for shard in index.shards:
+        try:
+            size = (folder / shard.name).stat().st_size
+        except OSError as error:
+            raise UserError(f"{shard.name} is missing from {folder}; put it back, or prepare the pictures again") from error
+        if size != shard.bytes:
+            raise UserError(f"{folder / shard.name} has {size} bytes, not {shard.bytes}; copy it again, or prepare the pictures again")
+
+
+def load_shard(folder: Path, shard: Shard, pictures: bool = True) -> list[Stored]:
+    """The samples of a shard, undecoded but for their notes.
+
+    Args:
+        pictures: False leaves the pictures out.
+    Raises:
+        UserError: it is missing, cannot be read, or is not what was prepared.
+    """
+    path = folder / shard.name
+    try:
+        with path.open("rb") as file:
+            return _samples(file, shard, pictures)
+    except FileNotFoundError as error:
+        raise UserError(f"{shard.name} is missing from {folder}; put it back, or prepare the pictures again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}); check the disk, or copy it again") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); copy it again, or prepare the pictures again") from error
+    except ImportError as error:
+        raise UserError('reading shards needs the package webdataset; run: pip install "hybridbooth[train]"') from error
+
+
+class _Hashing:
+    """A file that is read once from the start, and the hash of what was read."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self.digest.update(content)
+        return content
+
+
+def _samples(file: BinaryIO, shard: Shard, pictures: bool) -> list[Stored]:
+    """The samples of a shard; ValueError unless every byte is as it was prepared.
+
+    The tar is read by webdataset's own functions, but opened here: its opener runs commands that stand in a name. Nothing is decoded by it.
+    """
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    magic = file.read(512)[257:262]
+    if magic != b"ustar":  # else tarfile would also unpack a compressed one, to any size
+        raise ValueError("no tar")
+    file.seek(0)
+    source = _Hashing(file)
+    try:
+        wanted = None if pictures else lambda name: not name.endswith(f".{PICTURE}")
+        members = tar_file_expander([{"url": shard.name, "stream": source}], select_files=wanted)
+        samples: list[Stored] = list(group_by_keys(members))
+        while source.read(1 << 20):
+            pass
+        if source.digest.hexdigest() != shard.sha256:
+            raise ValueError("its bytes are not those that were prepared")
+        for sample in samples:
+            sample[NOTES] = json.loads(sample[NOTES])
+    except (tarfile.TarError, KeyError, RecursionError) as error:
+        raise ValueError("no whole tar of samples") from error
+    whole = [sample for sample in samples if isinstance(sample[NOTES], dict) and (PICTURE in sample or not pictures)]
+    if len(whole) != shard.samples:
+        raise ValueError(f"{len(whole)} whole samples in place of {shard.samples}")
+    return samples

@@ -1,0 +1,138 @@
+"""From the bytes of a stranger's picture and mask to the square that training sees."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .items import LeftOut
+
+FORMATS = ("JPEG", "PNG", "WEBP")  # no other decoder of Pillow's ever sees a stranger's bytes
+MAX_BYTES, MAX_PIXELS = 128 << 20, 1 << 26
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's, and its values that swap width and height
+QUALITY = 95
+GREY = 128  # behind what is transparent: features.GREY in 8 bits, without loading torch for it
+
+
+class Opened:
+    """A stranger's picture, upright.
+
+    Attributes:
+        size: width and height of the whole picture.
+        rgb: the picture; a large JPEG is decoded at a half, a quarter or an eighth of its size, but never below twice the side needed.
+        mask: its transparency if it has any, or what `use_mask` was given; None otherwise.
+    """
+
+    def __init__(self, content: bytes, need: int, min_side: int):
+        """Raises LeftOut: too small, too large, or no picture that can be read whole."""
+        try:
+            with Image.open(BytesIO(content), formats=FORMATS) as file:
+                _check_pixels(file)
+                width, height = file.size
+                if min(width, height) < min_side:
+                    raise LeftOut("small", f"{width}x{height} pixels")
+                turned = file.getexif().get(ORIENTATION) in TURNED
+                self.size = (height, width) if turned else (width, height)
+                file.draft("RGB", (2 * need, 2 * need))
+                picture = ImageOps.exif_transpose(file)
+                self.mask = _alpha(picture)
+                self.rgb = _rgb(picture, self.mask)
+        except LeftOut:
+            raise
+        except Image.DecompressionBombError as error:
+            raise LeftOut("large", f"more than {MAX_PIXELS} pixels") from error
+        except Exception as error:  # each decoder has errors of its own, and none of them may end a run of a million pictures
+            raise LeftOut("unreadable", _reason(error)) from error
+
+    def use_mask(self, content: bytes) -> None:
+        """Take a mask file, 255 on the subject, of the picture's own size; LeftOut if it does not fit."""
+        try:
+            with Image.open(BytesIO(content), formats=FORMATS) as file:
+                _check_pixels(file)
+                mask = file.getchannel("A") if file.mode in ("RGBA", "LA") and _alpha(file) else _eight_bits(file).convert("L")
+        except LeftOut:
+            raise
+        except Exception as error:  # as above
+            raise LeftOut("mask", _reason(error)) from error
+        if mask.size != self.size:
+            raise LeftOut("mask", f"it is {mask.width}x{mask.height}, the picture {self.size[0]}x{self.size[1]}")
+        self.mask = mask
+
+
+def _check_pixels(file: Image.Image) -> None:
+    if file.width * file.height > MAX_PIXELS:
+        raise LeftOut("large", f"{file.width}x{file.height} pixels")
+
+
+def _alpha(picture: Image.Image) -> Image.Image | None:
+    if not picture.has_transparency_data:
+        return None
+    alpha = picture.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema()[0] == 255 else alpha
+
+
+def _rgb(picture: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    if alpha is None:
+        return _eight_bits(picture).convert("RGB")
+    grey = Image.new("RGBA", picture.size, (GREY, GREY, GREY, 255))
+    return Image.alpha_composite(grey, picture.convert("RGBA")).convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit grey as 8 bits: Pillow's own conversion would make all but the darkest of it white."""
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"no picture of a kind that is read ({', '.join(FORMATS)})"
+    text = re.sub(r"<[^>]*>", "...", str(error)).strip()  # without addresses in memory, which no two runs share
+    return (text.splitlines() or [type(error).__name__])[0][:160]
+
+
+def square(opened: Opened, size: int) -> tuple[Image.Image, Image.Image | None]:
+    """The largest square of the picture that is centred as nearly as possible on the subject, size x size, and its part of the mask.
+
+    As `features.target_squares` cuts, in 8 bits.
+    """
+    width, height = opened.size if opened.mask is None else opened.mask.size
+    side = min(width, height)
+    weight = None if opened.mask is None else np.asarray(opened.mask)
+    left, top = (_start(weight, axis, length, side) for axis, length in ((0, width), (1, height)))
+    mask = None if opened.mask is None else _resized(opened.mask, (left, top, side, side), size)
+    across, down = opened.rgb.width / width, opened.rgb.height / height  # below 1 where a large JPEG was decoded smaller
+    return _resized(opened.rgb, (left * across, top * down, side * across, side * down), size), mask
+
+
+def _resized(picture: Image.Image, part: tuple[float, float, float, float], size: int) -> Image.Image:
+    """A part (left, top, width, height) of a picture, alone: nothing around it shows at its edges."""
+    left, top, width, height = map(round, part)
+    return picture.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _start(mask: np.ndarray | None, axis: int, length: int, side: int) -> int:
+    """Where a square of `side` begins along the x (axis 0) or y (axis 1) of a mask [H, W]: centred on it, or on the picture."""
+    centre = length / 2
+    if mask is not None and length > side:
+        weight = mask.sum(axis, dtype=np.float64)
+        if weight.sum() > 0:
+            centre = float((weight * (np.arange(length) + 0.5)).sum() / weight.sum())
+    return min(max(round(centre - side / 2), 0), length - side)
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """A file without anything but the picture: no EXIF, which may say where it was taken."""
+    file = BytesIO()
+    Image.fromarray(np.asarray(picture)).save(file, format="JPEG", quality=QUALITY, subsampling=0)
+    return file.getvalue()
+
+
+def png(mask: Image.Image) -> bytes:
+    file = BytesIO()
+    Image.fromarray(np.asarray(mask)).save(file, format="PNG")
+    return file.getvalue()

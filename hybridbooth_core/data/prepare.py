@@ -1,0 +1,159 @@
+"""From a source of pictures to a folder of shards, in order, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..errors import UserError
+from . import folders, tars
+from .items import REASONS, Item, LeftOut
+from .journal import Journal, finished
+from .masks import MaskMaker
+from .samples import Sample, Standards, read_sample
+from .shards import FEATURES, MASK, NOTES, PICTURE, Index, write_partial, writing
+
+if TYPE_CHECKING:
+    from .cache import FeatureCache
+
+FEATURE_BATCH = 4  # pictures at a time through the frozen networks: an autoencoder takes up to a gigabyte for each
+AHEAD = 2  # pictures for each worker that may be read before they are needed
+
+
+def open_source(paths: Sequence[Path]) -> Iterator[Item]:
+    """The pictures of one folder, of the tars that lie directly in it, or of several tars; always in the same order.
+
+    Raises:
+        UserError: there is nothing of that kind.
+    """
+    if len(paths) == 1 and paths[0].is_dir():
+        inside = sorted(path for path in _tars_in(paths[0]))
+        return tars.pictures_in(inside) if inside else folders.pictures_in(paths[0])
+    for path in paths:
+        if path.suffix.lower() != ".tar" or not path.is_file():
+            raise UserError(f"expected one folder of pictures, or .tar files (not compressed), found {path}; check the path")
+    return tars.pictures_in(paths)
+
+
+def _tars_in(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        yield from (Path(entry) for entry in entries if entry.name.endswith(".tar") and not entry.name.startswith("."))
+
+
+def prepare(
+    source: Sequence[Path],
+    out: Path,
+    standards: Standards,
+    shard_samples: int = 128,
+    maker: MaskMaker | None = None,
+    cache: FeatureCache | None = None,
+    workers: int | None = None,
+    on_event: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Index:
+    """Make shards of a source's pictures, or go on making them. Returns their index, which is written last.
+
+    The same source and settings make the same bytes on the same machine, however often the run was killed in between.
+
+    Args:
+        source: see `open_source`.
+        out: a new or empty folder, or one that was begun so.
+        shard_samples: pictures in a shard; the last one may have fewer.
+        workers: pictures that are read at the same time; None takes the machine's cores.
+        on_event: told the counts so far after each picture.
+    Raises:
+        UserError: the source or the place cannot be used, the disk is full, or no picture is left.
+    """
+    if not 1 <= shard_samples <= 100_000:
+        raise UserError(f"expected 1 to 100000 samples in a shard, found {shard_samples}")
+    config = {
+        **asdict(standards),
+        "shard_samples": shard_samples,
+        "masks": maker.config if maker else None,
+        "features": cache.config if cache else None,
+    }
+    config = json.loads(json.dumps(config))
+    items = open_source(source)
+    index = finished(out, config)
+    if index is not None:
+        return index
+    with Journal(out, config) as journal, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `pictures` refuses what is too large
+        journal.pass_over(items)
+        read = _in_order(lambda item: read_sample(item, standards, maker), items, workers or os.cpu_count() or 1)
+        with closing(read), closing(_kept(read, journal, on_event)) as kept:
+            while samples := list(islice(kept, shard_samples)):
+                number = len(journal.shards)
+                with writing(out):
+                    shard = write_partial(out, number, _members(samples, number * shard_samples, cache))
+                journal.finish(shard)
+        if not journal.shards:
+            raise UserError(f"no picture can be used of {journal.state['counts']['read']} ({reasons(journal.state['counts'])}); see {out}")
+        return journal.complete(config)
+
+
+def _in_order(function: Callable[[Item], Sample], items: Iterable[Item], workers: int) -> Generator[tuple[Item, Future[Sample]]]:
+    """Each item with its result, in the order of the items; a few are worked on ahead at the same time."""
+    pool, waiting = ThreadPoolExecutor(workers), deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) > AHEAD * workers:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _kept(
+    read: Iterable[tuple[Item, Future[Sample]]], journal: Journal, on_event: Callable[[Mapping[str, Any]], None] | None
+) -> Generator[Sample]:
+    """The samples that are used; the journal counts them and all others."""
+    for item, future in read:
+        journal.count(item)
+        sample = None
+        try:
+            sample = future.result()
+            journal.keep(sample.mask is not None, sample.notes["class_word"] is not None)
+        except LeftOut as error:
+            journal.leave_out(item.name, error)
+        if on_event:
+            on_event(journal.state["counts"])
+        if sample is not None:
+            yield sample
+
+
+def _members(samples: Sequence[Sample], first: int, cache: FeatureCache | None) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Keys, and for each the content by its ending. Features are computed in the same batches whenever a shard is made."""
+    for start in range(0, len(samples), FEATURE_BATCH):
+        batch = samples[start : start + FEATURE_BATCH]
+        notes: list[dict[str, Any]] = [dict(sample.notes) for sample in batch]
+        features: list[bytes] = []
+        if cache:
+            views = [cache.view(str(sample.notes["source"]), sample.mask is not None) for sample in batch]
+            notes = [{**table, "reference": view} for table, view in zip(notes, views, strict=True)]
+            features = cache([sample.picture for sample in batch], [sample.mask for sample in batch], views)
+        for row, sample in enumerate(batch):
+            parts = {PICTURE: sample.picture, NOTES: json.dumps(notes[row]).encode()}
+            if sample.mask is not None:
+                parts[MASK] = sample.mask
+            if features:
+                parts[FEATURES] = features[row]
+            yield f"{first + start + row:09d}", parts
+
+
+def reasons(counts: Mapping[str, Any]) -> str:
+    """How many pictures were left out and why, as a person reads it."""
+    left_out = [f"{number} {reason}: {REASONS[reason]}" for reason, number in counts["left_out"].items() if number]
+    return "; ".join(left_out) or "none was found"

@@ -1,0 +1,100 @@
+"""Shards to examples for training: an endless row that can be joined at any position and shared by any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from .examples import Example, Stored, example_of
+from .loading import check_shards, load_shard
+from .order import Epoch
+from .shards import NOTES, read_index
+
+
+class ShardReader:
+    """One process's part of a folder of shards.
+
+    A *position* counts samples over all processes and epochs since training began; it is all that a checkpoint needs. Which samples lie at
+    which positions depends on the seed and `lanes`, not on `world`: W processes with b examples a step see what one sees with W b.
+
+    Attributes:
+        index: of the folder. epoch_length: the positions of one epoch.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0, rank: int = 0, world: int = 1, lanes: int = 8, pictures: bool = True):
+        """Args:
+            lanes: shards that are read in turns, a multiple of `world`; each holds a whole shard in memory, and more mix better.
+            pictures: False leaves pictures undecoded, for training on cached features.
+        Raises:
+            UserError: the folder is no finished one, a shard is missing or of another size, or there are fewer samples than lanes.
+            ValueError: a rank outside the world, or lanes that the world cannot share.
+        """
+        if not 0 <= rank < world or lanes < 1 or lanes % world:
+            raise ValueError(f"expected a rank below the world and lanes that it divides, found {rank} of {world} and {lanes} lanes")
+        self.folder, self.index = folder, read_index(folder)
+        self._seed, self._rank, self._world, self._lanes, self._pictures = seed, rank, world, lanes, pictures
+        self.epoch_length = self.index.samples // lanes * lanes
+        if not self.epoch_length:
+            raise UserError(f"{folder} has {self.index.samples} samples, fewer than the {lanes} lanes that read it; use fewer lanes")
+        check_shards(folder, self.index)
+
+    def read(self, position: int = 0) -> Iterator[Example]:
+        """The examples of this process from a position on, epoch after epoch, without end.
+
+        Raises:
+            UserError: a shard is missing, unreadable or not what was prepared.
+        """
+        for shard, slot in self._walk(position):
+            yield self._example(shard.rows[slot])
+
+    def pairs(self, position: int = 0) -> Iterator[tuple[Example, Example]]:
+        """The same examples, each behind another one of its identity in the same shard, or behind itself where there is none.
+
+        The first is what a probe looks at, the second what its words must draw: so they cannot carry the first one's surroundings.
+        """
+        for shard, slot in self._walk(position):
+            target, other = self._example(shard.rows[slot]), shard.partners[slot]
+            yield (target if other == slot else self._example(shard.rows[other])), target
+
+    def _walk(self, position: int) -> Iterator[tuple[_Loaded, int]]:
+        counts = [shard.samples for shard in self.index.shards]
+        open_lanes: dict[int, tuple[tuple[int, int], _Loaded]] = {}
+        number, order = -1, None
+        position += (self._rank - position) % self._world
+        while True:
+            epoch, within = divmod(position, self.epoch_length)
+            if order is None or epoch != number:
+                number, order = epoch, Epoch(counts, self._seed, epoch, self._lanes)
+            shard, slot = order.place(within)
+            lane = within % self._lanes
+            if lane not in open_lanes or open_lanes[lane][0] != (epoch, shard):
+                open_lanes.pop(lane, None)  # one shard a lane in memory, not two
+                entry = self.index.shards[shard]
+                open_lanes[lane] = (
+                    (epoch, shard),
+                    _Loaded(load_shard(self.folder, entry, self._pictures), order.samples(shard, entry.samples)),
+                )
+            yield open_lanes[lane][1], slot
+            position += self._world
+
+    def _example(self, stored: Stored) -> Example:
+        try:
+            return example_of(stored, self.index.config)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # the last three: settings that are none
+            raise UserError(f"the sample {stored['__key__']} in {self.folder} is damaged ({error}); prepare the pictures again") from error
+
+
+class _Loaded:
+    """A shard in memory: its samples in an epoch's order, and for each the place of another picture of its identity, or its own place."""
+
+    def __init__(self, samples: list[Stored], order: Sequence[int]):
+        self.rows = [samples[number] for number in order]
+        self.partners = list(range(len(order)))
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(self.rows):
+            if row[NOTES].get("identity") is not None:
+                places.setdefault(row[NOTES]["identity"], []).append(place)
+        for group in places.values():
+            for place, other in zip(group, [*group[1:], group[0]], strict=True):
+                self.partners[place] = other

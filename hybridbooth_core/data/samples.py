@@ -1,0 +1,102 @@
+"""One picture of a source, read and judged: the members of its sample, or the reason why it has none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import UserError
+from .items import Facts, Item, LeftOut
+from .masks import MaskMaker
+from .pictures import MAX_BYTES, Opened, jpeg, png, square
+from .quality import blur_effect
+
+MAX_NOTES = 1 << 20
+SIZES = range(64, 2049, 8)
+
+
+@dataclass(frozen=True)
+class Standards:
+    """Which pictures are kept, and how they are stored.
+
+    Attributes:
+        size: side of the stored squares, the picture size of the model that is trained with: 512 for Stable Diffusion 1.5.
+        min_side: of the original in pixels; 0 stands for `size`, so that nothing is enlarged.
+        area: the least and the largest share of the square that the subject takes, where there is a mask.
+        max_blur: see `quality.blur_effect`; 1 keeps all. Sharp photos are mostly below .45; a blur of 2 pixels at a side of 512 makes .65.
+        class_word, licence: of pictures that say nothing of it themselves.
+    """
+
+    size: int = 512
+    min_side: int = 0
+    area: tuple[float, float] = (0.1, 0.7)
+    max_blur: float = 0.6
+    class_word: str | None = None
+    licence: str | None = None
+
+    def __post_init__(self):
+        if self.size not in SIZES:
+            raise UserError(f"expected a size from {SIZES[0]} to {SIZES[-1]} that 8 divides, found {self.size}; 512 is SD1.5's")
+        if not 0 <= self.min_side <= 65536:
+            raise UserError(f"expected a least side from 0 to 65536 pixels, found {self.min_side}")
+        if not 0.001 <= self.area[0] < self.area[1] <= 0.999:
+            raise UserError(f"expected two shares in order from 0.001 to 0.999 for the area, found {self.area[0]} and {self.area[1]}")
+        if not 0 < self.max_blur <= 1:
+            raise UserError(f"expected a largest blur above 0 and up to 1, found {self.max_blur}")
+        try:
+            Facts.parse({"class_word": self.class_word, "licence": self.licence})
+        except LeftOut as error:
+            raise UserError(f"the class word or the licence cannot be used: {error.detail}") from error
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is stored of a picture: a JPEG, a PNG or None, and the table of its description."""
+
+    picture: bytes
+    mask: bytes | None
+    notes: dict[str, str | int | float | None] = field(default_factory=dict)
+
+
+def read_sample(item: Item, standards: Standards, maker: MaskMaker | None) -> Sample:
+    """Read, judge and cut a picture.
+
+    Args:
+        maker: makes the mask of a picture that has none.
+    Raises:
+        LeftOut: it is not used.
+    """
+    if item.problem or item.picture is None:
+        raise LeftOut("unreadable", item.problem)
+    facts = _facts(item).over(Facts(class_word=standards.class_word, source=item.name, licence=standards.licence))
+    opened = Opened(item.picture.read(MAX_BYTES), standards.size, standards.min_side or standards.size)
+    if item.mask is not None:
+        try:
+            opened.use_mask(item.mask.read(MAX_BYTES))
+        except LeftOut as error:
+            raise LeftOut("mask", error.detail) from error
+    elif opened.mask is None and maker is not None:
+        opened.mask = maker(opened.rgb)
+    picture, mask = square(opened, standards.size)
+    weight = None if mask is None else np.asarray(mask, dtype=np.float32) / 255
+    area = None if weight is None else float(weight.mean(dtype=np.float64))
+    if area is not None and not standards.area[0] <= area <= standards.area[1]:
+        raise LeftOut("area", f"the subject takes {area:.3f} of the square")
+    blur = blur_effect(np.asarray(picture.convert("L")), weight)
+    if blur > standards.max_blur:
+        raise LeftOut("blur", f"a blur of {blur:.3f}")
+    notes = {"identity": facts.identity, "class_word": facts.class_word, "source": facts.source, "licence": facts.licence}
+    figures = {"width": opened.size[0], "height": opened.size[1], "area": None if area is None else round(area, 4), "blur": round(blur, 4)}
+    return Sample(jpeg(picture), None if mask is None else png(mask), {**notes, **figures})
+
+
+def _facts(item: Item) -> Facts:
+    if item.notes is None:
+        return item.facts
+    try:
+        entry = json.loads(item.notes.read(MAX_NOTES))
+    except (ValueError, RecursionError) as error:
+        raise LeftOut("unreadable", "its description is no JSON") from error
+    return Facts.parse(entry).over(item.facts)
