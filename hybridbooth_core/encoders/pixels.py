@@ -1,0 +1,32 @@
+"""What an encoder sees of a picture: normalised colours, a few pictures at a time, on its own device and in its own precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH = 8
+
+Numbers = tuple[float, float, float]
+
+
+def normalised(pictures: Tensor, mean: Numbers, std: Numbers) -> Tensor:
+    """Pictures [B, H, W, 3] in 0..1 to [B, 3, H, W], each colour less its mean, in units of its deviation."""
+    return ((pictures - pictures.new_tensor(mean)) / pictures.new_tensor(std)).movedim(-1, 1).contiguous()
+
+
+@torch.no_grad()
+def seen(look: Callable[[Tensor], Tensor], pixels: Tensor, like: Tensor, size: int) -> Tensor:
+    """What `look` makes of pixels [B, 3, size, size], in batches; computed where and in what `like` is, returned as float32 where they are.
+
+    Raises:
+        ValueError: pixels of another shape, or none.
+    """
+    if pixels.shape[1:] != (3, size, size) or len(pixels) == 0:
+        raise ValueError(f"expected pictures of {size}x{size} pixels with 3 channels, found {list(pixels.shape)} (channels first)")
+    parts = pixels.split(BATCH)
+    return torch.cat([look(part.to(like.device, like.dtype)).to(pixels.device, torch.float32) for part in parts])

@@ -1,0 +1,23 @@
+"""The layers of CLIP's vision side that ELITE reads, as hooks on the network hear them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hybridbooth_core.encoders.clip_vit import ClipSize, new_clip_vision
+
+SMALL = ClipSize("small", "none", patch=8, layers=3, width=32, heads=4, text_width=16, text_heads=2, projection=16, picture=32)
+
+
+def test_states_are_what_the_layers_put_out():
+    pytest.importorskip("transformers")
+    vision = new_clip_vision(SMALL).eval()
+    heard: list[torch.Tensor] = []
+    vision.network.vision_model.pre_layrnorm.register_forward_hook(lambda module, args, output: heard.append(output))
+    for layer in vision.network.vision_model.encoder.layers:
+        layer.register_forward_hook(lambda module, args, output: heard.append(output[0] if isinstance(output, tuple) else output))
+    states = vision.states(torch.rand(2, 32, 32, 3), (3, 0, 2, 1))
+    assert states.shape == (2, 4, 17, 32)
+    for state, wanted in zip(states.unbind(1), (heard[3], heard[0], heard[2], heard[1]), strict=True):
+        torch.testing.assert_close(state, wanted)
