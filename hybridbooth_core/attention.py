@@ -39,12 +39,12 @@ def mask_at(mask: Tensor, cells: int) -> Tensor:
     return small.flatten(1)
 
 
-def joined_map(maps: list[Tensor], side: int) -> Tensor:
-    """One picture [B, side, side] in 0..1 of where all words of a tap look: mean over heads, words and layers, each row's peak at 1."""
-    total = torch.zeros(len(maps[0]), side, side)
+def word_maps(maps: list[Tensor], side: int) -> Tensor:
+    """Where each word of a tap looks, [B, n, side, side] float32 on the CPU: mean over heads and layers, each layer scaled to mean 1."""
+    batch, _, _, n = maps[0].shape
+    total = torch.zeros(batch, n, side, side)
     for layer in maps:
         grid = math.isqrt(layer.shape[2])
-        mean = layer.detach().mean((1, 3)).reshape(-1, 1, grid, grid).cpu()
-        total += F.interpolate(mean, size=(side, side), mode="bilinear", align_corners=False)[:, 0] / mean.mean()
-    total = total - total.amin((1, 2), keepdim=True)
-    return total / total.amax((1, 2), keepdim=True).clamp_min(1e-12)
+        mean = rearrange(layer.detach().float().mean(1), "b (h w) n -> b n h w", h=grid).cpu()
+        total += F.interpolate(mean, size=(side, side), mode="bilinear", align_corners=False) / mean.mean().clamp_min(1e-12)
+    return total / len(maps)

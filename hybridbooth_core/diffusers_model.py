@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .attention import head_probabilities
+from .checkpointing import checkpointed
 from .diffusion_model import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
+from .effort import Effort
 from .errors import UserError
+from .fast_cpu import FastProducts, kept_memory
 from .schedule import NoiseSchedule
 
 
@@ -60,6 +63,7 @@ class DiffusersModel:
         self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
         self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
         self._weights: Mapping[str, Tensor] = {}
+        self._checkpointing = False
         self._table: nn.Embedding = self._text.embeddings.token_embedding
         if unet.config.cross_attention_dim != self.embedding_width:
             raise UserError(
@@ -89,18 +93,19 @@ class DiffusersModel:
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
         laid_out = [self._lay_out(prompt) for prompt in prompts]
-        widths = {len(columns) for _, columns, _ in laid_out}
+        widths = {len(columns) for _, columns, _, _ in laid_out}
         if len(widths) > 1:
             raise ValueError(f"expected prompts with the same number of subject words, found {sorted(widths)}")
-        ids = torch.tensor([row for row, _, _ in laid_out], device=self.device)
-        columns = torch.tensor([row for _, row, _ in laid_out], device=self.device, dtype=torch.long)
-        words = [row for _, _, row in laid_out]
-        with self._words_in_place(columns, words):
+        ids = torch.tensor([row for row, _, _, _ in laid_out], device=self.device)
+        columns = torch.tensor([row for _, row, _, _ in laid_out], device=self.device, dtype=torch.long)
+        words = [row for _, _, row, _ in laid_out]
+        ends = torch.tensor([end for _, _, _, end in laid_out], device=self.device)
+        with self._words_in_place(columns, words), FastProducts():
             context = self.text_encoder(ids).last_hidden_state
-        return EncodedPrompts(context, columns)
+        return EncodedPrompts(context, columns, ends)
 
-    def _lay_out(self, prompt: Prompt) -> tuple[list[int], list[int], Tensor | None]:
-        """Padded token ids of a prompt, the columns its embeddings take, and these embeddings [n, d]."""
+    def _lay_out(self, prompt: Prompt) -> tuple[list[int], list[int], Tensor | None, int]:
+        """Padded token ids of a prompt, the columns its embeddings take, these embeddings [n, d], and the column of the end token."""
         ids, columns, words = [self.tokenizer.start], [], []
         for piece in prompt:
             if isinstance(piece, str):
@@ -116,8 +121,9 @@ class DiffusersModel:
             raise UserError(
                 f"the prompt has {len(ids) - 2} tokens but {self.name} reads at most {self.tokenizer.length - 2}; shorten the prompt"
             )
+        end = len(ids) - 1
         ids += [self.tokenizer.pad] * (self.tokenizer.length - len(ids))
-        return ids, columns, torch.cat([w.to(self.device) for w in words]) if words else None
+        return ids, columns, torch.cat([w.to(self.device) for w in words]) if words else None, end
 
     @contextmanager
     def _words_in_place(self, columns: Tensor, words: list[Tensor | None]) -> Iterator[None]:
@@ -147,13 +153,28 @@ class DiffusersModel:
         return self.schedule.noise_from_output(self.network_output(noisy, t, context, tap), noisy, t)
 
     def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
-        """What the denoiser itself puts out (eps or v), for its own training."""
-        with self._listening(tap):
-            return (
-                functional_call(self.unet, dict(self._weights), (noisy, t, context)).sample
-                if self._weights
-                else self.unet(noisy, t, context).sample
-            )
+        """What the denoiser itself puts out (eps or v), for its own training; computed in its own precision, given in that of `noisy`."""
+        given = noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)
+        with self._listening(tap), FastProducts():
+            if self._weights:  # which would be gone on the way back: no checkpointing with these
+                return functional_call(self.unet, dict(self._weights), given).sample.to(noisy.dtype)
+            with checkpointed(self._blocks() if self._checkpointing and torch.is_grad_enabled() else ()):
+                return self.unet(*given).sample.to(noisy.dtype)
+
+    def _blocks(self) -> list[nn.Module]:
+        """The residual blocks and transformers, none inside another."""
+        levels = [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
+        return [layer for level in levels for name in ("resnets", "attentions") for layer in getattr(level, name, None) or ()]
+
+    @contextmanager
+    def working(self, effort: Effort) -> Iterator[None]:
+        """See `effort.Adjustable`."""
+        before, self._checkpointing = self._checkpointing, effort.checkpointing
+        try:
+            with kept_memory(self.device):
+                yield
+        finally:
+            self._checkpointing = before
 
     @property
     def vocabulary(self) -> Mapping[str, int]:
@@ -178,27 +199,27 @@ class DiffusersModel:
 
     @contextmanager
     def _listening(self, tap: AttentionTap | None) -> Iterator[None]:
-        """While open, each tapped cross-attention's query and key projections are overheard, and its map recomputed from them."""
+        """While open, each tapped cross-attention's query and key projections are overheard; at the end the maps are computed from them.
+
+        At the end, since a block under checkpointing runs again on the way back, when nobody listens any more.
+        """
         if tap is None:
             yield
             return
-        heard: dict[str, Tensor] = {}
-        hooks = []
-        for attention in self._tapped_attentions():
-            heads = attention.heads
+        heard: list[Tensor] = []
+        attentions = self._tapped_attentions()
 
-            def keep_query(module, args, output):
-                heard["query"] = output
+        def keep(module, args, output):
+            heard.append(output)
 
-            def add_map(module, args, output, heads=heads):
-                tap.maps.append(head_probabilities(heard["query"], output, heads, tap.columns))
-
-            hooks += [attention.to_q.register_forward_hook(keep_query), attention.to_k.register_forward_hook(add_map)]
+        hooks = [layer.register_forward_hook(keep) for attention in attentions for layer in (attention.to_q, attention.to_k)]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+        for attention, query, key in zip(attentions, heard[::2], heard[1::2], strict=True):
+            tap.maps.append(head_probabilities(query, key, attention.heads, tap.columns))
 
     def _tapped_attentions(self) -> list[Any]:
         """The cross-attentions handed out by `AttentionTap`, in the order in which the denoiser runs them."""

@@ -26,10 +26,11 @@ Prompt = Sequence[Piece]
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """`context` [B, T, d], and `columns` int64 [B, n]: where in T the embeddings given as tensors ended up."""
+    """`context` [B, T, d]; `columns` int64 [B, n]: where in T the embeddings given as tensors ended up; `ends` int64 [B]: the end token."""
 
     context: Tensor
     columns: Tensor
+    ends: Tensor
 
 
 @dataclass
@@ -45,8 +46,8 @@ class AttentionTap:
     maps: list[Tensor] = field(default_factory=list)
 
 
-class DiffusionModel(Protocol):
-    """A frozen latent diffusion model. No method changes it; gradients flow to whatever input asks for them."""
+class TextModel(Protocol):
+    """The text encoder of a diffusion model, frozen; gradients flow to the words among its prompts."""
 
     @property
     def name(self) -> str:
@@ -59,16 +60,8 @@ class DiffusionModel(Protocol):
         ...
 
     @property
-    def schedule(self) -> NoiseSchedule: ...
-
-    @property
     def embedding_width(self) -> int:
         """d: 768 for Stable Diffusion 1.5."""
-        ...
-
-    @property
-    def picture_size(self) -> int:
-        """The side in pixels at which it is at home: 512 for Stable Diffusion 1.5."""
         ...
 
     @property
@@ -85,6 +78,18 @@ class DiffusionModel(Protocol):
             UserError: a prompt is too long, or knows words the model does not.
             ValueError: a tensor is not [n, d], or the prompts hold different numbers of subject words.
         """
+        ...
+
+
+class DiffusionModel(TextModel, Protocol):
+    """A frozen latent diffusion model. No method changes it; gradients flow to whatever input asks for them."""
+
+    @property
+    def schedule(self) -> NoiseSchedule: ...
+
+    @property
+    def picture_size(self) -> int:
+        """The side in pixels at which it is at home: 512 for Stable Diffusion 1.5."""
         ...
 
     def encode_image(self, pictures: Tensor) -> Tensor:
@@ -124,15 +129,20 @@ class TrainableModel(DiffusionModel, Protocol):
         ...
 
 
-_COMMON_WORDS = "a photo of a small red cat with a hat on the left in snow at night"
+COMMON_WORDS = "a photo of a small red cat with a hat on the left in snow at night"
 
 
-def words_fingerprint(model: DiffusionModel) -> str:
-    """16 hex digits over the rows, in float16, of a few words that every model has.
+def words_fingerprint(model: TextModel) -> str:
+    """16 hex digits over a few words that every model has.
 
     Not over the whole table: the miniature's has a few rows standalone, and those same rows among 49408 in ComfyUI.
     """
-    rows = model.word_embeddings(_COMMON_WORDS).detach().to("cpu", torch.float16).contiguous()
+    return rows_fingerprint(model.word_embeddings(COMMON_WORDS))
+
+
+def rows_fingerprint(rows: Tensor) -> str:
+    """16 hex digits over the rows [k, d] of COMMON_WORDS, in float16."""
+    rows = rows.detach().to("cpu", torch.float16).contiguous()
     return hashlib.sha256(rows.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger("hybridbooth")
 MARGIN = 0.12  # of the subject's box, kept around it in the crop
 GREY = 0.5  # what stands for the background
 MIN_SIDE = 16
+MARKS_NOTHING = "the mask marks nothing (it is all 0); paint the subject, so that it is 1 there, or leave the mask out"
 
 
 class FeatureEncoder(Protocol):
@@ -88,6 +89,8 @@ def _checked_masks(masks: Tensor, pictures: Tensor) -> Tensor:
     masks = masks.detach().to("cpu", torch.float32, copy=True)
     if masks.ndim == 2:
         masks = masks[None]
+    if masks.numel() and not bool(masks.nan_to_num(0.0).any()):  # before its size: a host gives a small one where none was painted
+        raise UserError(MARKS_NOTHING)
     if masks.shape != pictures.shape[:3]:
         raise UserError(
             f"the mask is {_size(masks)} but the picture is {_size(pictures[..., 0])}; expected one mask of the picture's size for each "
@@ -96,7 +99,7 @@ def _checked_masks(masks: Tensor, pictures: Tensor) -> Tensor:
     masks = masks.nan_to_num(0.0).clamp(0, 1)
     areas = masks.mean((1, 2))
     if float(areas.min()) < 0.001:
-        raise UserError("the mask marks nothing (it is all 0); mark the subject with 1, or leave the mask out")
+        raise UserError(MARKS_NOTHING)
     if float(areas.max()) > 0.999:
         raise UserError("the mask marks everything (it is all 1); mark only the subject, or leave the mask out")
     return masks

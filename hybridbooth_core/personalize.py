@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .diffusion_model import DiffusionModel
+from .diffusion_model import DiffusionModel, TextModel
+from .effort import gigabytes
 from .errors import UserError
 from .features import Reference
 from .probe import Features, Probe
@@ -35,14 +36,24 @@ class Personalization:
         lines = [
             f"{len(r.losses)} steps ({self.subject.info.method}, effective step {r.effective_step:g})",
             f"validation loss after 0, 1, 2 ... steps: {curve}",
-            f"kept: step {r.best_step} x {r.stretch:g}; the words moved by {100 * r.displacement:.2g} % of their length",
+            f"kept: step {r.best_step} x {r.stretch:g}; the words moved by {100 * r.displacement:.3g} % of their length",
         ]
+        lines.append(_memory(r))
         if r.moves and r.moves[-1] < 1e-3:
             lines.append(f"warning: the steps moved the words by {r.moves[-1]:.1e} of their length only; raise the effective step")
         return "\n".join(lines)
 
 
-def class_embedding(model: DiffusionModel, class_word: str) -> Tensor:
+def _memory(r: Refinement) -> str:
+    """What the steps took of the memory, as far as anybody knows, and how they were fitted into it."""
+    known = ""
+    if r.memory is not None:
+        guess = "" if r.memory_estimate is None else f" (estimated {gigabytes(r.memory_estimate)})"
+        known = f"peak memory {gigabytes(r.memory.total)}, of which the steps took {gigabytes(r.memory.grown)}{guess}; "
+    return f"{known}{r.effort}"
+
+
+def class_embedding(model: TextModel, class_word: str) -> Tensor:
     """The embedding [d] of a class noun, the mean of its tokens'; UserError if it is empty."""
     rows = model.word_embeddings(class_word)
     if len(rows) == 0:
@@ -81,12 +92,17 @@ def personalize(
     with torch.no_grad():
         noun = class_embedding(model, class_word)
     result = refine(model, ref, noun, config, probe, features, on_step=on_step)
-    info = SubjectInfo(
-        class_word=class_word.strip(),
+    method = result.mode if config.steps else "none"
+    info = SubjectInfo(class_word=class_word.strip(), probe=probe.config.trained_on, method=method)
+    return personalization(model, ref, info, config, result)
+
+
+def personalization(model: DiffusionModel, ref: Reference, info: SubjectInfo, config: RefineConfig, result: Refinement) -> Personalization:
+    """The subject of a refinement: `info` with all that the refinement and its model say of it."""
+    told = replace(
+        info,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
-        probe=probe.config.trained_on,
-        method=result.mode if config.steps else "none",
         steps=len(result.losses),
         best_step=result.best_step,
         effective_step=result.effective_step,
@@ -95,4 +111,4 @@ def personalize(
         pictures=len(ref.pictures),
         validation=[round(loss, 6) for loss in result.validation],
     )
-    return Personalization(Subject(result.words, info), result)
+    return Personalization(Subject(result.words, told), result)

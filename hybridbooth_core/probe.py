@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError
+from .fast_cpu import FastProducts
 from .merge import FeatureMerge
 from .regressors import build_regressor
 from .safefile import read_header, read_tensors, write_tensors
 from .stepper import Stepper
 
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
 MAX_BYTES = 4 << 30
 
 
@@ -26,7 +27,7 @@ class ProbeConfig:
     """What a probe is made of, and for which model. All of it is in the file; nothing is told from the file's name."""
 
     width: int  # d of the words
-    clip: str  # id of the encoder, with its revision
+    clip: str  # id of the encoder: its repository on the hub, or the miniature's own
     clip_width: int
     dino: str
     dino_width: int
@@ -65,6 +66,10 @@ class Features:
     dino: Tensor
     latents: Tensor
 
+    def to(self, device: torch.device) -> Features:
+        """The same on a device."""
+        return Features(self.clip.to(device), self.dino.to(device), self.latents.to(device))
+
 
 class Probe(nn.Module):
     """Words from features: e_i = s x output_i, and the last word starts from the class noun, e_n = E[class] + s x output_n.
@@ -82,7 +87,8 @@ class Probe(nn.Module):
 
     def forward(self, features: Features, nouns: Tensor) -> Tensor:
         """Words [B, n, d] from the features of B pictures and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
-        output = self.regressor(self.merge(features.clip, features.dino), features.latents)
+        with FastProducts():
+            output = self.regressor(self.merge(features.clip, features.dino), features.latents)
         words = output * self._unit
         last = words[:, -1:] + nouns.to(words).expand(len(words), -1)[:, None]
         return torch.cat([words[:, :-1], last], 1)
@@ -102,10 +108,25 @@ class Probe(nn.Module):
         """The spread of an average word's entries."""
         return self.config.word_norm / math.sqrt(self.config.width)
 
+    def about(self) -> str:
+        """A few lines for a person: what it is for, what it was trained on and under which licence."""
+        c = self.config
+        parameters = sum(p.numel() for p in self.parameters()) / 1e6
+        steps = f"; learned steps of {c.stepper}" if c.stepper else ""
+        return "\n".join(
+            [
+                f"{c.words} words of width {c.width} for {c.base_model or 'a model that the file does not name'}",
+                f"trained on: {c.trained_on or 'not said in the file'}",
+                f"licence: {c.licence or 'not said in the file'}",
+                f"reads pictures with {c.clip} and {c.dino}",
+                f"regressor: {c.regressor}, {parameters:.3g} M parameters in all{steps}",
+            ]
+        )
+
     def save(self, path: Path, half: bool = True) -> None:
         """Write the probe's file; float16 unless `half` is off."""
         tensors = {name: tensor.half() if half else tensor.float() for name, tensor in self.state_dict().items()}
-        metadata = {"format": "hybridbooth.probe", "format_version": str(FORMAT_VERSION), "config": json.dumps(asdict(self.config))}
+        metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": json.dumps(asdict(self.config))}
         write_tensors(path, tensors, metadata)
 
     @staticmethod
@@ -116,7 +137,7 @@ class Probe(nn.Module):
             UserError: the file is no probe, damaged, of a newer format, or its tensors are not those its configuration promises.
         """
         header, metadata = read_header(path, "probe", MAX_BYTES)
-        if metadata.get("format") != "hybridbooth.probe":
+        if metadata.get("format") != FORMAT:
             raise UserError(f"{path.name} is no HybridBooth probe; choose a probe file, or a subject with Load Subject")
         if metadata.get("format_version") != str(FORMAT_VERSION):
             found = metadata.get("format_version", "")[:20]

@@ -9,18 +9,22 @@ Axes: n words, d their width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .diffusion_model import DiffusionModel
+from .effort import Effort, estimated, ladder, with_fallbacks, working
 from .errors import UserError
 from .features import Reference
+from .peak import PeakMemory, watch_peak
 from .probe import Features, Probe
 from .refine_config import Mode, RefineConfig
-from .refine_moves import moving
+from .refine_moves import Moving, moving
 from .refine_task import SEEDS, TEMPLATES, Task
 
 __all__ = ["SEEDS", "TEMPLATES", "Mode", "RefineConfig", "Refinement", "Task", "refine"]
@@ -41,6 +45,9 @@ class Refinement:
     stretch: float  # the line search's factor on the displacement of the best step
     effective_step: float
     mode: Mode  # what "auto" came to
+    effort: Effort  # how it was fitted into memory
+    memory: PeakMemory | None  # of the steps; None without steps, and where the platform cannot tell
+    memory_estimate: int | None  # bytes that the model thought a step would take
 
     @property
     def displacement(self) -> float:
@@ -66,38 +73,94 @@ def refine(
         start: [n, d], words to start from instead; "words" mode only.
         on_step: called after every step with (steps done, steps, validation loss); may raise to stop, and nothing is lost.
     Raises:
-        UserError: a mode without what it needs, or a loss that is not finite from the first step on.
+        UserError: a mode without what it needs, a loss that is not finite from the first step on, or too little memory even for one row.
     """
     learned = probe is not None and probe.stepper is not None
     config = config.settled("words" if start is not None else "learned" if learned else "residual")
-    with torch.enable_grad(), moving(config, probe, features, noun, start) as move:
-        task = Task(model, ref, config)
-        words = move.words().detach().clone()  # of the words mode's leaf too, which the optimizer writes to
-        kept, losses, validation = [words], [], [task.validate(words)]
-        for step in range(config.steps):
-            loss = task.loss(move.words(), *task.rows(config.batch, _step_generator(config, step)), with_masks=True, step=step)
-            if not bool(torch.isfinite(loss)):
-                break  # keep-best below returns the last good words
-            move.step(loss)
-            words = move.words().detach().clone()
-            kept.append(words)
-            losses.append(loss.item())
-            validation.append(task.validate(words))
-            if on_step:
-                on_step(step + 1, config.steps, validation[-1])
-        return _best(task, kept, losses, validation, move.effective_step, config.mode)
+
+    def attempt(effort: Effort) -> Refinement:
+        with torch.enable_grad(), working(model, effort), moving(config, probe, features, noun, start) as move:
+            return _alone(Task(model, ref, config, effort), move, on_step)
+
+    return with_fallbacks(model, ladder(config.batch, model.picture_size), attempt)
+
+
+def _alone(task: Task, move: Moving, on_step: Callable[[int, int, float], None] | None) -> Refinement:
+    procedure, answer = steps(task, move, on_step), None
+    while True:
+        try:
+            asked = procedure.send(answer)
+        except StopIteration as done:
+            return done.value
+        answer = task.validate(asked.words) if isinstance(asked, Validate) else task.gradient(asked.words, asked.t, asked.noise, asked.step)
+
+
+@dataclass(frozen=True, eq=False)
+class Validate:
+    """Asks for `Task.validate` of these words."""
+
+    words: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Descend:
+    """Asks for `Task.gradient` of these words over these rows."""
+
+    words: Tensor
+    t: Tensor
+    noise: Tensor
+    step: int
+
+
+Steps = Generator[Validate | Descend, Any, Refinement]
+
+
+def steps(task: Task, move: Moving, on_step: Callable[[int, int, float], None] | None = None) -> Steps:
+    """The refinement of one subject as a procedure that asks for what the model has to compute, so that several may ask it at once."""
+    config = task.config
+    words = _current(move, task.effort)
+    kept, losses, validation = [_copy(words)], [], [(yield Validate(words))]
+    used = watch_peak(task.model.device)
+    for step in range(config.steps):
+        loss, gradient = yield Descend(words, *task.rows(config.batch, _step_generator(config, step)), step)
+        if not bool(torch.isfinite(loss)):
+            break  # keep-best below returns the last good words
+        move.step(words, gradient)
+        words = _current(move, task.effort)
+        kept.append(_copy(words))
+        losses.append(loss.item())
+        validation.append((yield Validate(words)))
+        if on_step:
+            on_step(step + 1, config.steps, validation[-1])
+    memory = used() if losses else None
+    best, stretch, found = yield from _best(kept, validation, config.mode)
+    moves = [_relative(words, kept[0]) for words in kept[1:]]
+    return Refinement(
+        found.cpu().float(), kept[0].cpu().float(), losses, validation, moves, best, stretch, move.effective_step, config.mode,
+        task.effort, memory, estimated(task.model, task.effort),
+    )  # fmt: skip
+
+
+def _current(move: Moving, effort: Effort) -> Tensor:
+    """The words as they are now, with their graph; the probe's part of it is not kept where memory is short."""
+    return checkpoint(move.words, use_reentrant=False, preserve_rng_state=False) if effort.checkpointing else move.words()
+
+
+def _copy(words: Tensor) -> Tensor:
+    return words.detach().clone()  # of the words mode's leaf too, which the optimizer writes to
 
 
 def _step_generator(config: RefineConfig, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((config.seed * 1009 + step) % SEEDS)
 
 
-def _best(
-    task: Task, kept: Sequence[Tensor], losses: list[float], validation: list[float], effective_step: float, mode: Mode
-) -> Refinement:
+def _best(kept: Sequence[Tensor], validation: list[float], mode: Mode) -> Generator[Validate, float, tuple[int, float, Tensor]]:
     """Keep-best over all steps, the start included, then a line search that stretches the best displacement.
 
     Learned steps are not stretched: they have their length from other pictures than this one.
+
+    Returns:
+        The best step, the stretch of its displacement, and the words [n, d].
     """
     finite = [i for i, (v, w) in enumerate(zip(validation, kept, strict=True)) if math.isfinite(v) and bool(torch.isfinite(w).all())]
     if not finite:
@@ -106,11 +169,10 @@ def _best(
     start, found, stretch, lowest = kept[0], kept[best], 1.0, validation[best]
     if best > 0:
         for factor in () if mode == "learned" else STRETCHES:
-            loss = task.validate(start + factor * (kept[best] - start))
+            loss = yield Validate(start + factor * (kept[best] - start))
             if loss < lowest:
                 found, stretch, lowest = start + factor * (kept[best] - start), factor, loss
-    moves = [_relative(words, start) for words in kept[1:]]
-    return Refinement(found.cpu().float(), start.cpu().float(), losses, validation, moves, best, stretch, effective_step, mode)
+    return best, stretch, found
 
 
 def _relative(words: Tensor, start: Tensor) -> float:

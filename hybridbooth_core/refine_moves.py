@@ -27,8 +27,8 @@ class Moving(AbstractContextManager, Protocol):
         """[n, d], with a graph to whatever moves."""
         ...
 
-    def step(self, loss: Tensor) -> None:
-        """Move, given the loss (a scalar with a graph) of `words()`."""
+    def step(self, words: Tensor, gradient: Tensor) -> None:
+        """Move, given `words()` with its graph and the gradient [n, d] of a loss to it."""
         ...
 
 
@@ -54,8 +54,8 @@ class MovingWords(_Open):
     def words(self) -> Tensor:
         return self.leaf
 
-    def step(self, loss: Tensor) -> None:
-        _descend(self.optimizer, loss)
+    def step(self, words: Tensor, gradient: Tensor) -> None:
+        _descend(self.optimizer, words, gradient)
 
 
 class LearnedSteps(_Open):
@@ -68,8 +68,7 @@ class LearnedSteps(_Open):
     def words(self) -> Tensor:
         return self.leaf
 
-    def step(self, loss: Tensor) -> None:
-        (gradient,) = torch.autograd.grad(loss, self.leaf)
+    def step(self, words: Tensor, gradient: Tensor) -> None:
         with torch.no_grad():
             change = self.probe.step(self.leaf[None], gradient[None])[0]
         self.leaf = (self.leaf.detach() + self.effective_step * change).requires_grad_(True)
@@ -97,14 +96,14 @@ class ProbeResidual:
     def __exit__(self, *exception) -> None:
         self.hooks.__exit__(*exception)
 
-    def step(self, loss: Tensor) -> None:
-        _descend(self.optimizer, loss)
+    def step(self, words: Tensor, gradient: Tensor) -> None:
+        _descend(self.optimizer, words, gradient)
 
 
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step down the gradient of the optimizer's own leaves; nothing else gets a gradient."""
+def _descend(optimizer: torch.optim.Optimizer, words: Tensor, gradient: Tensor) -> None:
+    """One step of the optimizer's own leaves down a gradient given at the words; nothing else gets a gradient."""
     optimizer.zero_grad()
-    loss.backward(inputs=[leaf for group in optimizer.param_groups for leaf in group["params"]])
+    words.backward(gradient, inputs=[leaf for group in optimizer.param_groups for leaf in group["params"]])
     optimizer.step()
 
 

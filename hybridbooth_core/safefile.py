@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from .errors import UserError
@@ -55,9 +56,27 @@ def read_header(path: Path, what: str, max_bytes: int) -> tuple[dict[str, dict],
     return header, metadata
 
 
-def read_tensors(path: Path, what: str, header: Mapping[str, dict], expected: Mapping[str, list[int]]) -> dict[str, Tensor]:
-    """All tensors of a file as float32, if they are exactly the expected names and shapes (-1 matches any length) and finite.
+def declared_format(path: Path) -> str | None:
+    """What a file says it is, by the entry `format` of its metadata: "" if it says nothing, None if it cannot be read. Reads no tensor."""
+    try:
+        return read_header(path, "file", sys.maxsize)[1].get("format", "")
+    except UserError:
+        return None
 
+
+def read_tensors(
+    path: Path,
+    what: str,
+    header: Mapping[str, dict],
+    expected: Mapping[str, list[int]],
+    others: bool = False,
+    dtype: torch.dtype | None = torch.float32,
+) -> dict[str, Tensor]:
+    """The tensors of a file, if they are exactly the expected names and shapes (-1 matches any length) and finite.
+
+    Args:
+        others: the file may hold other tensors too; they are not read.
+        dtype: what they are turned into; None keeps what is stored.
     Raises:
         UserError: a tensor is missing, extra, of another shape or type, or holds NaN or infinity; or the file is truncated.
     """
@@ -66,6 +85,8 @@ def read_tensors(path: Path, what: str, header: Mapping[str, dict], expected: Ma
             raise UserError(f"{path.name} lacks the tensor {name!r} of a {what}; it holds {_some(header)}")
     for name, entry in header.items():
         if name not in expected:
+            if others:
+                continue
             raise UserError(f"a {what} holds {_some(expected)}, but {path.name} also holds {name[:80]!r}; it is another kind of file")
         shape, wanted = entry["shape"], expected[name]
         if len(shape) != len(wanted) or any(w not in (-1, s) for s, w in zip(shape, wanted, strict=True)):
@@ -73,7 +94,9 @@ def read_tensors(path: Path, what: str, header: Mapping[str, dict], expected: Ma
         if entry.get("dtype") not in FLOATS:
             raise UserError(f"{name} in {path.name} should be float16, bfloat16 or float32, found {entry.get('dtype')!r}")
     try:
-        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+        with safe_open(path, framework="pt") as file:
+            stored = {name: file.get_tensor(name) for name in expected}
+        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in stored.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path.name} is damaged or truncated ({error}); get the {what} again") from error
     for name, tensor in tensors.items():

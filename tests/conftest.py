@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -103,3 +105,58 @@ def state_of() -> Callable[..., dict[str, Tensor]]:
         return {f"{i}.{k}": v.clone() for i, module in enumerate(modules) for k, v in module.state_dict().items()}
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def write_vocabulary() -> Callable[[Path, Iterable[str]], dict[str, int]]:
+    """A function: a folder and words to the vocabulary of a tokenizer of CLIP's kind, written there, in which each word is one token."""
+
+    def write(folder: Path, words: Iterable[str]) -> dict[str, int]:
+        words = sorted(set(words))
+        letters = sorted(set("".join(words)))
+        tokens, merges = [*letters, *(letter + "</w>" for letter in letters)], []
+        for word in words:
+            parts = [*word[:-1], word[-1] + "</w>"]
+            while len(parts) > 1:
+                merges.append(" ".join(parts[:2]))
+                parts = [parts[0] + parts[1], *parts[2:]]
+                tokens.append(parts[0])
+        vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
+        return vocabulary
+
+    return write
+
+
+@pytest.fixture
+def new_pipeline(tmp_path, write_vocabulary) -> Callable:
+    """A function: a text encoder's sizes to a small Stable Diffusion pipeline of diffusers that knows "a photo of cat on snow"."""
+    pytest.importorskip("diffusers")
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    def make(width: int, length: int, **sizes) -> StableDiffusionPipeline:
+        vocabulary = write_vocabulary(tmp_path, ["a", "photo", "of", "cat", "snow", "on"])
+        torch.manual_seed(0)
+        text = CLIPTextConfig(
+            vocab_size=len(vocabulary), hidden_size=width, max_position_embeddings=length, **sizes,
+            bos_token_id=vocabulary["<|startoftext|>"], eos_token_id=vocabulary["<|endoftext|>"],
+        )  # fmt: skip
+        blocks = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+        return StableDiffusionPipeline(
+            vae=AutoencoderKL(
+                block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2
+            ),
+            text_encoder=CLIPTextModel(text).eval(),
+            tokenizer=CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"), model_max_length=length),
+            unet=UNet2DConditionModel(
+                sample_size=16, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=width, **blocks
+            ),
+            scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )  # fmt: skip
+
+    return make

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hybridbooth_core.attention import head_probabilities, joined_map, mask_at
+from hybridbooth_core.attention import head_probabilities, mask_at, word_maps
 
 
 def softmax64(query, key, heads):
@@ -75,15 +75,18 @@ def test_cells_that_form_no_square_are_refused():
         mask_at(torch.zeros(1, 8, 8), 12)
 
 
-def test_the_joined_map_peaks_where_all_layers_look():
-    fine, coarse = torch.full((2, 4, 64, 5), 0.01), torch.full((2, 4, 16, 5), 0.01)
-    fine[0, :, 0], coarse[0, :, 0] = 0.5, 0.5  # first cell: upper left
-    fine[1, :, -1], coarse[1, :, -1] = 0.5, 0.5
-    picture = joined_map([fine, coarse], 32)
-    assert picture.shape == (2, 32, 32) and picture.min() == 0 and torch.equal(picture.amax((1, 2)), torch.ones(2))
-    assert picture[0, :4, :4].mean() > 0.6 and picture[0, 16:].max() < 0.01
-    assert picture[1, -4:, -4:].mean() > 0.6 and picture[1, :16].max() < 0.01
+def test_word_maps_keep_words_apart_and_layers_alike():
+    fine, coarse = torch.full((2, 4, 64, 2), 0.01), torch.full((2, 4, 16, 2), 0.001)
+    fine[0, :, 0, 0], coarse[0, :, 0, 0] = 0.5, 0.05  # the first word looks at the first cell: upper left
+    fine[1, :, -1, 1], coarse[1, :, -1, 1] = 0.5, 0.05
+    maps = word_maps([fine, coarse], 32)
+    assert maps.shape == (2, 2, 32, 32)
+    torch.testing.assert_close(maps.mean((1, 2, 3)), torch.ones(2), atol=0.1, rtol=0)
+    assert maps[0, 0, :4, :4].mean() > 10 * maps[0, 0, 16:].mean() and maps[1, 1, -4:, -4:].mean() > 10 * maps[1, 1, :16].mean()
+    torch.testing.assert_close(maps[0, 1], maps[0, 1].mean().expand(32, 32))
+    louder = word_maps([fine, 100 * coarse], 32)
+    torch.testing.assert_close(louder, maps)
 
 
-def test_the_joined_map_of_uniform_attention_is_zero_and_finite():
-    assert torch.equal(joined_map([torch.full((1, 2, 16, 3), 0.1)], 8), torch.zeros(1, 8, 8))
+def test_word_maps_of_uniform_attention_are_one():
+    torch.testing.assert_close(word_maps([torch.full((1, 2, 16, 3), 0.1)], 8), torch.ones(1, 3, 8, 8))

@@ -1,7 +1,5 @@
 """A diffusers pipeline behind the seam, against the pipeline's own functions."""
 
-import json
-
 import pytest
 import torch
 
@@ -10,45 +8,10 @@ from hybridbooth_core.pipeline import model_of
 
 pytest.importorskip("diffusers")
 
-WORDS = ["a", "photo", "of", "cat", "snow", "on"]
-
 
 @pytest.fixture
-def pipeline(tmp_path):
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    letters = sorted(set("".join(WORDS)))
-    merges, tokens = [], [*letters, *(letter + "</w>" for letter in letters)]
-    for word in WORDS:
-        parts = [*word[:-1], word[-1] + "</w>"]
-        while len(parts) > 1:
-            merges.append(" ".join(parts[:2]))
-            parts = [parts[0] + parts[1], *parts[2:]]
-            tokens.append(parts[0])
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))}
-    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
-    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
-    tokenizer = CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"), model_max_length=16)
-    torch.manual_seed(0)
-    text = CLIPTextConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=16,
-        bos_token_id=vocabulary["<|startoftext|>"], eos_token_id=vocabulary["<|endoftext|>"],
-    )  # fmt: skip
-    blocks = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
-    return StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2
-        ),
-        text_encoder=CLIPTextModel(text).eval(),
-        tokenizer=tokenizer,
-        unet=UNet2DConditionModel(sample_size=16, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=32, **blocks),
-        scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+def pipeline(new_pipeline):
+    return new_pipeline(width=32, length=16, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
 
 
 def test_contexts_equal_the_pipelines_own(pipeline):

@@ -54,7 +54,7 @@ class AblationPlan:
     lambdas: tuple[float, ...] = (1e-2, 1e-1, 1.0)
     rates: tuple[float, ...] = (2e-5, 3e-3, 3e-2)
     drawing: Plan = DRAWING
-    training: str = "250 steps, batch 16"  # part of every trained unit's key: another schedule is another probe
+    training: str = "600 steps, batch 16"  # part of every trained unit's key: another schedule is another probe
 
     @property
     def quick(self) -> AblationPlan:

@@ -6,8 +6,6 @@ of the class, not of the subject, and are counted apart.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
 import platform
@@ -16,13 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..family.prior import Prior
 from ..miniature.bundle import Miniature
+from ..peak import fresh_peak, peak
 from .plan import ENTRIES, Plan
 from .subjects import Client, client, personalised
 
@@ -117,34 +115,9 @@ def report_memory() -> None:
     torch.set_num_threads(1)
     world, someone = load_miniature(), client("tune", 0)
     prior = warmed(world, plan, someone)
-    before = _fresh_peak()
+    before = fresh_peak()
     personalise(world, task["method"], someone, points_of(plan, task["method"], COUNTED_STEPS)[0], plan, prior)
-    print(_peak() - before)
-
-
-def _fresh_peak() -> int:
-    """Give freed memory back and forget the peak so far (loading and class pictures have a higher one); returns the bytes in use."""
-    gc.collect()
-    if platform.system() != "Linux":
-        return _peak()
-    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc alone has it
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    """The peak resident size of this process in bytes."""
-    if platform.system() == "Linux":
-        return _status("VmHWM")
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _status(field: str) -> int:
-    """A size out of /proc/self/status, in bytes."""
-    line_of = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(f"{field}:"))
-    return int(line_of.split()[1]) * 1024
+    print(peak() - before)
 
 
 def measure_costs(world: Miniature, plan: Plan) -> dict:

@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
     from ..miniature.world import creatures, split_numbers
     from ..personalize import personalize
     from ..refine import RefineConfig
-    from .board import Board, Row, attention_of, draw_board, draw_scenes, true_row
+    from ..report import word_attention
+    from .board import Board, Row, draw_board, draw_scenes, true_row
 
     try:
         who = creatures(split_numbers("test", 1, options.identity))
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     for title, subject in tqdm(variants, desc="drawing", unit="row"):
         rows.append(draw_scenes(world, who, title, subject, SCENES))
     rows.append(true_row(who, SCENES))
-    attention = attention_of(world.model, ref, words)
+    attention = word_attention(world.model, ref.pictures[0], words).mean(0)
     board = Board(ref, attention, rows, result.refinement.validation, result.refinement.best_step, noun, SCENES)
     draw_board(board, out / "board.png")
     result.subject.save(out / "subject.safetensors", overwrite=True)

@@ -37,7 +37,9 @@ def add_to(commands) -> None:
     making.add_argument("--training-steps", type=int, metavar="N", help="of the method (default: its published number)")
     making.add_argument("--rate", type=float, metavar="R", help="the method's learning rate (default: its published one)")
     making.add_argument("--inputs", default="1", metavar="N", help="photos that the method is given, from the first on, or all (default 1)")
-    making.add_argument("--probe", type=Path, metavar="FILE", help="for hybridbooth and regression")
+    making.add_argument(
+        "--probe", type=Path, metavar="FILE", help="for hybridbooth and regression; its encoders are looked for where the others are"
+    )
     drawing = command.add_argument_group("drawing")
     drawing.add_argument("--subjects", type=int, metavar="N", help="only the first N (default all)")
     drawing.add_argument("--prompts", type=int, metavar="N", help="only the first N of each subject's 25 (default all)")
@@ -47,7 +49,9 @@ def add_to(commands) -> None:
     drawing.add_argument("--seed", type=int, default=0, help="of making and of the starting noise (default 0)")
     drawing.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: cuda where there is one)")
     measuring = command.add_argument_group("measuring").add_mutually_exclusive_group()
-    measuring.add_argument("--encoders", type=Path, metavar="DIR", help="holds the four encoders' folders (default: the hub's cache)")
+    measuring.add_argument(
+        "--encoders", type=Path, metavar="DIR", help="holds the four encoders' folders, and a probe's encoders (default: the hub's cache)"
+    )
     measuring.add_argument("--download", action="store_true", help="fetch encoders that the hub's cache lacks (2.9 GB)")
     measuring.add_argument(
         "--untrained", action="store_true", help="encoders with random weights, to try the procedure: its figures mean nothing"
@@ -59,14 +63,15 @@ def run(options: argparse.Namespace) -> None:
     from ..evaluation.encoders import check_packages
 
     check_packages()
-    import torch
     from tqdm import tqdm
 
     from ..evaluation.drawing import DrawingConfig
+    from ..evaluation.encoders import hub_cache
     from ..evaluation.making import MakingConfig, ProbeKit
     from ..evaluation.models import load_model
     from ..evaluation.protocol import read_dataset
     from ..evaluation.run import WARNING, evaluate
+    from .device import compute_device
 
     if options.artefacts and options.method != "class_noun":
         raise UserError("expected --method or --artefacts, found both; files need no method")
@@ -80,9 +85,9 @@ def run(options: argparse.Namespace) -> None:
     )
     drawing = DrawingConfig(options.pictures, options.steps, options.guidance, options.seed)
     subjects = read_dataset(options.dataset, options.subjects, options.prompts)
-    kit = ProbeKit.load(options.probe) if options.probe else None
+    kit = ProbeKit.load(options.probe, [options.encoders or hub_cache()]) if options.probe else None
     encoders = _encoders(options)  # before the hours of drawing, so that they are not in vain
-    model = load_model(options.model, _device(options.device, torch))
+    model = load_model(options.model, compute_device(options.device))
     with tqdm(bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]", total=1) as bar:
 
         def on_event(what: str, done: int, total: int) -> None:
@@ -127,15 +132,6 @@ def _encoders(options: argparse.Namespace) -> Encoders:
     from ..evaluation.encoders import load_encoders
 
     return load_encoders(options.encoders, options.download)
-
-
-def _device(name: str | None, torch: Any):
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
-        return device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"the device {name} cannot be used here ({str(error).splitlines()[0][:120]}); leave --device out") from error
 
 
 def _figure(figure: dict[str, Any]) -> str:

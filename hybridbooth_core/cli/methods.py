@@ -29,12 +29,15 @@ class Defaults:
 
 METHODS = {
     "hybridbooth": Defaults(5),
+    "probe_free": Defaults(30),
     "regression": Defaults(0),
     "textual_inversion": Defaults(100, 1e-2),
     "dreambooth": Defaults(200, 2e-4, 4, 32),
     "dreambooth_lora": Defaults(100, 1e-3, 4, 32),
     "custom_diffusion": Defaults(50, 1e-3, 4, 32),
 }
+REFINED = ("hybridbooth", "probe_free")
+"""Those that end in a refinement of words and have its options; the others train."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -43,13 +46,20 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--method",
         choices=list(METHODS),
         default="hybridbooth",
-        help="hybridbooth (default); regression: the probe's guess alone; textual_inversion: a word by gradient steps alone; dreambooth: "
-        "all weights of the denoiser; dreambooth_lora: a LoRA of it; custom_diffusion: a word and the cross-attentions' K and V",
+        help="hybridbooth (default); probe_free: words that CLIP finds, then more steps than from a probe; regression: the probe's guess "
+        "alone; textual_inversion: a word by gradient steps alone; dreambooth: all weights of the denoiser; dreambooth_lora: a LoRA of it; "
+        "custom_diffusion: a word and the cross-attentions' K and V",
     )
     steps = ", ".join(f"{name} {defaults.steps}" for name, defaults in METHODS.items() if defaults.steps)
     command.add_argument("--steps", type=int, help=f"training steps (default: {steps})")
     command.add_argument("--learning-rate", type=float, metavar="R", help="of the trained methods (default: one that suits the miniature)")
-    command.add_argument("--words", type=int, metavar="N", help="of textual_inversion (default 1)")
+    command.add_argument("--words", type=int, metavar="N", help="of textual_inversion (default 1) and probe_free (default 5)")
+    command.add_argument(
+        "--inversion-steps",
+        type=int,
+        metavar="N",
+        help="of probe_free: steps in CLIP's space before the others (default: what suits the miniature)",
+    )
     command.add_argument("--rank", type=int, metavar="R", help="of dreambooth_lora (default 4)")
     command.add_argument("--token", metavar="WORD", help="of dreambooth and custom_diffusion: stands before the noun (default: a rare one)")
     command.add_argument("--prior-pictures", type=int, metavar="N", help="of the same: class pictures that hold the class (default 32)")
@@ -62,18 +72,17 @@ def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: options that mean nothing together. One that the method does not have is told by `run_method`.
     """
-    hybrid = options.method == "hybridbooth"
-    wrong, right = ("learning_rate", "--effective-step") if hybrid else ("effective_step", "--learning-rate")
+    wrong, right = ("learning_rate", "--effective-step") if options.method in REFINED else ("effective_step", "--learning-rate")
     if getattr(options, wrong) is not None:
         raise UserError(f"the method {options.method} has no --{wrong.replace('_', '-')}; leave it out, or give {right}")
     if options.prior_weight == 0 and options.prior_pictures is not None:
         raise UserError("with --prior-weight 0 no class picture is drawn, so --prior-pictures means nothing; leave one of them out")
-    names = ("mode", "words", "rank", "token", "prior_pictures", "prior_weight")
+    names = ("mode", "words", "inversion_steps", "rank", "token", "prior_pictures", "prior_weight")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def train(options: argparse.Namespace, world: Miniature, ref: Reference) -> Trained:
-    """Run any method but hybridbooth, with bars that tell how far it is."""
+    """Run any method that trains, with bars that tell how far it is."""
     from tqdm import tqdm
 
     from ..family import METHODS as FAMILY

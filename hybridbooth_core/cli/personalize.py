@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import methods
-from .files import load_picture, output_file
+from . import methods, probe_free
+from .files import load_picture, output_file, save_picture
 
 if TYPE_CHECKING:
     from ..features import Reference
@@ -24,7 +24,7 @@ def add_to(commands) -> None:
         "methods are there to compare with.",
     )
     command.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture of the subject; several must be of one size")
-    command.add_argument("--class-word", required=True, metavar="NOUN", help="what kind of thing it is, such as cat")
+    command.add_argument("--class-word", metavar="NOUN", help="what kind of thing it is, such as cat (probe_free finds one without)")
     command.add_argument(
         "--mask",
         action="append",
@@ -44,10 +44,17 @@ def add_to(commands) -> None:
         "--effective-step",
         type=float,
         metavar="S",
-        help="of hybridbooth: share of a learned step, lambda x learning rate, or share of a word's length (default: the probe's own)",
+        help="of hybridbooth: share of a learned step, lambda x learning rate, or share of a word's length (default: the probe's own); of "
+        "probe_free: share of a word's length",
     )
     command.add_argument("--seed", type=int, default=0, help="of all noise (default 0)")
     command.add_argument("--out", type=Path, required=True, metavar="NAME.safetensors", help="the file's name is the subject's name")
+    command.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.png",
+        help="of hybridbooth and probe_free: also draw the picture, mask, where the words look and how the loss fell",
+    )
     command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     command.set_defaults(run=run)
 
@@ -56,16 +63,24 @@ def run(options: argparse.Namespace) -> None:
     from ..subject import check_name
 
     out = output_file(options.out, ".safetensors", options.overwrite)
+    if options.report:
+        output_file(options.report, ".png", options.overwrite)
+        if options.method not in methods.REFINED:
+            raise UserError(f"the method {options.method} has no --report; leave it out, or choose the method hybridbooth or probe_free")
     check_name(out.stem)
     if options.mask and len(options.mask) != len(options.pictures):
         raise UserError(f"expected a mask for each of the {len(options.pictures)} pictures or none, found {len(options.mask)}")
 
+    if not options.class_word and options.method != "probe_free":
+        raise UserError(f"the method {options.method} needs --class-word NOUN, such as cat; only probe_free finds one by itself")
     methods.chosen_options(options)
 
     import torch
 
     from ..features import reference
     from ..miniature.bundle import load_miniature
+    from ..report import subject_report
+    from ..subject import Subject
 
     pictures = [load_picture(path) for path in options.pictures]
     shapes = {tuple(picture.shape[1:]) for picture in pictures}
@@ -77,10 +92,16 @@ def run(options: argparse.Namespace) -> None:
     if options.method == "hybridbooth":
         result = _hybridbooth(options, world, ref)
         artefact, report = result.subject, result.report()
+    elif options.method == "probe_free":
+        result, report = probe_free.personalized(options, world, ref)
+        artefact = result.subject
     else:
         trained = methods.train(options, world, ref)
         artefact, report = trained.artefact, f"{options.method}, {len(trained.losses)} steps"
+    picture = subject_report(world.model, ref, artefact) if options.report and isinstance(artefact, Subject) else None
     artefact.save(out, options.overwrite)
+    if picture is not None:
+        save_picture(picture, options.report)
     print(report)
     print(f'wrote {out} ({out.stat().st_size} bytes); use it as "a photo of <{out.stem}> on snow"')
 

@@ -16,6 +16,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from ..encoders.clip_vit import CLIP_B32, CLIP_L14, ClipSize
 from ..errors import UserError
 from ..safefile import read_header, read_tensors
 from .fingerprint import weights_fingerprint
@@ -26,23 +27,6 @@ MAX_BYTES = 4 << 30
 Tokenize = Callable[[Sequence[str]], Mapping[str, Tensor]]  # prompts to `input_ids` and `attention_mask`, each [N, T]
 
 
-@dataclass(frozen=True)
-class ClipSize:
-    """One of the two CLIP networks: where it is published, and what tells it from others."""
-
-    key: str
-    hub: str
-    patch: int
-    layers: int
-    width: int  # of the vision transformer
-    heads: int
-    text_width: int
-    text_heads: int
-    projection: int
-
-
-CLIP_B32 = ClipSize("b32", "openai/clip-vit-base-patch32", 32, 12, 768, 12, 512, 8, 512)
-CLIP_L14 = ClipSize("l14", "openai/clip-vit-large-patch14", 14, 24, 1024, 16, 768, 12, 768)
 CLIP_SIZES = (CLIP_B32, CLIP_L14)
 DINO_HUB, VGG_HUB = "timm/vit_small_patch16_224.dino", "timm/vgg16.tv_in1k"
 
@@ -124,9 +108,9 @@ def load_encoders(folder: Path | None = None, download: bool = False) -> Encoder
         UserError: a file is missing, damaged, or of another network; or a package of the extra `evaluate` is missing.
     """
     check_packages()
-    clips = {size.key: load_clip(size, _place(size.hub, folder), download) for size in CLIP_SIZES}
-    dino, lpips = load_dino(_weights(DINO_HUB, folder, download)), load_lpips(_weights(VGG_HUB, folder, download))
-    return Encoders(dino, clips, lpips).to("cpu")
+    clips = {size.key: load_clip(size, _place(size.hub, folder, download)) for size in CLIP_SIZES}
+    dino, vgg = (_place(hub, folder, download) / "model.safetensors" for hub in (DINO_HUB, VGG_HUB))
+    return Encoders(load_dino(dino), clips, load_lpips(vgg)).to("cpu")
 
 
 def check_packages() -> None:
@@ -139,15 +123,15 @@ def check_packages() -> None:
         raise UserError(f'{error.name} is not installed; run: pip install "hybridbooth[evaluate]"') from error
 
 
-def load_clip(size: ClipSize, source: str, download: bool = False) -> Clip:
-    """A CLIPModel and its tokenizer from a folder or a hub id; UserError if they are not there, or it is another CLIP."""
+def load_clip(size: ClipSize, source: Path) -> Clip:
+    """A CLIPModel and its tokenizer from a folder; UserError if they are not there, or it is another CLIP."""
     from transformers import CLIPModel, CLIPTokenizer
 
     try:
-        network: Any = CLIPModel.from_pretrained(source, use_safetensors=True, local_files_only=not download).float()
-        tokenizer: Any = CLIPTokenizer.from_pretrained(source, local_files_only=not download)
+        network: Any = CLIPModel.from_pretrained(source, use_safetensors=True, local_files_only=True).float()
+        tokenizer: Any = CLIPTokenizer.from_pretrained(source, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise _missing(source, error) from error
+        raise _missing(str(source), error) from error
     vision = network.config.vision_config
     found, wanted = (vision.patch_size, vision.num_hidden_layers, vision.hidden_size), (size.patch, size.layers, size.width)
     if found != wanted:
@@ -192,31 +176,37 @@ def load_lpips(path: Path) -> Lpips:
 def _named(path: Path, what: str, expected: Mapping[str, list[int]]) -> dict[str, Tensor]:
     """The expected tensors of a file that may hold others too (a classifier that nothing here needs)."""
     header, _ = read_header(path, what, MAX_BYTES)
-    others = {name: entry["shape"] for name, entry in header.items() if name not in expected}
-    tensors = read_tensors(path, what, header, {**expected, **others})
-    return {name: tensors[name] for name in expected}
+    return read_tensors(path, what, header, expected, others=True)
 
 
-def _place(hub: str, folder: Path | None) -> str:
-    """The hub id, or where a folder holds that model."""
-    if folder is None:
-        return hub
-    place = folder / hub.split("/")[1]
-    if not place.is_dir():
-        raise UserError(f"{folder} lacks the encoder {place.name}; run: hf download {hub} --local-dir {place}")
-    return str(place)
+def _place(hub: str, folder: Path | None, download: bool) -> Path:
+    """Where on this machine a published model is: in a person's folder, or in the hub's cache.
 
-
-def _weights(hub: str, folder: Path | None, download: bool) -> Path:
-    """The weights file of a timm model, in a folder or the hub's cache."""
+    The cache is looked up by its own layout and not asked through the loaders, which go to the network even when told not to (hub 2.4).
+    """
     if folder is not None:
-        return Path(_place(hub, folder)) / "model.safetensors"
-    from huggingface_hub import hf_hub_download
+        place = folder / hub.split("/")[1]
+        if not place.is_dir():
+            raise UserError(f"{folder} lacks the encoder {place.name}; run: hf download {hub} --local-dir {place}")
+        return place
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
 
-    try:
-        return Path(hf_hub_download(hub, "model.safetensors", local_files_only=not download))
-    except (OSError, ValueError) as error:
-        raise _missing(hub, error) from error
+    if download:
+        try:
+            return Path(snapshot_download(hub, allow_patterns=["*.json", "*.txt", "model.safetensors"]))
+        except (OSError, ValueError) as error:
+            raise _missing(hub, error) from error
+    found = try_to_load_from_cache(hub, "model.safetensors")
+    if not isinstance(found, str):
+        raise _missing(hub, FileNotFoundError("it is not in the hub's cache on this machine"))
+    return Path(found).parent
+
+
+def hub_cache() -> Path:
+    """Where the hub's client keeps what was fetched on this machine."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def _missing(source: str, error: Exception) -> UserError:

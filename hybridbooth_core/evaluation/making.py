@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -66,12 +66,12 @@ class ProbeKit:
     dino: FeatureEncoder
 
     @staticmethod
-    def load(path: Path) -> ProbeKit:
-        """UserError: the file is no probe, or this version lacks its encoders."""
+    def load(path: Path, folders: Sequence[Path] = ()) -> ProbeKit:
+        """A probe's file, and its encoders from files in `folders`; UserError: the file is no probe, or its encoders are not there."""
         from ..encoders import load_encoders
 
         probe = Probe.load(path)
-        return ProbeKit(probe, *load_encoders(probe.config))
+        return ProbeKit(probe, *load_encoders(probe.config, folders))
 
 
 class Maker:

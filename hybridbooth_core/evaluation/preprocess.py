@@ -8,10 +8,9 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
-Preprocess = Callable[[Image], Tensor]
+from ..encoders.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Preprocess = Callable[[Image], Tensor]
 
 
 def _square(resize: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

@@ -26,15 +26,11 @@ def new_clip(size: ClipSize) -> Clip:
     """A CLIP of a published layout; in place of its vocabulary, which is a file of its own, each word's checksum is its id."""
     from transformers import CLIPConfig, CLIPModel
 
-    vision = {
-        "hidden_size": size.width, "intermediate_size": 4 * size.width, "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads, "patch_size": size.patch, "image_size": 224,
-    }  # fmt: skip
     text = {
         "hidden_size": size.text_width, "intermediate_size": 4 * size.text_width, "num_hidden_layers": 12,
         "num_attention_heads": size.text_heads, "vocab_size": END + 1, "bos_token_id": START, "eos_token_id": END, "pad_token_id": END,
     }  # fmt: skip
-    return Clip(CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=size.projection)), word_numbers)
+    return Clip(CLIPModel(CLIPConfig(text_config=text, vision_config=size.vision, projection_dim=size.projection)), word_numbers)
 
 
 def word_numbers(prompts: Sequence[str]) -> dict[str, Tensor]:

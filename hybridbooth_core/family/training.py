@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..diffusion_model import DiffusionModel
 from ..errors import UserError
+from ..fast_cpu import kept_memory
 from ..losses import denoising_loss
 from .artefact import Artefact, Trained
 
@@ -98,7 +99,7 @@ def train(
     optimizer = torch.optim.AdamW(leaves, lr=config.learning_rate, betas=BETAS, eps=EPSILON, weight_decay=DECAY)
     artefacts: dict[int, Artefact] = {}
     losses: list[float] = []
-    with torch.enable_grad():
+    with torch.enable_grad(), kept_memory(leaves[0].device):
         for done in range(1, config.steps + 1):
             loss = loss_at(step_generator(config.seed, done))
             if not bool(torch.isfinite(loss)):

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor, nn
 
 from ..diffusers_model import DiffusersModel
+from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
 from ..probe import Probe
 from ..safefile import read_header, read_tensors
-from .nets import Autoencoder, ImageEncoder, Judge
+from .nets import Autoencoder, ClipHeads, ImageEncoder, Judge
 
 if TYPE_CHECKING:
     from .world_model import CaptionEncoder
@@ -29,7 +30,7 @@ Net = TypeVar("Net", bound=nn.Module)
 class Miniature:
     """The whole world: model, probe and its encoders; and, for scoring only, the judge and encoders that no method reads or trains against.
 
-    `held_out` is another DINO, `held_out_clip` with `held_out_text` another CLIP.
+    `held_out` is another DINO, `held_out_clip` with `held_out_text` another CLIP; `space` compares pictures with the model's own texts.
     """
 
     model: DiffusersModel
@@ -40,6 +41,7 @@ class Miniature:
     held_out_clip: ImageEncoder
     held_out_text: CaptionEncoder
     judge: Judge
+    space: ClipSpace
 
 
 def _read(name: str, folder: Path) -> dict[str, Tensor]:
@@ -92,6 +94,16 @@ def load_encoders(folder: Path = WEIGHTS) -> tuple[ImageEncoder, ImageEncoder]:
     return _frozen(ImageEncoder(), _part(tensors, "clip")), _frozen(ImageEncoder(), _part(tensors, "dino"))
 
 
+def load_clip_space(folder: Path = WEIGHTS) -> ClipSpace:
+    """Pictures through the CLIP-like encoder and texts through the model's own text encoder, in one space."""
+    return _clip_space(load_encoders(folder)[0], folder)
+
+
+def _clip_space(clip: ImageEncoder, folder: Path) -> ClipSpace:
+    heads = _frozen(ClipHeads(), _read("clip_space", folder))
+    return ClipSpace(lambda crops: heads.pictures(clip(crops)[:, 0]), clip.size, heads.text)
+
+
 def load_miniature(folder: Path = WEIGHTS) -> Miniature:
     """Everything. UserError if a file is missing or does not fit."""
     from .world_model import CaptionEncoder
@@ -100,7 +112,8 @@ def load_miniature(folder: Path = WEIGHTS) -> Miniature:
     tensors = _read("readers", folder)
     held_out, held_out_clip = (_frozen(ImageEncoder(), _part(tensors, name)) for name in ("held_out", "held_out_clip"))
     held_out_text, judge = _frozen(CaptionEncoder(), _part(tensors, "held_out_text")), _frozen(Judge(), _part(tensors, "judge"))
-    return Miniature(load_model(folder), load_probe(folder), clip, dino, held_out, held_out_clip, held_out_text, judge)
+    space = _clip_space(clip, folder)
+    return Miniature(load_model(folder), load_probe(folder), clip, dino, held_out, held_out_clip, held_out_text, judge, space)
 
 
 def manifest(folder: Path = WEIGHTS) -> dict:

@@ -96,6 +96,15 @@ class ImageEncoder(nn.Module):
         return F.normalize(self.projection(self(pictures)[:, 0]), dim=-1)
 
 
+class ClipHeads(nn.Module):
+    """Into one space of P numbers: `pictures` from an `ImageEncoder`'s first token, `text` from a text encoder's end-of-text state."""
+
+    def __init__(self, picture_width: int = 96, text_width: int = 96, projection: int = 96):
+        super().__init__()
+        self.pictures = nn.Linear(picture_width, projection, bias=False)
+        self.text = nn.Linear(text_width, projection, bias=False)
+
+
 class BlankEncoder:
     """Stands for an encoder that an ablation leaves out: tokens of the same shape, all zero."""
 

@@ -55,6 +55,20 @@ def test_personalize_writes_one_small_tensor_and_its_provenance(pet):
     assert str(pet) not in (pet / "pet.safetensors").read_bytes().decode("latin-1")
 
 
+def test_personalize_draws_a_report_and_refuses_places_before_it_works(pet, tmp_path, capsys):
+    arguments = ["personalize", str(pet / "pet.png"), "--mask", str(pet / "pet_mask.png"), "--class-word", "cat", "--steps", "1"]
+    out = tmp_path / "a.safetensors"
+    assert main([*arguments, "--out", str(out), "--report", str(tmp_path / "report.png")]) == 0
+    with Image.open(tmp_path / "report.png") as report:
+        assert report.width == 1200 and np.asarray(report).std() > 20
+    once = out.read_bytes()
+    assert "exists already" in error_of(capsys, *arguments, "--out", tmp_path / "b.safetensors", "--report", tmp_path / "report.png")
+    assert "ends in .png" in error_of(capsys, *arguments, "--out", tmp_path / "b.safetensors", "--report", tmp_path / "report.gif")
+    other = ["--out", tmp_path / "b.safetensors", "--report", tmp_path / "c.png", "--method", "textual_inversion"]
+    assert "has no --report" in error_of(capsys, *arguments, *other)
+    assert out.read_bytes() == once and sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "report.png"]
+
+
 def test_generate_draws_the_subject_and_strength_zero_is_the_class_noun(pet, tmp_path):
     def drawn(name, prompt, *more):
         assert main(["generate", prompt, "--steps", "4", "--out", str(tmp_path / name), *more]) == 0

@@ -8,6 +8,7 @@ from PIL import Image
 
 from hybridbooth_core.cli import main
 from hybridbooth_core.cli.methods import METHODS
+from hybridbooth_core.subject import Subject
 
 FEW = {name: ["--steps", "2"] for name in METHODS} | {"regression": []}
 PRIOR = ("dreambooth", "dreambooth_lora", "custom_diffusion")
@@ -73,6 +74,12 @@ def test_words_and_weights_fit_into_one_prompt_but_not_two_weights(pets, tmp_pat
         ("regression", ["--mode", "words"], "mode"),
         ("hybridbooth", ["--rank", "3"], "--rank"),
         ("hybridbooth", ["--learning-rate", "1"], "--effective-step"),
+        ("probe_free", ["--mode", "words"], "--mode"),
+        ("probe_free", ["--rank", "3"], "--rank"),
+        ("probe_free", ["--words", "0"], "words"),
+        ("probe_free", ["--learning-rate", "1"], "--effective-step"),
+        ("hybridbooth", ["--inversion-steps", "3"], "--inversion-steps"),
+        ("dreambooth", ["--inversion-steps", "3"], "inversion"),
         ("dreambooth", ["--effective-step", "1"], "--learning-rate"),
         ("dreambooth", ["--rank", "3"], "rank"),
         ("dreambooth_lora", ["--rank", "0"], "rank"),
@@ -84,6 +91,17 @@ def test_words_and_weights_fit_into_one_prompt_but_not_two_weights(pets, tmp_pat
 )
 def test_options_that_mean_nothing_together_are_one_sentence(method, option, said, pets, tmp_path, capsys):
     assert said in refused(capsys, [*personalize(pets, method), *option], tmp_path / "x.safetensors")
+
+
+def test_without_a_class_word_probe_free_finds_one_and_the_others_ask(pets, tmp_path, capsys):
+    picture, out = ["personalize", str(pets / "pet.png")], tmp_path / "x.safetensors"
+    assert "--class-word" in refused(capsys, [*picture, "--method", "hybridbooth"], out)
+    few = ["--steps", "1", "--words", "3", "--inversion-steps", "1"]
+    assert main([*picture, "--method", "probe_free", *few, "--out", str(out)]) == 0
+    subject = Subject.load(out)
+    assert subject.words.shape == (3, 96) and subject.info.method == "probe-free"
+    printed = capsys.readouterr().out
+    assert f"): {subject.info.class_word}" in printed and "1 inversion steps" in printed and "1 steps (probe-free" in printed
 
 
 def test_a_delay_that_cannot_be_is_one_sentence(pets, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -17,36 +16,24 @@ def dataset() -> Path:
     return DATASET
 
 
-def tokenizer_files(folder: Path) -> dict[str, int]:
-    """vocab.json and merges.txt of a tokenizer of CLIP's kind in which every word of the dataset's prompts is one token."""
+def dataset_words() -> set[str]:
+    """Every word of the dataset's prompts."""
     from hybridbooth_core.evaluation.protocol import LIST_FILE, parse_lists
 
     lists = parse_lists((DATASET / LIST_FILE).read_text())
     texts = [prompt.text(noun) for prompt in (*lists.object_prompts, *lists.live_prompts) for noun in lists.classes.values()]
-    words = sorted({word.lower() for text in ["photo of", *texts] for word in text.split()})
-    letters = sorted(set("".join(words)))
-    tokens, merges = [*letters, *(letter + "</w>" for letter in letters)], []
-    for word in words:
-        parts = [*word[:-1], word[-1] + "</w>"]
-        while len(parts) > 1:
-            merges.append(" ".join(parts[:2]))
-            parts = [parts[0] + parts[1], *parts[2:]]
-            tokens.append(parts[0])
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
-    return vocabulary
+    return {word.lower() for text in ["photo of", *texts] for word in text.split()}
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory) -> Path:
+def model_folder(tmp_path_factory, write_vocabulary) -> Path:
     """SD1.5's layout (four resolutions, cross-attention on three, 77 tokens, a VAE of factor 8) with 32 channels and random weights."""
     pytest.importorskip("diffusers")
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     folder = tmp_path_factory.mktemp("model")
-    vocabulary = tokenizer_files(folder)
+    vocabulary = write_vocabulary(folder, dataset_words())
     torch.manual_seed(0)
     start, end = vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]
     text = CLIPTextConfig(

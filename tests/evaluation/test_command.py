@@ -1,5 +1,6 @@
 """`hybridbooth evaluate`, run as a person runs it."""
 
+import dataclasses
 import json
 import shlex
 
@@ -66,6 +67,34 @@ def test_a_method_with_a_probe_is_refused_in_one_sentence(arguments, encoders, n
     assert "--probe" in error_of(capsys, *given)
     new_probe().save(tmp_path / "probe.safetensors")
     assert "test/clip@1" in error_of(capsys, *given, "--probe", str(tmp_path / "probe.safetensors"))
+
+
+@pytest.mark.parametrize(("method", "steps"), [("regression", "0"), ("hybridbooth", "1")])
+def test_a_method_with_a_probe_of_stable_diffusion(arguments, method, steps, encoders, new_probe, monkeypatch, capsys, tmp_path):
+    """Its encoders are found in the hub's cache by what they hold; CLIP is cut down to one layer here (see tests/encoders for the rest)."""
+    import huggingface_hub
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    from hybridbooth_core.encoders import clip_vit
+    from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S
+
+    monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    config = {"width": 32, "clip": CLIP_L.id, "clip_width": 1024, "dino": DINOV2_S.id, "dino_width": 384}
+    new_probe("resampler", **config).save(tmp_path / "probe.safetensors")
+    given = [*arguments, "--untrained", "--method", method, "--training-steps", steps, "--probe", str(tmp_path / "probe.safetensors")]
+    assert "CLIP ViT-L/14 was not found in" in error_of(capsys, *given) and not (tmp_path / "out").exists()
+    snapshot = tmp_path / "cache" / "models--any" / "snapshots" / "x"
+    snapshot.mkdir(parents=True)
+    save_file({name: torch.zeros(shape) for name, shape in CLIP_L.tells.items()}, snapshot / "clip.safetensors")
+    save_file(timm.create_model("vit_small_patch14_dinov2.lvd142m", num_classes=0).state_dict(), snapshot / "dino.safetensors")
+    short = dataclasses.replace(clip_vit.CLIP_L14, layers=1)
+    monkeypatch.setattr(clip_vit, "load_clip_vision", lambda path, device: clip_vit.new_clip_vision(short).eval())
+    assert main(given) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["means"]["dino_vs_all"]["mean"] is not None and method in result["command"]
 
 
 def test_a_device_that_is_not_there(arguments, encoders, monkeypatch, capsys):

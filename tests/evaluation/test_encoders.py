@@ -106,22 +106,24 @@ def test_timms_vgg16_has_the_names_that_are_read():
     assert {f"features.{n}.{p}" for n in layers for p in ("weight", "bias")} == {name for name in timms if name.startswith("features.")}
 
 
-def test_clip_comes_back_from_a_folder(encoders, photos, tmp_path, refuses):
+def test_clip_comes_back_from_a_folder(encoders, photos, tmp_path, refuses, write_vocabulary, monkeypatch):
     import copy
+    import socket
 
     from transformers import CLIPTokenizer
 
-    from .conftest import tokenizer_files
-
     network = copy.deepcopy(encoders.clips["b32"].network).half()
     network.save_pretrained(tmp_path / "clip")
-    tokenizer_files(tmp_path)
+    write_vocabulary(tmp_path, ["a", "cat", "in", "the", "snow", "toy"])
     CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"), model_max_length=77).save_pretrained(tmp_path / "clip")
-    again = load_clip(CLIP_B32, str(tmp_path / "clip"))
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: asked.append(args) or [])
+    again = load_clip(CLIP_B32, tmp_path / "clip")
+    assert not asked, "the network was asked for what is there"
     assert again.network.dtype == torch.float32
     torch.testing.assert_close(again.eval()(photos), encoders.clips["b32"](photos), atol=2e-2, rtol=2e-2)
     assert again.texts(["a cat in the snow", "a toy"]).shape == (2, 512)
-    assert "clip-vit-large-patch14" in refuses(load_clip, CLIP_L14, str(tmp_path / "clip"))
+    assert "clip-vit-large-patch14" in refuses(load_clip, CLIP_L14, tmp_path / "clip")
     (tmp_path / "clip" / "model.safetensors").unlink()  # half a gigabyte that pytest would keep
 
 
@@ -147,6 +149,23 @@ def test_without_a_folder_nothing_is_fetched(tmp_path, refuses, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     message = refuses(load_encoders)
     assert "openai/clip-vit-base-patch32" in message and "--download" in message and not asked
+
+
+def test_what_the_hubs_cache_holds_is_found_without_asking(tmp_path, monkeypatch):
+    import socket
+
+    import huggingface_hub
+
+    from hybridbooth_core.evaluation.encoders import DINO_HUB, _place
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: pytest.fail("the network was asked"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model, revision = tmp_path / f"models--{DINO_HUB.replace('/', '--')}", "a" * 40
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(revision)
+    (model / "snapshots" / revision).mkdir(parents=True)
+    (model / "snapshots" / revision / "model.safetensors").write_bytes(b"")
+    assert _place(DINO_HUB, None, download=False) == model / "snapshots" / revision
 
 
 def test_untrained_weights_are_those_of_their_seed(encoders):

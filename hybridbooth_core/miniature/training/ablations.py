@@ -12,7 +12,7 @@ from ..nets import BlankEncoder
 from .loop import Schedule
 from .probe import Variant, train_probe
 
-SCHEDULE = Schedule(250, 16, ema=0.98)
+SCHEDULE = Schedule(600, 16, ema=0.98)
 SEEDS = (0, 1, 2)
 
 

@@ -18,6 +18,7 @@ from ...safefile import write_tensors
 from ..bundle import WEIGHTS, load_miniature
 from ..gates import measure_gates, passes
 from .base import train_base
+from .clip_space import train_clip_space
 from .loop import Schedule
 from .probe import train_probe
 from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
@@ -33,6 +34,7 @@ SCHEDULES = {
     "held_out": Schedule(1200, 48, muon_lr=2e-3),
     "held_out_clip": Schedule(1600, 64, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
+    "clip_space": Schedule(800, 128, muon_lr=2e-2, adam_lr=5e-3, ema=0.99),
     "probe": Schedule(5000, 24, ema=0.998),
     "stepper": Schedule(1500, 6, muon_lr=2e-3, adam_lr=1e-3, ema=0.99),
 }
@@ -68,6 +70,7 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         clip, _ = train_clip_encoder("clip", plan["clip"], work, seed)
         held_out_clip, held_out_text = train_clip_encoder("held_out_clip", plan["held_out_clip"], work, seed)
         model = train_base(plan["base"], work, autoencoder, judge, seed)
+        heads = train_clip_space(plan["clip_space"], work, model, clip, seed)
         probe = train_probe(plan["probe"], work, model, autoencoder, clip, dino, judge, seed)
         probe = train_stepper(plan["stepper"], work, model, autoencoder, probe, clip, dino, judge, seed)
     finally:
@@ -81,17 +84,18 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         "held_out_text": held_out_text,
         "judge": judge,
     }
-    export(out, autoencoder, readers, model, probe)
+    export(out, autoencoder, readers, model, probe, heads)
     return write_manifest(out, plan, seed, device, identities=4 if only_steps else 64)
 
 
-def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe) -> None:
-    """Write the four files of weights, float16."""
+def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe, heads: nn.Module) -> None:
+    """Write the five files of weights, float16."""
     text = getattr(model.text_encoder, "text_model", model.text_encoder)
     files: dict[str, dict[str, nn.Module]] = {
         "autoencoder": {"": autoencoder},
         "base": {"unet": model.unet, "text_model": text},
         "readers": readers,
+        "clip_space": {"": heads},
     }
     for name, parts in files.items():
         write_tensors(out / f"{name}.safetensors", _half(parts), {"format": f"hybridbooth.miniature.{name}"})

@@ -67,7 +67,7 @@ def train_judge(schedule: Schedule, folder: Path, seed: int = 0) -> Judge:
     return net
 
 
-def contrastive_loss(left: Tensor, right: Tensor, temperature: float = 0.1) -> Tensor:
+def contrastive_loss(left: Tensor, right: Tensor, temperature: float | Tensor = 0.1) -> Tensor:
     """Symmetric InfoNCE (van den Oord et al. 2018, CLIP's form) of unit vectors [B, D]; row i of one belongs to row i of the other."""
     logits = left @ right.T / temperature
     same = torch.arange(len(left))

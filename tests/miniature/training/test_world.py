@@ -21,7 +21,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon needs torch 2.9")
 
-FILES = {"autoencoder.safetensors", "base.safetensors", "readers.safetensors", "probe.safetensors", "manifest.json"}
+FILES = {f"{name}.safetensors" for name in ("autoencoder", "base", "clip_space", "probe", "readers")} | {"manifest.json"}
 
 
 def test_a_new_probe_starts_from_the_models_own_encoder_half(world, encoders):

@@ -1,0 +1,66 @@
+"""Trains what lets the model's own text encoder be compared with pictures: a linear map on each side, as CLIP has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...diffusers_model import DiffusersModel
+from ...diffusion_model import Prompt
+from ...probe_free.space import encode_texts
+from ...refine import TEMPLATES
+from ..captions import describe, scene_prompt
+from ..nets import ClipHeads, ImageEncoder
+from ..render import render
+from ..world import Creatures, Scenes
+from ..world_model import WIDTH
+from .loop import Schedule, step_generator, train
+from .pictures import choose, degrade
+from .probe import references
+from .readers import contrastive_loss
+
+NEUTRAL = 0.5  # share of captions that say nothing of the scene, as the templates of a probe-free start
+SCENE_KEPT = 0.4  # of a scene's words where it is said: most of it is greyed out in the picture
+
+
+def captions(who: Creatures, where: Scenes, generator: torch.Generator) -> list[Prompt]:
+    """What is said of each creature: mostly who it is, partly where."""
+    said: list[Prompt] = []
+    for row in range(len(who)):
+        noun = describe(who, row, 0.9, generator)
+        neutral = torch.rand((), generator=generator).item() < NEUTRAL
+        template = TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))]
+        said.append([*template, noun] if neutral else scene_prompt(where, row, [noun], SCENE_KEPT, generator))
+    return said
+
+
+def train_clip_space(schedule: Schedule, folder: Path, model: DiffusersModel, clip: ImageEncoder, seed: int = 0) -> ClipHeads:
+    """Pictures and captions of train creatures matched by contrast; text encoder and CLIP-like encoder stay as they are.
+
+    Most pictures are cropped around the creature with the background greyed out, as a person's masked reference is.
+    """
+    torch.manual_seed(seed + 40)
+    heads = ClipHeads(clip.width, WIDTH)
+    sharpness = nn.ParameterDict({"log_scale": torch.tensor(10.0).log()})  # CLIP's learnt temperature; only the training needs it
+
+    def pairs(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
+        who, where = choose(generator, count)
+        pictures, masks = render(who, where)
+        with torch.no_grad():
+            tokens = clip(degrade(references(pictures, masks, generator), generator))
+        images = heads.pictures(tokens[:, 0])
+        texts = encode_texts(model, heads.text, captions(who, where, generator))
+        return F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
+
+    def loss_of(generator: torch.Generator, step: int) -> Tensor:
+        return contrastive_loss(*pairs(generator, schedule.batch), temperature=(-sharpness["log_scale"]).exp())
+
+    def check() -> dict[str, float]:
+        images, texts = pairs(step_generator(1234, "held out captions", 0), 256)
+        return {"retrieval": ((images @ texts.T).argmax(1) == torch.arange(256)).float().mean().item()}
+
+    train("clip_space", {"heads": heads, "sharpness": sharpness}, loss_of, schedule, folder, seed, check)
+    return heads

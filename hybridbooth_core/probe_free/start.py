@@ -1,0 +1,114 @@
+"""A subject without a probe: first words by CLIP, then a few dozen steps on the words through the frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from ..diffusion_model import DiffusionModel, TextModel
+from ..encoders.clip_space import ClipSpace
+from ..errors import UserError
+from ..features import Reference, square_crops
+from ..personalize import Personalization, class_embedding
+from ..refine import RefineConfig
+from ..subject import Subject, SubjectInfo
+from .inversion import Inversion, InversionConfig, invert
+from .nouns import Retrieved, picture_point, retrieve
+from .refining import REFINING, refine_subject
+
+METHOD = "probe-free"
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """How to find first words.
+
+    Attributes:
+        words: n of them; the noun is the last.
+        attributes: whether the others start from retrieved attributes, or from the noun too.
+        inversion: how they are then turned towards the picture.
+    """
+
+    words: int = 5
+    attributes: bool = False
+    inversion: InversionConfig = field(default_factory=InversionConfig)
+
+    def __post_init__(self):
+        if not 1 <= self.words <= 16:
+            raise UserError(f"expected 1 to 16 words, found {self.words}; 5 are usual")
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """First words of a subject, and how they came about."""
+
+    subject: Subject
+    retrieved: Retrieved
+    inversion: Inversion
+
+    def report(self) -> str:
+        """A few lines for a person."""
+        losses, turned = self.inversion.losses, "no inversion steps"
+        if len(losses) > 1:
+            turned = f"{len(losses) - 1} inversion steps: distance to the picture {losses[0]:.3f} to {losses[-1]:.3f}"
+        return f"{self.retrieved.report()}\n{turned}"
+
+
+def first_words(
+    model: TextModel,
+    space: ClipSpace,
+    ref: Reference,
+    class_word: str = "",
+    config: StartConfig = StartConfig(),
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> Start:
+    """Words that say what CLIP sees in the crops around a subject.
+
+    Args:
+        class_word: the noun; empty retrieves it.
+        on_step: called after every inversion step with (steps done, steps, distance); may raise to stop.
+    Raises:
+        UserError: a class word that the model does not know, or none that can be retrieved.
+    """
+    noun = class_word.strip() or None
+    if noun is not None:
+        class_embedding(model, noun)  # refused before anything is read
+    point = picture_point(space, square_crops(ref.pictures, ref.masks, space.size)).to(model.device)
+    looks = config.attributes or config.inversion.steps > 0  # many texts, so only where they are used
+    retrieved = retrieve(model, space, point, noun, attributes=max(config.words - 1, 1) if looks else 0)
+    vector = class_embedding(model, retrieved.noun)
+    attributes = [model.word_embeddings(r.word)[0] for r in retrieved.attributes[: config.words - 1]] if config.attributes else []
+    words = torch.stack([*attributes, *[vector] * (config.words - len(attributes))])
+    inversion = Inversion(words.cpu(), [])
+    if retrieved.mean_text is not None:
+        inversion = invert(model, space, point, words, retrieved.noun, retrieved.mean_text, config.inversion, on_step)
+    info = SubjectInfo(
+        class_word=retrieved.noun,
+        base_model=model.name,
+        base_fingerprint=model.fingerprint,
+        method=METHOD,
+        pictures=len(ref.pictures),
+    )
+    return Start(Subject(inversion.words, info), retrieved, inversion)
+
+
+def personalize_without_probe(
+    model: DiffusionModel,
+    space: ClipSpace,
+    ref: Reference,
+    class_word: str = "",
+    config: StartConfig = StartConfig(),
+    refining: RefineConfig = REFINING,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> tuple[Personalization, Start]:
+    """Both together: first words, then steps on them.
+
+    Args:
+        on_step: as in `refine`, of the refining steps.
+    Raises:
+        UserError: what `first_words` and `refine_subject` raise.
+    """
+    start = first_words(model, space, ref, class_word, config)
+    return refine_subject(model, ref, start.subject, refining, on_step), start
