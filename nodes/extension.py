@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .create_probe import CreateProbe
+from .encoders import DownloadEncoders
 from .host.folders import register_probe_folder
+from .mappers import MapperWords
 from .miniature import LoadMiniatureWorld, MiniatureCreature
 from .probe import ExtractFeatures, LoadProbe
+from .probe_free import ProbeFreeStart, RefineSubject
 from .refine import RefineEmbedding
 from .subject import InjectSubjectTokens, LoadSubject, SaveSubject
 
@@ -16,6 +20,17 @@ class HybridBooth(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_probe_folder()
         return [
-            LoadMiniatureWorld, MiniatureCreature, LoadProbe, ExtractFeatures, RefineEmbedding, InjectSubjectTokens, SaveSubject,
+            LoadMiniatureWorld,
+            MiniatureCreature,
+            LoadProbe,
+            CreateProbe,
+            DownloadEncoders,
+            ExtractFeatures,
+            RefineEmbedding,
+            ProbeFreeStart,
+            MapperWords,
+            RefineSubject,
+            InjectSubjectTokens,
+            SaveSubject,
             LoadSubject,
-        ]  # fmt: skip
+        ]

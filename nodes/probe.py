@@ -8,13 +8,13 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..hybridbooth_core.encoders import load_encoders
 from ..hybridbooth_core.features import extract_features, reference
 from ..hybridbooth_core.miniature.bundle import load_probe
-from ..hybridbooth_core.probe import Probe
-from .host.folders import changed, probe_files, probe_path
+from ..hybridbooth_core.probe import FORMAT, Probe
+from .host.folders import changed, files_of, probe_path
 from .host.model import HostVae
 from .host.session import ordinary_tensors
+from .host.vision import host_encoders
 from .schema import FeaturesSocket, ProbeSocket, schema
 
 BUILT_IN = "miniature"
@@ -26,17 +26,20 @@ class LoadProbe(io.ComfyNode):
         return schema(
             "LoadProbe",
             display_name="Load Probe",
-            description="A probe looks at a picture once and guesses the words of its subject. It belongs to one family of models.",
+            description=(
+                "A probe looks at a picture once and guesses the words of its subject. It belongs to one family of models; 'about' says to "
+                "which, what it was trained on and under which licence."
+            ),
             search_aliases=["hybridbooth", "probe", "personalize"],
             inputs=[
                 io.Combo.Input(
                     "probe",
-                    options=[BUILT_IN, *probe_files()],
+                    options=[BUILT_IN, *files_of(FORMAT)],
                     default=BUILT_IN,
                     tooltip="'miniature' comes with this pack, for Load Miniature World. The others are files in models/hybridbooth.",
                 )
             ],
-            outputs=[ProbeSocket.Output(display_name="probe")],
+            outputs=[ProbeSocket.Output(display_name="probe"), io.String.Output(display_name="about")],
         )
 
     @classmethod
@@ -46,7 +49,8 @@ class LoadProbe(io.ComfyNode):
     @classmethod
     def execute(cls, probe: str) -> io.NodeOutput:
         with ordinary_tensors():
-            return io.NodeOutput(load_probe() if probe == BUILT_IN else Probe.load(probe_path(probe)))
+            loaded = load_probe() if probe == BUILT_IN else Probe.load(probe_path(probe))
+        return io.NodeOutput(loaded, loaded.about())
 
 
 class ExtractFeatures(io.ComfyNode):
@@ -69,13 +73,18 @@ class ExtractFeatures(io.ComfyNode):
                     optional=True,
                     tooltip="1 on the subject, 0 on the background, of the picture's size. Without it the background is learnt as well.",
                 ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="CLIP ViT-L/14 from the stock Load CLIP Vision, for probes of Stable Diffusion 1.5. Without it a file is used.",
+                ),
             ],
             outputs=[FeaturesSocket.Output(display_name="features")],
         )
 
     @classmethod
-    def execute(cls, probe: Probe, vae: Any, image: Tensor, mask: Tensor | None = None) -> io.NodeOutput:
+    def execute(cls, probe: Probe, vae: Any, image: Tensor, mask: Tensor | None = None, clip_vision: Any = None) -> io.NodeOutput:
         with ordinary_tensors():
             ref = reference(image, mask)
-            features = extract_features(HostVae(vae), *load_encoders(probe.config), ref)
+            features = extract_features(HostVae(vae), *host_encoders(probe.config, clip_vision), ref)
         return io.NodeOutput((ref, features))

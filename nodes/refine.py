@@ -6,15 +6,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, get_args
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..hybridbooth_core.features import Reference
 from ..hybridbooth_core.personalize import personalize
 from ..hybridbooth_core.probe import Features, Probe
 from ..hybridbooth_core.refine import Mode, RefineConfig
+from ..hybridbooth_core.report import subject_report
 from .host.model import host_model
 from .host.session import progress
-from .schema import FeaturesSocket, ProbeSocket, SubjectSocket, schema
+from .schema import FeaturesSocket, ProbeSocket, model_inputs, refined_outputs, schema, seed_input
 
 
 class RefineEmbedding(io.ComfyNode):
@@ -29,9 +30,7 @@ class RefineEmbedding(io.ComfyNode):
             ),
             search_aliases=["hybridbooth", "personalize", "dreambooth", "textual inversion"],
             inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model, or the miniature world's. LoRAs on it count."),
-                io.Clip.Input("clip", tooltip="The CLIP that belongs to the model. Clip skip and LoRAs on it count."),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                *model_inputs(),
                 ProbeSocket.Input("probe", tooltip="The probe that guesses the words to start from."),
                 FeaturesSocket.Input("features", tooltip="The subject's picture, from Extract CLIP+DINO Features with the same probe."),
                 io.String.Input("class_word", default="", tooltip="What kind of thing the subject is, in one noun: cat, backpack, robot."),
@@ -57,11 +56,9 @@ class RefineEmbedding(io.ComfyNode):
                     round=False,
                     tooltip="How far one step goes (learned: the share of it that is taken). 0 takes what the probe's file recommends.",
                 ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip="Of the noise that the steps look at."
-                ),
+                seed_input("Of the noise that the steps look at."),
             ],
-            outputs=[SubjectSocket.Output(display_name="subject"), io.String.Output(display_name="report")],
+            outputs=refined_outputs(),
         )
 
     @classmethod
@@ -71,7 +68,8 @@ class RefineEmbedding(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         config = RefineConfig(mode=mode, steps=steps, effective_step=effective_step or None, seed=seed)
         ref, read = features
-        with host_model(model, clip, vae) as host:
-            scaled = replace(read, latents=host.scale_latents(read.latents))
+        with host_model(model, clip, vae, probe) as host:
+            scaled = replace(read, latents=host.scale_latents(read.latents)).to(host.device)
             result = personalize(host, probe, ref, scaled, class_word, config, progress(steps))
-        return io.NodeOutput(result.subject, result.report())
+            drawn = subject_report(host, ref, result.subject)[None]
+        return io.NodeOutput(result.subject, result.report(), drawn, ui=ui.PreviewImage(drawn, cls=cls))

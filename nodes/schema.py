@@ -18,3 +18,26 @@ def schema(name: str, **keywords: Any) -> io.Schema:
     known = {field.name for field in dataclasses.fields(io.Schema)}
     kept = {key: value for key, value in keywords.items() if key in known}
     return io.Schema(node_id=f"HybridBooth_{name}", category="HybridBooth", **kept)
+
+
+def model_inputs() -> list[Any]:
+    """What a refinement computes with."""
+    return [
+        io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model, or the miniature world's. LoRAs on it count."),
+        io.Clip.Input("clip", tooltip="The CLIP that belongs to the model. Clip skip and LoRAs on it count."),
+        io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+    ]
+
+
+def seed_input(tooltip: str) -> Any:
+    """A seed that stays as it is from run to run."""
+    return io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip=tooltip)
+
+
+def refined_outputs() -> list[Any]:
+    """What every refining node gives."""
+    return [
+        SubjectSocket.Output(display_name="subject"),
+        io.String.Output(display_name="report"),
+        io.Image.Output(display_name="subject report"),
+    ]

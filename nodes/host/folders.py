@@ -7,11 +7,13 @@ A file to read is always one of a list of names that the host found; a file to w
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import folder_paths
 
 from ...hybridbooth_core.errors import UserError
+from ...hybridbooth_core.safefile import declared_format
 from ...hybridbooth_core.subject import check_name
 
 PROBES, SUBJECTS = "hybridbooth", "embeddings"
@@ -24,12 +26,30 @@ def register_probe_folder() -> None:
     folder_paths.folder_names_and_paths[PROBES] = (paths if own in paths else [*paths, own], {".safetensors"})
 
 
-def probe_files() -> list[str]:
-    """Names of the probe files."""
-    return folder_paths.get_filename_list(PROBES)
+def files_of(format_name: str) -> list[str]:
+    """Names of the files in models/hybridbooth of a format, and of those that cannot be read: what is wrong is told when one is chosen."""
+    names = folder_paths.get_filename_list(PROBES)
+    return [name for name in names if _format(folder_paths.get_full_path(PROBES, name)) in (format_name, None)]
+
+
+def _format(path: str | None) -> str | None:
+    """`declared_format`, read again only when the file has changed: the host lists names with every graph it checks."""
+    try:
+        return None if path is None else _format_at(path, os.stat(path).st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(4096)
+def _format_at(path: str, changed: int) -> str | None:
+    return declared_format(Path(path))
 
 
 def probe_path(name: str) -> Path:
+    return _path(PROBES, name)
+
+
+def mapper_path(name: str) -> Path:
     return _path(PROBES, name)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...hybridbooth_core.diffusion_model import EncodedPrompts, Prompt
 from ...hybridbooth_core.errors import UserError
+from .attention import pytorch_attention
 from .family import embedding_width, word_table
 
 Token = int | Tensor
@@ -44,7 +45,7 @@ def word_rows(clip: Any, text: str) -> Tensor:
 def encode(clip: Any, prompts: Sequence[Prompt], device: torch.device) -> EncodedPrompts:
     """Contexts of one chunk each, on `device`; the CLIP must be loaded. Shapes and errors as in `DiffusionModel.encode_prompts`."""
     laid_out = [_lay_out(clip, prompt) for prompt in prompts]
-    counts = {len(columns) for _, columns in laid_out}
+    counts = {len(columns) for _, columns, _ in laid_out}
     if len(counts) > 1:
         raise ValueError(f"expected prompts with the same number of subject words, found {sorted(counts)}")
     stage = clip.cond_stage_model
@@ -52,13 +53,14 @@ def encode(clip: Any, prompts: Sequence[Prompt], device: torch.device) -> Encode
     if clip.layer_idx is not None:
         stage.set_clip_options({"layer": clip.layer_idx})
     stage.set_clip_options({"execution_device": clip.patcher.load_device})
-    context = stage.clip_l.encode([tokens for tokens, _ in laid_out])[0]
-    columns = torch.tensor([columns for _, columns in laid_out], dtype=torch.long, device=device)
-    return EncodedPrompts(context.to(device), columns)
+    context = stage.clip_l.encode([tokens for tokens, _, _ in laid_out])[0]
+    columns = torch.tensor([columns for _, columns, _ in laid_out], dtype=torch.long, device=device)
+    ends = torch.tensor([end for _, _, end in laid_out], device=device)
+    return EncodedPrompts(context.to(device), columns, ends)
 
 
-def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int]]:
-    """A padded token list of a prompt, as the host takes it, and the columns that its embeddings will have."""
+def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int], int]:
+    """A padded token list of a prompt, as the host takes it, the columns that its embeddings will have, and that of the end token."""
     tokenizer, width = clip.tokenizer.clip_l, embedding_width(clip)
     tokens, columns, used = [tokenizer.start_token], [], 1
     for piece in prompt:
@@ -74,11 +76,14 @@ def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int]]:
         tokens.append(piece)
     if used + 1 > tokenizer.max_length:
         raise UserError(f"the prompt has {used - 1} tokens but one chunk holds at most {tokenizer.max_length - 2}; shorten the prompt")
-    return [*tokens, tokenizer.end_token, *[tokenizer.pad_token] * (tokenizer.max_length - used - 1)], columns
+    return [*tokens, tokenizer.end_token, *[tokenizer.pad_token] * (tokenizer.max_length - used - 1)], columns, used
 
 
 class OutOfPlaceLayer(nn.Module):
-    """A layer of the host's text encoder that adds without writing into a tensor that a gradient needs; the parts are the layer's own."""
+    """A layer of the host's text encoder that adds without writing into a tensor that a gradient needs; the parts are the layer's own.
+
+    Its attention is PyTorch's, whatever the host prefers.
+    """
 
     def __init__(self, layer: Any):
         super().__init__()
@@ -86,5 +91,5 @@ class OutOfPlaceLayer(nn.Module):
         self.layer_norm2, self.mlp = layer.layer_norm2, layer.mlp
 
     def forward(self, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+        x = x + self.self_attn(self.layer_norm1(x), mask, pytorch_attention)
         return x + self.mlp(self.layer_norm2(x))

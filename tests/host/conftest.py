@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from .checkpoints import write_checkpoint
 from .comfy import Host, Installation, find_installations
 
 FOUND = find_installations()
@@ -27,6 +28,14 @@ def _of(request: pytest.FixtureRequest) -> Installation:
 def installation(request: pytest.FixtureRequest) -> Installation:
     """Where a ComfyUI is, not started."""
     return _of(request)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory):
+    """The smallest Stable Diffusion 1.5 checkpoint that stock nodes load, with random weights: `sd15.safetensors`, alone in its folder."""
+    path = write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "sd15.safetensors")
+    yield path
+    path.unlink()
 
 
 @pytest.fixture(scope="session")

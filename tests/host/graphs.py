@@ -22,7 +22,7 @@ def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> Graph:
             continue
         values = iter(node.get("widgets_values", []))
         inputs = {}
-        for name, (kind, *settings) in _described(object_info[node["type"]]).items():
+        for name, (kind, *settings) in described(object_info[node["type"]]).items():
             if isinstance(kind, list) or kind in WIDGETS:
                 inputs[name] = next(values)
                 if (settings[0] if settings else {}).get("control_after_generate"):
@@ -33,7 +33,7 @@ def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> Graph:
     return graph
 
 
-def _described(info: dict[str, Any]) -> dict[str, Any]:
+def described(info: dict[str, Any]) -> dict[str, Any]:
     return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
 
 

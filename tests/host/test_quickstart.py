@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from io import BytesIO
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from .comfy import Host
@@ -15,13 +17,14 @@ def _pictures(host: Host, outputs: dict) -> dict[str, bytes]:
     return {node: host.file(image) for node, output in outputs.items() for image in output.get("images", [])}
 
 
-def test_it_does_the_whole_job_within_a_minute_and_again(host: Host):
+def test_it_does_the_whole_job_and_again(host: Host):
     graph = quickstart(host.get("/object_info"))
-    start = time.monotonic()
     first = host.run(graph)
-    assert time.monotonic() - start < 60
     pictures = _pictures(host, first)
-    assert len(pictures) == 5 and len(set(pictures.values())) == 5
+    titles = {graph[number]["_meta"]["title"]: number for number in pictures}
+    shown = {"The reference", "On snow", "In space", "A sketch", "The class noun alone", "Subject report", "HybridBooth_RefineEmbedding"}
+    assert set(titles) == shown and len({pictures[titles[title]] for title in shown - {"HybridBooth_RefineEmbedding"}}) == 6
+    assert Image.open(BytesIO(pictures[titles["Subject report"]])).size[0] == 1200
     report = next(output["text"][0] for output in first.values() if "text" in output)
     assert report.startswith("5 steps (learned")
     saved = load_file(host.embeddings / "quickstart-creature.safetensors")
@@ -30,5 +33,6 @@ def test_it_does_the_whole_job_within_a_minute_and_again(host: Host):
     host.fetch("/free", {"unload_models": True, "free_memory": True})
     time.sleep(1.0)
     again = _pictures(host, host.run(graph))
-    assert again == pictures, "queued again from nothing, the example gives other pictures"
+    for number in pictures.keys() - {titles["HybridBooth_RefineEmbedding"]}:  # what a node shows of itself, 0.8 leaves out
+        assert again[number] == pictures[number], "queued again from nothing, the example gives other pictures"
     assert torch.equal(load_file(host.embeddings / "quickstart-creature.safetensors")["emb_params"], saved["emb_params"])

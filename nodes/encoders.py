@@ -1,0 +1,50 @@
+"""The node that fetches the encoders a probe reads with."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..hybridbooth_core.encoders.catalogue import CATALOGUE
+from ..hybridbooth_core.encoders.download import download_encoder
+from ..hybridbooth_core.encoders.files import describe, find_encoder
+from .host.vision import download_folder, download_progress, encoder_folders
+from .schema import schema
+
+BY_LABEL = {entry.label: entry for entry in CATALOGUE.values()}
+
+
+class DownloadEncoders(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "DownloadEncoders",
+            display_name="Download Encoders",
+            description=(
+                "Fetches a picture encoder that probes read with into models/hybridbooth, checked by its hash. What is there is not "
+                "fetched again; nothing else in this pack uses the network."
+            ),
+            search_aliases=["hybridbooth", "download", "clip vision", "dinov2"],
+            is_output_node=True,
+            inputs=[
+                io.Combo.Input(
+                    "which",
+                    options=list(BY_LABEL),
+                    default=next(iter(BY_LABEL)),
+                    tooltip="1.71, 1.22, 0.35 and 0.09 GB. A probe's 'about' says which ones it reads with.",
+                )
+            ],
+            outputs=[io.String.Output(display_name="report")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, which: str) -> str:
+        return str(find_encoder(BY_LABEL[which], encoder_folders(), BY_LABEL[which].whole))
+
+    @classmethod
+    def execute(cls, which: str) -> io.NodeOutput:
+        entry, folders = BY_LABEL[which], encoder_folders()
+        if find_encoder(entry, folders, entry.whole) is None:
+            download_encoder(entry, download_folder(), download_progress(entry.size))
+        report = "\n".join(describe(entry, folders) for entry in CATALOGUE.values())
+        return io.NodeOutput(report, ui=ui.PreviewText(report))

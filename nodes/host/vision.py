@@ -1,0 +1,145 @@
+"""The encoders that a probe reads with, inside the host: from files, or CLIP from a wired CLIP_VISION, computing on the host's device."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from torch import Tensor, nn
+
+from ...hybridbooth_core.encoders import load_encoders
+from ...hybridbooth_core.encoders.catalogue import CLIP_L, PROJECTION, SIZE, TOKENS
+from ...hybridbooth_core.encoders.clip_space import ClipSpace, load_clip_space
+from ...hybridbooth_core.encoders.clip_vit import load_clip_vision
+from ...hybridbooth_core.encoders.files import require_encoder
+from ...hybridbooth_core.encoders.pixels import BATCH, CLIP_MEAN, CLIP_STD, normalised, seen
+from ...hybridbooth_core.errors import UserError
+from ...hybridbooth_core.features import FeatureEncoder
+from ...hybridbooth_core.mappers.mapper import Vision
+from ...hybridbooth_core.probe import ProbeConfig
+from .folders import PROBES
+from .networks import on_device
+
+PASS = BATCH * (24 << 20)
+"""Bytes that a pass of a ViT-L/14 over a batch takes beside its weights, float32, with some to spare (measured: 17 MiB a picture)."""
+OTHERS = {(TOKENS, 1280): "ViT-H/14", (TOKENS, 1664): "ViT-bigG/14", (577, 1024): "ViT-L/14 for 336 pixels"}
+
+
+def encoder_folders() -> list[Path]:
+    """Where encoder files are looked for: models/hybridbooth, models/clip_vision, models/diffusers, and what the person's settings add."""
+    return [Path(path) for kind in (PROBES, "clip_vision", "diffusers") for path in folder_paths.get_folder_paths(kind)]
+
+
+def host_encoders(config: ProbeConfig, clip_vision: Any = None) -> tuple[FeatureEncoder, FeatureEncoder]:
+    """The CLIP and the DINO encoder of a probe; CLIP is the wired CLIP_VISION if there is one. They take and return tensors on the CPU.
+
+    Raises:
+        UserError: see `load_encoders`; or the CLIP_VISION is not CLIP ViT-L/14.
+    """
+    wired = None if clip_vision is None else WiredClipVision(clip_vision)
+    clip, dino = load_encoders(config, encoder_folders(), wired, comfy.model_management.get_torch_device())
+    return clip if clip is wired else _OnDevice(clip), _OnDevice(dino)
+
+
+def host_clip_space(clip_vision: Any = None) -> ClipSpace:
+    """The space that CLIP ViT-L/14 shares between pictures and texts; its text projection is on the CPU. UserError as `host_encoders`."""
+    folders = encoder_folders()
+    if clip_vision is not None:
+        return load_clip_space(folders, WiredClipVision(clip_vision))
+    path = require_encoder(CLIP_L, folders, CLIP_L.whole)
+    return load_clip_space(folders, _OnDevice(load_clip_vision(path, comfy.model_management.get_torch_device())))
+
+
+def host_clip_vision(clip_vision: Any = None, projection: bool = False) -> Vision:
+    """CLIP ViT-L/14's vision side alone, wired or from a file, with its projection if asked for. UserError as `host_encoders`."""
+    if clip_vision is not None:
+        return WiredClipVision(clip_vision)
+    path = require_encoder(CLIP_L, encoder_folders(), [PROJECTION] if projection else [])
+    return _OnDevice(load_clip_vision(path, comfy.model_management.get_torch_device()))
+
+
+class WiredClipVision:
+    """A stock CLIP_VISION as an encoder: the host's network, but our crop and colours, which are what probes are trained with."""
+
+    size, width = SIZE, 1024
+
+    def __init__(self, clip_vision: Any):
+        """UserError if it is not CLIP ViT-L/14."""
+        embeddings = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
+        positions = getattr(getattr(embeddings, "position_embedding", None), "weight", None)
+        shape = None if positions is None else tuple(positions.shape)
+        if shape != (TOKENS, self.width):
+            kind = type(clip_vision.model).__name__
+            found = kind if shape is None else f"{OTHERS.get(shape, kind)} ({shape[0]} tokens of width {shape[1]})"
+            raise UserError(
+                f"expected {CLIP_L.label} as clip_vision ({TOKENS} tokens of width {self.width}), found {found}; load "
+                "clip-vit-large-patch14, or leave the socket empty"
+            )
+        self._patcher, self._model = clip_vision.patcher, clip_vision.model
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 224, 224, 3] in 0..1 to the last layer's tokens [B, 257, 1024]."""
+        return self._seen(pictures, 0)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Pictures to their places [B, 768] in the space shared with texts; UserError if the file came without the projection."""
+        if isinstance(self._model.visual_projection, nn.Identity):
+            raise UserError(f"this clip_vision lacks {CLIP_L.whole[0]}; use the whole file of {CLIP_L.label} from {CLIP_L.address}")
+        return self._seen(pictures, 2)
+
+    def states(self, pictures: Tensor, layers: Sequence[int]) -> Tensor:
+        """The tokens [B, len(layers), 257, 1024] after these layers, the first being 1."""
+        return self._seen(pictures, 1, "all")[:, [layer - 1 for layer in layers]]
+
+    def _seen(self, pictures: Tensor, output: int, intermediate: int | str = -2) -> Tensor:
+        comfy.model_management.load_models_gpu([self._patcher], memory_required=PASS)
+        like = torch.empty(0, device=self._patcher.load_device)  # the host casts its weights to float32 as they are used
+
+        def look(pixels: Tensor) -> Tensor:
+            """One of: the last tokens, those of the layers asked for (as a rule what the host's own node asks for), the embedding."""
+            return self._model(pixel_values=pixels, intermediate_output=intermediate)[output]
+
+        return seen(look, normalised(pictures, CLIP_MEAN, CLIP_STD), like, self.size)
+
+
+class _OnDevice:
+    """An encoder of the core that is on the host's device only while it computes."""
+
+    def __init__(self, encoder: Any):
+        self._encoder, self.size = encoder, encoder.size
+        self.width: int = encoder.width
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self._run(self._encoder, pictures)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        return self._run(self._encoder.embed, pictures)
+
+    def states(self, pictures: Tensor, layers: Sequence[int]) -> Tensor:
+        return self._run(lambda moved: self._encoder.states(moved, layers), pictures)
+
+    def _run(self, look: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
+        with on_device(self._encoder, PASS) as device:
+            return look(pictures.to(device)).to(pictures.device)
+
+
+def download_progress(total: int) -> Callable[[int, int], None]:
+    """Moves the node's progress bar, and stops where the person has cancelled."""
+    bar = comfy.utils.ProgressBar(total)
+
+    def on_bytes(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return on_bytes
+
+
+def download_folder() -> Path:
+    """Where downloads go."""
+    return Path(folder_paths.get_folder_paths(PROBES)[0])
