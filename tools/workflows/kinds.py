@@ -1,0 +1,94 @@
+"""What the nodes of the workflows look like: their sockets, and their widgets with the values that the workflows start from.
+
+Tests compare this with what the running ComfyUI says of its nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Names of sockets to types, names of widgets (in their order on the node) to values, and the node's height."""
+
+    height: float
+    inputs: dict[str, str] = field(default_factory=dict)
+    widgets: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+
+STOCK = {
+    "MarkdownNote": Kind(200, {}, {"text": ""}),
+    "CheckpointLoaderSimple": Kind(98, {}, {"ckpt_name": CHECKPOINT}, {"MODEL": "MODEL", "CLIP": "CLIP", "VAE": "VAE"}),
+    "LoadImage": Kind(330, {}, {"image": "example.png"}, {"IMAGE": "IMAGE", "MASK": "MASK"}),
+    "CLIPTextEncode": Kind(110, {"clip": "CLIP"}, {"text": ""}, {"CONDITIONING": "CONDITIONING"}),
+    "EmptyLatentImage": Kind(106, {}, {"width": 512, "height": 512, "batch_size": 1}, {"LATENT": "LATENT"}),
+    "KSampler": Kind(
+        262,
+        {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent_image": "LATENT"},
+        {"seed": 1, "control_after_generate": "fixed", "steps": 25, "cfg": 7.0, "sampler_name": "dpmpp_2m", "scheduler": "karras",
+         "denoise": 1.0},
+        {"LATENT": "LATENT"},
+    ),
+    "VAEDecode": Kind(46, {"samples": "LATENT", "vae": "VAE"}, {}, {"IMAGE": "IMAGE"}),
+    "ImageScale": Kind(
+        130, {"image": "IMAGE"}, {"upscale_method": "nearest-exact", "width": 256, "height": 256, "crop": "disabled"}, {"IMAGE": "IMAGE"}
+    ),
+    "SaveImage": Kind(400, {"images": "IMAGE"}, {"filename_prefix": "hybridbooth"}),
+    "PreviewImage": Kind(300, {"images": "IMAGE"}),
+    "PreviewAny": Kind(120, {"source": "*"}),
+    "Canny": Kind(82, {"image": "IMAGE"}, {"low_threshold": 0.2, "high_threshold": 0.5}, {"IMAGE": "IMAGE"}),
+    "ControlNetLoader": Kind(58, {}, {"control_net_name": "control_v11p_sd15_canny_fp16.safetensors"}, {"CONTROL_NET": "CONTROL_NET"}),
+    "ControlNetApplyAdvanced": Kind(
+        186,
+        {"positive": "CONDITIONING", "negative": "CONDITIONING", "control_net": "CONTROL_NET", "image": "IMAGE", "vae": "VAE"},
+        {"strength": 0.8, "start_percent": 0.0, "end_percent": 0.9},
+        {"positive": "CONDITIONING", "negative": "CONDITIONING"},
+    ),
+    "BatchImagesNode": Kind(106, {f"images.image{i}": "IMAGE" for i in range(3)}, {}, {"IMAGE": "IMAGE"}),
+    "BatchMasksNode": Kind(106, {f"masks.mask{i}": "MASK" for i in range(3)}, {}, {"MASK": "MASK"}),
+}  # fmt: skip
+
+OURS = {
+    "LoadMiniatureWorld": Kind(66, {}, {}, {"MODEL": "MODEL", "CLIP": "CLIP", "VAE": "VAE"}),
+    "MiniatureCreature": Kind(
+        218,
+        {},
+        {"number": 4, "background": "grass", "place": "middle", "size": "big", "accessory": "none", "style": "photo"},
+        {"image": "IMAGE", "mask": "MASK", "class_word": "STRING"},
+    ),
+    "LoadProbe": Kind(78, {}, {"probe": "miniature"}, {"probe": "HB_PROBE", "about": "STRING"}),
+    "ExtractFeatures": Kind(
+        106,
+        {"probe": "HB_PROBE", "vae": "VAE", "image": "IMAGE", "mask": "MASK", "clip_vision": "CLIP_VISION"},
+        {},
+        {"features": "HB_FEATURES"},
+    ),
+    "RefineEmbedding": Kind(
+        476,
+        {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "probe": "HB_PROBE", "features": "HB_FEATURES"},
+        {"class_word": "", "mode": "auto", "steps": 5, "effective_step": 0.0, "seed": 0},
+        {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
+    ),
+    "ProbeFreeStart": Kind(
+        178,
+        {"clip": "CLIP", "image": "IMAGE", "mask": "MASK", "clip_vision": "CLIP_VISION"},
+        {"class_word": "", "words": 5, "inversion_steps": 60},
+        {"subject": "HB_SUBJECT", "report": "STRING"},
+    ),
+    "RefineSubject": Kind(
+        440,
+        {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "subject": "HB_SUBJECT", "image": "IMAGE", "mask": "MASK"},
+        {"steps": 30, "effective_step": 0.0, "seed": 0},
+        {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
+    ),
+    "InjectSubjectTokens": Kind(102, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),
+    "SaveSubject": Kind(82, {"subject": "HB_SUBJECT"}, {"name": "my-subject", "overwrite": False}, {"file_name": "STRING"}),
+    "LoadSubject": Kind(58, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
+}  # fmt: skip
+
+KINDS = {**STOCK, **{f"HybridBooth_{name}": kind for name, kind in OURS.items()}}

@@ -1,0 +1,144 @@
+"""The pictures by which the template browser shows the workflows, all from the miniature world: none is claimed for another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import ImageDraw
+from torch import Tensor
+
+from hybridbooth_core.diffusion_model import split_prompt
+from hybridbooth_core.drawing import FAINT, INK, Page, fitted, heated, outlined
+from hybridbooth_core.features import Reference, extract_features, reference
+from hybridbooth_core.miniature.bundle import Miniature, load_miniature
+from hybridbooth_core.miniature.evaluate import class_nouns
+from hybridbooth_core.miniature.render import render
+from hybridbooth_core.miniature.world import Creatures, creatures, scene, split_numbers
+from hybridbooth_core.miniature.world_model import LATENT_SHAPE
+from hybridbooth_core.personalize import personalize
+from hybridbooth_core.report import word_attention
+from hybridbooth_core.sampling import generate, starting_noise
+
+from .miniature import GUIDANCE, PROMPTS, STEPS
+
+WIDTH, HEIGHT, EDGE = 800, 450, 28
+SCENES = (("grass", "middle", "big", "none", "photo"), ("snow", "left", "big", "none", "photo"), ("sand", "right", "big", "hat", "photo"))
+LABEL = "pictures from the miniature world that comes with this pack"
+
+Panel = tuple[str, Tensor | str]  # a caption, and a picture or the words in an empty frame
+
+
+class Studio:
+    """The miniature and what is drawn with it."""
+
+    def __init__(self):
+        self.world: Miniature = load_miniature()
+
+    def photo(self, who: Creatures, number: int = 0) -> Reference:
+        return reference(*render(who, scene(*SCENES[number])))
+
+    def words(self, who: Creatures, ref: Reference) -> Tensor:
+        world = self.world
+        features = extract_features(world.model, world.clip, world.dino, ref)
+        return personalize(world.model, world.probe, ref, features, class_nouns(who)[0]).subject.words
+
+    def looks(self, ref: Reference, words: Tensor) -> Tensor:
+        return heated(fitted(ref.pictures[0], 256, 256), word_attention(self.world.model, ref.pictures[0], words).mean(0))
+
+    def edges(self, ref: Reference) -> Tensor:
+        """White lines on black, as the stock Canny node makes them."""
+        grey = ref.pictures[0].mean(-1)
+        steps = torch.zeros_like(grey)
+        steps[1:] += (grey[1:] - grey[:-1]).abs()
+        steps[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
+        return (steps > 0.25).float()[..., None].expand(-1, -1, 3)
+
+    def drawn(self, words: Tensor, prompts: list[str]) -> Tensor:
+        """One picture [64, 64, 3] for each prompt."""
+        pieces = [split_prompt(prompt, {"subject": words}) for prompt in prompts]
+        noise = starting_noise(1, LATENT_SHAPE, 0).expand(len(prompts), -1, -1, -1)
+        return generate(self.world.model, pieces, noise, steps=STEPS, guidance=GUIDANCE)
+
+
+def strips() -> dict[str, tuple[str, list[Panel | str]]]:
+    """For each workflow its headline and, from left to right, its panels and the signs between them."""
+    studio = Studio()
+    who, other = creatures(split_numbers("test", 1, 4)), creatures(split_numbers("test", 1, 9))
+    ref = studio.photo(who)
+    several = reference(*(torch.cat(parts) for parts in zip(*(render(who, scene(*words)) for words in SCENES), strict=True)))
+    words, more = studio.words(who, ref), studio.words(who, several)
+    made = studio.drawn(words, [text for _, text in PROMPTS[:3]])
+    photo: Panel = ("your photo", ref.pictures[0])
+    assert ref.masks is not None
+    masked = outlined(fitted(ref.pictures[0], 256, 256), ref.masks[0])
+    looks: Panel = ("five words", studio.looks(ref, words))
+    shown: Panel = ("your picture", "<subject>\non a beach")
+    return {
+        "miniature_quickstart": (
+            "Start here: no downloads, under a minute",
+            [("one picture", ref.pictures[0]), ">", looks, ">", *zip(("on snow", "in space", "a sketch"), made, strict=True)],
+        ),
+        "sd15_basic": ("One photo of a subject, in any scene", [photo, ">", looks, ">", shown]),
+        "sd15_controlnet": (
+            "The subject in a given pose, by ControlNet",
+            [photo, "+", ("a pose", studio.edges(studio.photo(other))), ">", shown],
+        ),
+        "sd15_several_references": (
+            "Several photos of one subject",
+            [*(("", picture) for picture in several.pictures), ">", ("five words", studio.looks(several, more)), ">", shown],
+        ),
+        "sd15_two_subjects": (
+            "Two subjects in one prompt",
+            [("<first>", ref.pictures[0]), "+", ("<second>", studio.photo(other, 1).pictures[0]), ">",
+             ("your picture", "<first> next\nto <second>")],
+        ),
+        "sd15_load_subject": (
+            "A subject from a file",
+            [("models/embeddings", "my-subject\n.safetensors\n15 KB"), ">", shown],
+        ),
+        "sd15_probe_free": (
+            "No probe at hand: class noun, CLIP, about 30 steps",
+            [("your photo, masked", masked), ">", looks, ">", shown],
+        ),
+    }  # fmt: skip
+
+
+def draw(headline: str, row: list[Panel | str], path: Path) -> None:
+    """Write one thumbnail as a JPEG."""
+    page = Page(WIDTH, HEIGHT)
+    pen = ImageDraw.Draw(page.image)
+    page.text(WIDTH / 2, 62, headline, 30, "mm", width=WIDTH - 2 * EDGE)
+    panels, signs = sum(isinstance(part, tuple) for part in row), sum(isinstance(part, str) for part in row)
+    gap, sign = 10, 36
+    side = min(200, (WIDTH - 2 * EDGE - signs * sign - (len(row) - 1) * gap) // panels)
+    x = (WIDTH - panels * side - signs * sign - (len(row) - 1) * gap) // 2
+    top = 132 + (230 - side) // 2
+    for part in row:
+        middle = top + side / 2
+        if isinstance(part, str):
+            _sign(pen, part, x + sign / 2, middle)
+        else:
+            caption, content = part
+            if isinstance(content, str):
+                pen.rounded_rectangle([x, top, x + side, top + side], 10, outline=FAINT, width=2)
+                page.text(x + side / 2, middle, content, 18, "mm", INK, side - 12)
+            else:
+                page.show(content, x, top, side, side)
+            page.text(x + side / 2, top + side + 12, caption, 17, "ma", INK, side + 2 * gap)
+        x += (sign if isinstance(part, str) else side) + gap
+    page.text(WIDTH / 2, HEIGHT - 24, LABEL, 13, "mm", FAINT)
+    page.image.save(path, "JPEG", quality=88, optimize=True)
+
+
+def _sign(pen: ImageDraw.ImageDraw, kind: str, x: float, y: float) -> None:
+    pen.line([(x - 16, y), (x + 16, y)], fill=INK, width=3)
+    if kind == "+":
+        pen.line([(x, y - 16), (x, y + 16)], fill=INK, width=3)
+    else:
+        pen.line([(x + 7, y - 9), (x + 16, y), (x + 7, y + 9)], fill=INK, width=3, joint="curve")
+
+
+def write(folder: Path) -> None:
+    for name, (headline, row) in strips().items():
+        draw(headline, row, folder / f"{name}.jpg")
