@@ -92,7 +92,7 @@ imported = time.perf_counter()
 async def register():
     return await (await module.comfy_entrypoint()).get_node_list()
 
-assert len(asyncio.run(register())) == 8
+assert len(asyncio.run(register())) >= 8
 print(imported - began, time.perf_counter() - began)
 """
 

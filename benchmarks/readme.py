@@ -1,6 +1,6 @@
 """Writes everything that is made of the committed results: `python benchmarks/readme.py`.
 
-That is the README's tables, docs/family.md with docs/family.png, and docs/ablations.md.
+That is the README's tables, docs/family.md with docs/family.png, docs/ablations.md and docs/sd15.md.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from hybridbooth_core.bench.plot import pareto_picture
+from hybridbooth_core.bench.sd15_tables import sd15_page
 from hybridbooth_core.bench.tables import ablation_page, ablation_table, family_page, family_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,14 +51,62 @@ def main_job_table() -> str:
     return "\n".join(lines)
 
 
+PROBE_FREE = {
+    "class_noun": "class noun alone",
+    "class_noun_30": "class noun + 30 steps",
+    "retrieved": "noun and attributes found by CLIP",
+    "inversion": "CLIP-space inversion alone",
+    "probe_free": "**probe-free start + 30 steps** (the default)",
+    "probe_free_20": "the same with 20 steps",
+    "probe_free_40": "the same with 40 steps",
+    "probe_free_retrieved_noun": "the same, its noun found by CLIP",
+    "probe": "trained probe alone",
+    "probe_refined": "trained probe + 5 steps",
+}
+
+
+def probe_free_table(result: dict) -> str:
+    """The table of benchmarks/results/probe_free.json as Markdown."""
+    r = result["measured"]
+
+    def row(name: str) -> str:
+        values = r["rows"][name]
+        low, high = values["identity_ci95"]
+        identity = f"{values['identity']:.2f} ({low:.2f} to {high:.2f})"
+        return f"| {PROBE_FREE[name]} | {identity} | {values['prompt']:.3f} | {values['kind']:.3f} |"
+
+    def gap(better: str, worse: str) -> str:
+        found = r["gaps"][f"{better} - {worse}"]["identity"]
+        low, high = found["ci95"]
+        return f"{found['mean']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+    return "\n".join(
+        [
+            f"{r['test_creatures']} test creatures x {r['scenes']} scenes, the same noise for all:",
+            "",
+            "| | identity (95 % interval) | prompt | class |",
+            "|---|---|---|---|",
+            *(row(name) for name in PROBE_FREE if name in r["rows"]),
+            "",
+            f"Paired by creature, the probe-free start with 30 steps is {gap('probe_free', 'class_noun')} above the class noun, "
+            f"{gap('probe_free', 'class_noun_30')} above the class noun with as many steps, and the trained probe "
+            f"{gap('probe', 'probe_free')} above it. CLIP found the noun of {r['noun_found']:.0%} of the creatures among "
+            f"{r['nouns_in_the_list']} nouns.",
+        ]
+    )
+
+
+FILES = {"sd15": "refine_sd15"}  # where the file has another name than the block
+
+
 def results(name: str) -> dict | None:
     """benchmarks/results/<name>.json; None as long as there is no such file."""
-    path = ROOT / f"benchmarks/results/{name}.json"
+    path = ROOT / f"benchmarks/results/{FILES.get(name, name)}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
-TABLES = {"family": family_table, "ablations": ablation_table}
-PAGES = {"family": family_page, "ablations": ablation_page}
+TABLES = {"family": family_table, "ablations": ablation_table, "probe_free": probe_free_table}
+PAGES = {"family": family_page, "ablations": ablation_page, "sd15": sd15_page}
 
 
 def filled(text: str) -> str:

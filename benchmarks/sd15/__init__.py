@@ -1,0 +1,1 @@
+"""The pieces of benchmarks/refine_sd15.py."""

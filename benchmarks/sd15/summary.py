@@ -1,0 +1,81 @@
+"""What the rows come to: seconds per subject, and the aims of the project beside what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hybridbooth_core.refine import STRETCHES, RefineConfig
+
+Rows = dict[str, dict[str, Any]]
+
+# Steps as published for Stable Diffusion, and rows of one: a step was measured with one row of the subject (and one of its class).
+PUBLISHED = {"textual_inversion": (3000, 4), "dreambooth": (800, 1), "dreambooth_lora": (500, 1), "custom_diffusion": (250, 2)}
+
+
+def seconds(rows: Rows, name: str) -> float | None:
+    return rows.get(name, {}).get("seconds", {}).get("median")
+
+
+def subjects(rows: Rows) -> dict[str, dict[str, float]]:
+    """Seconds of one subject by every system there are rows for.
+
+    `seconds` takes the published steps with as many rows as published, `seconds_single_rows` with a single row a step. HybridBooth's are
+    five steps of the default four rows and all validations that `refine` makes, line search and all.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name, (count, batch) in PUBLISHED.items():
+        if (step := seconds(rows, name)) is not None:
+            found[name] = {"seconds": round(count * batch * step, 1), "seconds_single_rows": round(count * step, 1)}
+    plain, row = seconds(rows, "words"), _validation_row(rows)
+    if plain is None or row is None:
+        return found
+    for mode in ("learned", "residual", "words"):
+        if (step := seconds(rows, mode)) is not None:
+            config = RefineConfig(mode=mode).settled(mode)
+            gradients = config.steps * (config.batch * plain + step - plain)  # the probe runs once a step, whatever its rows are
+            found[f"hybridbooth_{mode}"] = {"seconds": round(gradients + validations(mode) * row, 1), "validated_rows": validations(mode)}
+    return found
+
+
+def validations(mode: str) -> int:
+    """Rows without gradients of one refinement by default: before and after every step, and in the line search if there is one."""
+    config = RefineConfig(mode=mode).settled(mode)  # type: ignore[arg-type]
+    return (config.validation or 0) * (1 + config.steps + (0 if mode == "learned" else len(STRETCHES)))
+
+
+def _validation_row(rows: Rows) -> float | None:
+    whole = seconds(rows, "validation")
+    return None if whole is None else whole / rows["validation"]["rows"]
+
+
+def verdicts(rows: Rows, device: str, host: dict[str, float] | None = None) -> list[dict[str, Any]]:
+    """The project's aims: `least` must be reached, `aim` is hoped for; `value` is what was measured."""
+    found: list[dict[str, Any]] = []
+
+    def add(what: str, value: float | None, least: float, aim: float, unit: str, more_is_better: bool = False) -> None:
+        if value is not None:
+            reached = [value >= bound if more_is_better else value <= bound for bound in (least, aim)]
+            found.append({"what": what, "value": round(value, 3), "unit": unit, "least": least, "aim": aim, "met": reached[0],
+                          "aim_met": reached[1]})  # fmt: skip
+
+    if device == "cpu":
+        add("step on the words against the bare pass", rows.get("words", {}).get("ratio_to_bare"), 1.15, 1.03, "x")
+        add("step on K, Q, V against the bare pass", rows.get("residual", {}).get("ratio_to_bare"), 2.0, 1.6, "x")
+        add("floor_fraction of a step on the words", rows.get("words", {}).get("floor_fraction"), 0.42, 0.55, "", True)
+        for name, least, aim in (("words", 7, 5), ("residual", 10, 7)):
+            memory = rows.get(name, {}).get("peak_memory_gb", {}).get("process")
+            add(f"peak memory of a step on {'the words' if name == 'words' else 'K, Q, V'}", memory, least, aim, "GB")
+        costs = subjects(rows)
+        for name, title, least, aim in (("textual_inversion", "Textual Inversion", 50, 300), ("dreambooth", "DreamBooth", 50, 100),
+                                        ("custom_diffusion", "Custom Diffusion", 20, 40)):  # fmt: skip
+            for mode in ("learned", "residual"):
+                if name in costs and f"hybridbooth_{mode}" in costs:
+                    ratio = costs[name]["seconds"] / costs[f"hybridbooth_{mode}"]["seconds"]  # of as many rows as published
+                    add(f"a subject by {title} against HybridBooth, {mode}", ratio, least, aim, "x", True)
+    else:
+        add("5 steps of 4 rows", seconds(rows, "subject"), 2.0, 0.6, "s")
+        add("its peak memory", rows.get("subject", {}).get("peak_memory_gb", {}).get("device"), 6, 6, "GB")
+        add("floor_fraction of a subject", rows.get("subject", {}).get("floor_fraction"), 0.4, 0.4, "", True)
+    if host:
+        add("time added to the host's start", host["import_and_register_seconds"], 0.3, 0.1, "s")
+    return found
