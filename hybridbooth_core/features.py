@@ -111,16 +111,16 @@ def _size(batch: Tensor) -> str:
     return f"{len(batch)} of {batch.shape[2]}x{batch.shape[1]}"
 
 
-def square_crops(pictures: Tensor, masks: Tensor | None, size: int) -> Tensor:
+def square_crops(pictures: Tensor, masks: Tensor | None, size: int, margin: float = MARGIN) -> Tensor:
     """Squares [B, size, size, 3] of the subject: around the mask with the background greyed out, or the centre where there is no mask.
 
-    The square around a mask may reach beyond the picture; what lies there is grey too.
+    The square around a mask may reach beyond the picture; what lies there is grey too. `margin` is a share of the mask's longer side.
     """
     if masks is None:
         side = min(pictures.shape[1:3])
         top, left = (pictures.shape[1] - side) // 2, (pictures.shape[2] - side) // 2
         return _resized(pictures[:, top : top + side, left : left + side], size)
-    return torch.cat([_subject_square(picture, mask, size) for picture, mask in zip(pictures, masks, strict=True)])
+    return torch.cat([_subject_square(picture, mask, size, margin) for picture, mask in zip(pictures, masks, strict=True)])
 
 
 def target_squares(ref: Reference, size: int) -> Reference:
@@ -148,12 +148,12 @@ def _start(mask: Tensor | None, axis: int, length: int, side: int) -> int:
     return min(max(round(centre - side / 2), 0), length - side)
 
 
-def _subject_square(picture: Tensor, mask: Tensor, size: int) -> Tensor:
+def _subject_square(picture: Tensor, mask: Tensor, size: int, margin: float) -> Tensor:
     rows, columns = (mask > 0.5).any(1).nonzero()[:, 0], (mask > 0.5).any(0).nonzero()[:, 0]
     if len(rows) == 0:  # a mask so soft that it never passes one half: keep the whole picture
         rows, columns = torch.arange(len(mask)), torch.arange(mask.shape[1])
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    side = max(1, round(max(bottom - top, right - left) * (1 + 2 * MARGIN)))
+    side = max(1, round(max(bottom - top, right - left) * (1 + 2 * margin)))
     y, x = (top + bottom - side) // 2, (left + right - side) // 2
     grey = picture * mask[..., None] + GREY * (1 - mask[..., None])
     pad = (0, 0, max(0, -x), max(0, x + side - picture.shape[1]), max(0, -y), max(0, y + side - picture.shape[0]))

@@ -12,7 +12,9 @@ from .resampler import Resampler
 
 
 class Regressor(Protocol):
-    """What a probe and the refinement need of a regressor."""
+    """What a probe, the refinement and the training need of a regressor. `reads_latents`: whether they make a difference to it."""
+
+    reads_latents: bool
 
     def __call__(self, features: Tensor, latents: Tensor) -> Tensor:
         """f [B, L, d] and clean reference latents [B, C, h, w] to outputs [B, n, d] of about unit spread."""
@@ -20,6 +22,10 @@ class Regressor(Protocol):
 
     def refined_layers(self) -> list[nn.Linear]:
         """The K, Q and V of its cross-attentions: what the refinement adds residuals to."""
+        ...
+
+    def blocks(self) -> list[nn.Module]:
+        """What may be computed a second time on the way back instead of kept: no two inside one another."""
         ...
 
 

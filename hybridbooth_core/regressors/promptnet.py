@@ -29,6 +29,8 @@ class PromptNet(nn.Module):
         latent_channels: 4. pooled: channels kept of every stage, 128. All defaults are SD1.5's sizes.
     """
 
+    reads_latents = True
+
     def __init__(
         self,
         words: int,
@@ -87,6 +89,10 @@ class PromptNet(nn.Module):
         """K, Q, V of every cross-attention to the features."""
         blocks = [module for module in self.modules() if isinstance(module, TransformerBlock)]
         return [layer for block in blocks for layer in (block.attn2.to_q, block.attn2.to_k, block.attn2.to_v)]
+
+    def blocks(self) -> list[nn.Module]:
+        """What may be computed a second time instead of kept: residual blocks and transformers, none inside another."""
+        return [module for module in self.modules() if isinstance(module, ResBlock | SpatialTransformer)]
 
     def load_denoiser(self, state: dict[str, Tensor]) -> int:
         """Start from a denoiser's own encoder half: tensors of its LDM-layout state dict, by name. Returns how many were taken.

@@ -20,6 +20,8 @@ class Resampler(nn.Module):
         words, width: n and d. layers: 3, which makes 36 M parameters at d = 768. heads: 12. `inner` is the width inside, 0 for d.
     """
 
+    reads_latents = False
+
     def __init__(self, words: int, width: int, layers: int = 3, heads: int = 12, inner: int = 0):
         super().__init__()
         if not 1 <= layers <= 64:
@@ -43,6 +45,10 @@ class Resampler(nn.Module):
     def refined_layers(self) -> list[nn.Linear]:
         """K, Q, V of every cross-attention to the features."""
         return [p for layer in self.layers for p in (layer.read.to_q, layer.read.to_k, layer.read.to_v)]  # type: ignore[union-attr]
+
+    def blocks(self) -> list[nn.Module]:
+        """What may be computed a second time instead of kept."""
+        return list(self.layers)
 
 
 class _Layer(nn.Module):

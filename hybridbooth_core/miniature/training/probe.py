@@ -1,30 +1,27 @@
-"""Trains the probe: from one picture of a creature, words that make the frozen model draw it in another scene."""
+"""The miniature's probe goes through the trainer that Stable Diffusion 1.5's goes through; here is what is the miniature's own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...diffusers_model import DiffusersModel, ImageCoder
-from ...diffusion_model import AttentionTap, Prompt
-from ...features import FeatureEncoder, Reference, extract_features, square_crops
+from ...diffusers_model import DiffusersModel
+from ...features import FeatureEncoder, Reference, extract_features
 from ...ldm_layout import to_ldm_layout
-from ...losses import mask_regularisation
-from ...probe import Features, Probe, ProbeConfig
-from ...refine import TEMPLATES
-from ...timesteps import stratified_timesteps
+from ...new_probe import new_probe
+from ...probe import Probe, ProbeConfig
+from ...training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
+from ...training.setting import Setting
+from ...training.trainer import Extras, Trainer
 from ..bundle import CLIP_ID, DINO_ID
-from ..captions import mask_latent_weight, scene_prompt
 from ..evaluate import EVALUATION_SCENES, evaluate, reference_of
 from ..nets import Judge
-from ..render import SIZE, render
-from ..world import KINDS, Scenes, creatures, split_numbers
-from ..world_model import LATENT_SHAPE, WIDTH
-from .loop import Schedule, train
-from .pictures import choose
+from ..world import KINDS, creatures, split_numbers
+from ..world_model import WIDTH
+from .source import MiniatureSource
 
 SIZES = {
     "promptnet": {
@@ -38,21 +35,26 @@ SIZES = {
     },
     "resampler": {"layers": 3, "heads": 4, "inner": 192},  # about as many parameters as that promptnet
 }
-MASKED = 0.8  # share of references that come with a mask
-NEUTRAL = 0.1  # share of prompts that say nothing of the scene
 TIMES = (0.35, 1.0)  # at low noise the picture itself shows who it is, and the words learn nothing
-MASK_WEIGHT = 0.02
-NORM_WEIGHT = 1e-3
 RESIDUAL_STEP, WORDS_STEP, LEARNED_STEP = 3e-4, 0.02, 0.5  # chosen on tune creatures by benchmarks/leads.py
+TRAINED_ON, LICENCE = "train creatures of the miniature world", "Apache-2.0"
 
-
-@dataclass(frozen=True)
-class Variant:
-    """What may differ from the shipped probe, for ablations."""
-
-    regressor: str = "promptnet"
-    words: int = 5
-    mask_weight: float = MASK_WEIGHT
+CONFIG = TrainConfig(
+    out=Path("miniature_probe"),
+    base="miniature",
+    steps=8000,
+    batch=24,
+    micro_batch=24,
+    precision="fp32",
+    device="cpu",
+    data=Data(neutral=0.1, condition_drop=0.0, masked=0.8, background=0.0, augment=0.25),
+    probe=ProbeShape(regressor="resampler"),
+    loss=Loss(times=TIMES, mask_weight=0.02, norm_weight=1e-3),
+    optim=Optim(kind="muon", lr=1.5e-3, muon_lr=2.5e-3, warmup=100, decay=0.6, ema=0.998),
+    watch=Watch(
+        log_every=100, validate_every=1000, validation_samples=96, board_every=2000, board_subjects=4, board_steps=15, save_every=500
+    ),
+)
 
 
 def class_embeddings(model: DiffusersModel) -> Tensor:
@@ -60,8 +62,8 @@ def class_embeddings(model: DiffusersModel) -> Tensor:
     return torch.cat([model.word_embeddings(kind) for kind in KINDS])
 
 
-def new_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, variant: Variant = Variant()) -> Probe:
-    """An untrained probe; a promptnet starts from the model's own encoder half."""
+def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, shape: ProbeShape, seed: int) -> Probe:
+    """An untrained probe for the miniature."""
     table = model.text_table()
     config = ProbeConfig(
         width=WIDTH,
@@ -69,36 +71,43 @@ def new_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder,
         clip_width=clip.width,
         dino=DINO_ID,
         dino_width=dino.width,
-        regressor=variant.regressor,
-        sizes=SIZES[variant.regressor],
-        words=variant.words,
+        regressor=shape.regressor,
+        sizes=shape.sizes or SIZES[shape.regressor],
+        words=shape.words,
         word_norm=round(table[2:].norm(dim=1).mean().item(), 6),
         residual_step=RESIDUAL_STEP,
         words_step=WORDS_STEP,
         learned_step=LEARNED_STEP,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
-        trained_on="train creatures of the miniature world",
-        licence="Apache-2.0",
+        trained_on=TRAINED_ON,
+        licence=LICENCE,
     )
-    probe = Probe(config)
-    if variant.regressor == "promptnet":
-        probe.regressor.load_denoiser(to_ldm_layout(model.unet.state_dict()))  # type: ignore[operator]
-    return probe
+    return new_probe(config, to_ldm_layout(model.unet.state_dict()), seed)
 
 
-def references(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
-    """What the encoders see, [B, 64, 64, 3]: most rows cropped around their mask, the others whole."""
-    masked = torch.rand(len(pictures), generator=generator) < MASKED
-    crops = square_crops(pictures, None, SIZE).clone()
-    crops[masked] = square_crops(pictures[masked], masks[masked], SIZE) if bool(masked.any()) else crops[masked]
-    return crops
+def miniature_setting(config: TrainConfig, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder) -> Setting:
+    """The world as the trainer sees it."""
+    return Setting(model, clip, dino, MiniatureSource(config.data, config.seed), {"trained_on": TRAINED_ON, "licence": LICENCE})
 
 
-def _prompt(where: Scenes, row: int, words: Tensor, generator: torch.Generator) -> Prompt:
-    if torch.rand((), generator=generator) < NEUTRAL:
-        return [*TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))], words]
-    return scene_prompt(where, row, [words], keep=0.9, generator=generator)
+@dataclass(frozen=True, eq=False)
+class JudgeCheck:
+    """At each validation: identity and prompt accuracy of the probe's words for tune creatures, by the judge."""
+
+    model: DiffusersModel
+    clip: FeatureEncoder
+    dino: FeatureEncoder
+    judge: Judge
+    identities: int = 24
+
+    @torch.no_grad()
+    def __call__(self, probe: Probe) -> dict[str, float]:
+        who = creatures(split_numbers("tune", self.identities))
+        refs = [reference_of(who, row) for row in range(len(who))]
+        words = probe_words(probe, self.model, self.clip, self.dino, refs, class_embeddings(self.model)[who.kind])
+        scores = evaluate(self.model, self.judge, who, list(words), EVALUATION_SCENES[:4])
+        return {"identity": scores.identity.mean().item(), "prompt": scores.prompt.mean().item()}
 
 
 @torch.no_grad()
@@ -111,49 +120,10 @@ def probe_words(
 
 
 def train_probe(
-    schedule: Schedule,
-    folder: Path,
-    model: DiffusersModel,
-    autoencoder: ImageCoder,
-    clip: FeatureEncoder,
-    dino: FeatureEncoder,
-    judge: Judge,
-    seed: int = 0,
-    variant: Variant = Variant(),
+    config: TrainConfig, folder: Path, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, judge: Judge
 ) -> Probe:
-    """Cross-paired: the reference shows the creature in one scene, the target in another, and the prompt names the target's scene.
-
-    So the words can carry nothing of the reference's scene. Denoising loss as in `base`, plus mask regularisation and a small
-    penalty on long words.
-    """
-    torch.manual_seed(seed + 20)
-    probe = new_probe(model, clip, dino, variant)
-    nouns = class_embeddings(model)
-
-    def loss_of(generator: torch.Generator, step: int) -> Tensor:
-        who, where = choose(generator, schedule.batch, views=2)
-        pictures, masks = render(who, where)
-        crops = references(pictures[0::2], masks[0::2], generator)
-        with torch.no_grad():
-            features = Features(clip(crops), dino(crops), autoencoder.encode(crops))
-            latents = autoencoder.encode(pictures[1::2])
-        words = probe(features, nouns[who.kind[0::2]])
-        noise = torch.randn(latents.shape, generator=generator)
-        t = stratified_timesteps(len(latents), *TIMES, len(model.schedule), generator)
-        encoded = model.encode_prompts([_prompt(where, 2 * row + 1, words[row], generator) for row in range(len(words))])
-        tap = AttentionTap(encoded.columns)
-        output = model.network_output(model.schedule.add_noise(latents, noise, t), t, encoded.context, tap)
-        weight = mask_latent_weight(masks[1::2], LATENT_SHAPE[1], inside=8.0)
-        loss = ((output - model.schedule.velocity(latents, noise, t)) ** 2 * weight).mean() / weight.mean()
-        long = (words.norm(dim=-1) / probe.config.word_norm) ** 2
-        return loss + variant.mask_weight * mask_regularisation(tap.maps, masks[1::2]) + NORM_WEIGHT * long.mean()
-
-    def check() -> dict[str, float]:
-        who = creatures(split_numbers("tune", 24))
-        words = probe_words(probe, model, clip, dino, [reference_of(who, row) for row in range(len(who))], nouns[who.kind])
-        scores = evaluate(model, judge, who, list(words), EVALUATION_SCENES[:4])
-        norm = (words.norm(dim=-1) / probe.config.word_norm).mean().item()
-        return {"identity": scores.identity.mean().item(), "prompt": scores.prompt.mean().item(), "norm": norm}
-
-    train("probe", {"probe": probe}, loss_of, schedule, folder, seed, check)
-    return probe
+    """The probe of a configuration, trained in `folder`; gone on with, or only loaded, if the folder holds it already."""
+    config = replace(config, out=folder)
+    setting = miniature_setting(config, model, clip, dino)
+    probe = miniature_probe(model, clip, dino, config.probe, config.seed)
+    return Trainer(config, setting, probe, Extras(JudgeCheck(model, clip, dino, judge))).run(resume=True)

@@ -1,0 +1,80 @@
+"""Pairs of pictures of train creatures, drawn for every step: none is ever stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ...refine_task import TEMPLATES
+from ...training.batch import Batch, Share, row_generator
+from ...training.config import Data
+from ...training.looks import all_seen, draw_look
+from ...training.sentences import WORDS_ALONE
+from ..captions import scene_prompt
+from ..evaluate import class_nouns
+from ..render import SIZE, render
+from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat, split_numbers
+
+
+class MiniatureSource:
+    """The reference shows a creature in one scene, the target in another, whose prompt names the target's scene.
+
+    So the words can carry nothing of the reference's scene.
+    """
+
+    def __init__(self, data: Data, seed: int):
+        self._data, self._seed = data, seed
+
+    def batches(self, step: int, share: Share) -> Iterator[Batch]:
+        while True:
+            for micro in range(share.accumulation):
+                yield self._batch(step, share.rows(micro), share.batch)
+            step += 1
+
+    def held_out(self, count: int) -> list[Batch]:
+        """Tune creatures, seen as a person's masked picture is, in scenes that never change."""
+        who = repeat(creatures(split_numbers("tune", count)), 2)
+        where = random_scenes(len(who), torch.Generator().manual_seed(5))
+        plain = Data(cached=self._data.cached, neutral=0, condition_drop=0, masked=1, background=0, augment=0)
+        return [self._made(who, where, rows, plain, -1) for rows in _parts(count, 32)]
+
+    def _batch(self, step: int, rows: Sequence[int], count: int) -> Batch:
+        generator = row_generator(self._seed, step, -2)
+        numbers = torch.randint(len(SPLITS["train"]), (count,), generator=generator) + SPLITS["train"].start
+        who = repeat(creatures(numbers), 2)
+        return self._made(who, random_scenes(len(who), generator), rows, self._data, step)
+
+    def _made(self, who: Creatures, where: Scenes, rows: Sequence[int], data: Data, step: int) -> Batch:
+        """`who` and `where` name the reference and the target of every row in turns; only the given rows are drawn."""
+        generators = [row_generator(self._seed, step, row) for row in rows]
+        first = torch.tensor(list(rows)) * 2
+        pictures, masks = render(who[torch.cat([first, first + 1])], where[torch.cat([first, first + 1])])
+        seen, target = pictures.chunk(2)
+        looks = [draw_look(data, generator, SIZE, [], light=False) for generator in generators]  # brightness tells creatures apart
+        crops = all_seen(list(seen), list(masks[: len(rows)]), looks, SIZE)
+        return Batch(
+            rows=rows,
+            clip=crops,
+            dino=crops,
+            reference=crops,
+            target=target,
+            masks=masks[len(rows) :],
+            masked=torch.ones(len(rows), dtype=torch.bool),
+            nouns=class_nouns(who[first]),
+            sentences=[_sentence(data, where, row, generator) for row, generator in zip((first + 1).tolist(), generators, strict=True)],
+        )
+
+
+def _sentence(data: Data, where: Scenes, row: int, generator: torch.Generator) -> tuple[str, str]:
+    alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
+    if alone:
+        return WORDS_ALONE
+    if plain:
+        return TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))][0], ""  # the only ones that its words can say
+    before, _, after = scene_prompt(where, row, [""], keep=0.9, generator=generator)
+    return str(before), str(after)
+
+
+def _parts(count: int, size: int) -> list[list[int]]:
+    return [list(range(first, min(first + size, count))) for first in range(0, count, size)]

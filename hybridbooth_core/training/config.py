@@ -1,0 +1,228 @@
+"""Everything that decides a training, as frozen dataclasses: the command line, the run folder and the exported probe say it in this form."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import UserError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+OptimizerKind = Literal["adamw", "muon"]
+MINIATURE = "miniature"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is looked at, and what of it is drawn."""
+
+    shards: Path | None = None
+    """A folder made by `hybridbooth prepare`. The miniature draws its own pictures and needs none."""
+    validation: Path | None = None
+    """Shards of pictures that are not trained on. Without them the validation looks at training pictures, with noise of its own."""
+    cached: bool = False
+    """Take tokens and latents from the shards, so that neither encoders nor autoencoder are loaded. Then nothing can be augmented."""
+    lanes: int = 8
+    """Shards that are read in turns; each is in memory whole. A multiple of the number of processes."""
+    cross_pairs: bool = True
+    """Of identities with several pictures, look at one and draw another, so that words cannot carry what surrounds the subject."""
+    neutral: float = 0.5
+    """Share of the prompts that say nothing of the target's scene. Of photos the others say a background that was put there."""
+    condition_drop: float = 0.1
+    """Share of the prompts that are the words alone. (Words left out would teach a frozen model nothing.)"""
+    masked: float = 0.8
+    """Share of the masked pictures that the encoders see cropped to the subject; the others they see whole."""
+    background: float = 0.5
+    """Share of those crops in which the encoders see another background than grey: noise, a colour, or another picture of the batch."""
+    augment: float = 0.5
+    """Share of the pictures that the encoders see mirrored, nearer or farther, or in other light. What is drawn stays as it is."""
+
+    def __post_init__(self):
+        _shares(self, "neutral", "condition_drop", "masked", "background", "augment")
+        _positive(self, "lanes")
+
+
+@dataclass(frozen=True)
+class ProbeShape:
+    """What is trained."""
+
+    regressor: Literal["promptnet", "resampler"] = "promptnet"
+    """promptnet starts from the denoiser's encoder half (0.36 B for Stable Diffusion 1.5); the resampler is a tenth of that."""
+    words: int = 5
+    sizes: dict[str, Any] = field(default_factory=dict)
+    """Of the regressor; empty: a promptnet takes the denoiser's, a resampler its defaults."""
+
+    def __post_init__(self):
+        _positive(self, "words")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is asked of the words."""
+
+    times: tuple[float, float] = (0.0, 1.0)
+    """Share of the noise schedule that is trained on. At low noise the picture itself shows who it is."""
+    background: float = 0.125
+    """Weight of what is not the subject, whose own weight is 1."""
+    mask_weight: float = 1e-3
+    """Of the mask regularisation (the paper's alpha)."""
+    norm_weight: float = 1e-3
+    """Of the squared length of the words, in units of the vocabulary's."""
+
+    def __post_init__(self):
+        low, high = self.times
+        if not 0 <= low < high <= 1:
+            raise UserError(f"expected --loss.times as two growing shares of the schedule in 0..1, found {low} and {high}")
+        _shares(self, "background")
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How the weights follow the gradient."""
+
+    kind: OptimizerKind = "adamw"
+    """muon: Muon for matrices and convolutions, AdamW for the rest; for networks that start from nothing."""
+    lr: float = 2e-5
+    """Of AdamW."""
+    muon_lr: float = 2.5e-3
+    weight_decay: float = 1e-2
+    warmup: int = 500
+    """Steps in which the rates rise to their full height."""
+    decay: float = 0.0
+    """Share of the steps, at the end, over which the rates fall to zero."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.9999
+    """Of the moving average of the weights, which is what is validated and exported."""
+
+    def __post_init__(self):
+        _positive(self, "lr", "muon_lr", "clip")
+        _shares(self, "decay", "ema")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is written down on the way, and how often (in steps)."""
+
+    log_every: int = 20
+    validate_every: int = 1000
+    validation_samples: int = 64
+    board_every: int = 5000
+    """A picture of some subjects: reference, probe, refined, new contexts. 0: none."""
+    board_subjects: int = 4
+    board_steps: int = 25
+    """Sampling steps of its pictures."""
+    save_every: int = 1000
+    keep: int = 3
+    """Checkpoints that stay; the oldest goes first."""
+
+    def __post_init__(self):
+        _positive(self, "log_every", "validate_every", "validation_samples", "board_subjects", "board_steps", "save_every", "keep")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training of a probe."""
+
+    out: Path = Path("probe_run")
+    """Its folder: configuration, checkpoints, curve, boards."""
+    base: str = MINIATURE
+    """The frozen model: a folder of diffusers with a Stable Diffusion 1.5, or `miniature`."""
+    encoders: tuple[Path, ...] = ()
+    """Folders that hold CLIP ViT-L/14 and DINOv2. Not needed with cached tokens."""
+    dino: Literal["L", "B", "S"] = "L"
+    """Size of DINOv2."""
+    steps: int = 80_000
+    batch: int = 8
+    """Samples of a step, over all processes."""
+    micro_batch: int = 8
+    """Samples that a process computes at once; gradients add up until the batch is full."""
+    precision: Precision = "bf16"
+    """Of the frozen denoiser and of the products; trained weights are float32."""
+    checkpointing: bool = False
+    """Compute blocks a second time on the way back instead of keeping what they computed: less memory, a third slower."""
+    seed: int = 0
+    device: str = ""
+    """cpu, cuda; empty: a GPU where there is one."""
+    price: float = 0.0
+    """Dollars that an hour of this machine costs, for the forecast."""
+    data: Data = field(default_factory=Data)
+    probe: ProbeShape = field(default_factory=ProbeShape)
+    loss: Loss = field(default_factory=Loss)
+    optim: Optim = field(default_factory=Optim)
+    watch: Watch = field(default_factory=Watch)
+
+    def __post_init__(self):
+        _positive(self, "steps", "batch", "micro_batch")
+        if self.batch % self.micro_batch:
+            raise UserError(
+                f"expected a batch that its micro-batch divides, found {self.batch} and {self.micro_batch}; change --micro-batch"
+            )
+        if self.data.cached and (self.data.augment or self.data.background):
+            raise UserError(
+                "cached tokens cannot be augmented: with --data.cached also set --data.augment 0 --data.background 0, or train without it"
+            )
+        if not 0 <= self.seed < 1 << 32:
+            raise UserError(f"expected a seed from 0 to {(1 << 32) - 1}, found {self.seed}")
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches that each of `world` processes computes for one step; UserError if the batch does not divide so."""
+        if self.batch % (self.micro_batch * world):
+            raise UserError(
+                f"a batch of {self.batch} does not divide into micro-batches of {self.micro_batch} on {world} processes; "
+                "choose a batch that is a multiple of both together"
+            )
+        return self.batch // (self.micro_batch * world)
+
+
+def to_json(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as JSON knows it."""
+    return _plain(dataclasses.asdict(config))
+
+
+def from_json(table: Any) -> TrainConfig:
+    """The configuration of a table; UserError if it is none."""
+    try:
+        config = _built(TrainConfig, table)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"the configuration of the training is damaged ({error}); start a new one") from error
+    return config
+
+
+def _built(kind: type, table: Any) -> Any:
+    if not isinstance(table, dict):
+        raise TypeError(f"{kind.__name__} is no table")
+    parts = {"data": Data, "probe": ProbeShape, "loss": Loss, "optim": Optim, "watch": Watch} if kind is TrainConfig else {}
+    values = {name: _built(parts[name], value) if name in parts else value for name, value in table.items()}
+    for name in ("out", "shards", "validation"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    if "encoders" in values:
+        values["encoders"] = tuple(Path(folder) for folder in values["encoders"])
+    if "times" in values:
+        values["times"] = tuple(float(time) for time in values["times"])
+    return kind(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _shares(part: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(part, name)
+        if not 0 <= value <= 1:
+            raise UserError(f"expected {name} from 0 to 1, found {value}")
+
+
+def _positive(part: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(part, name)
+        if not value > 0:
+            raise UserError(f"expected {name} above 0, found {value}")

@@ -1,0 +1,55 @@
+"""What a prompt says around the words, of pictures that come without captions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .config import Data
+
+NEUTRAL = (
+    "a photo of",
+    "a photo of a",
+    "a good photo of",
+    "a close-up photo of",
+    "a cropped photo of",
+    "a bright photo of",
+    "a picture of",
+    "a rendition of",
+)
+COLOURS = {
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+    "grey": (0.5, 0.5, 0.5),
+    "red": (0.8, 0.1, 0.1),
+    "green": (0.1, 0.6, 0.2),
+    "blue": (0.1, 0.2, 0.8),
+    "yellow": (0.95, 0.85, 0.1),
+    "orange": (0.95, 0.5, 0.1),
+}
+WORDS_ALONE = ("", "")
+
+
+def neutral(generator: torch.Generator) -> tuple[str, str]:
+    """One of the sentences that fit any picture."""
+    return NEUTRAL[int(torch.randint(len(NEUTRAL), (), generator=generator))], ""
+
+
+def photo_sentence(
+    data: Data, generator: torch.Generator, picture: Tensor | None, mask: Tensor | None
+) -> tuple[tuple[str, str], Tensor | None]:
+    """The sentence of a target, and the target itself.
+
+    Nothing is known of a photo's surroundings, so a sentence of context needs a context that is known: the subject is put before a plain
+    colour, and the sentence says so. Without picture or mask every sentence is neutral.
+
+    Args:
+        picture: [S, S, 3]. mask: [S, S].
+    """
+    alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
+    before, after = neutral(generator)
+    if picture is not None and mask is not None and not plain:
+        name = list(COLOURS)[int(torch.randint(len(COLOURS), (), generator=generator))]
+        picture = picture * mask[..., None] + torch.tensor(COLOURS[name]) * (1 - mask[..., None])
+        after = f"on a {name} background"
+    return (WORDS_ALONE if alone else (before, after)), picture
