@@ -5,6 +5,7 @@ Axes: P probe seeds, N identities.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -32,11 +33,11 @@ def train_variant(world: Miniature, name: str, seed: int, folder: Path) -> Minia
 
 def train_variant_briefly(world: Miniature, name: str, seed: int, folder: Path) -> Miniature:
     """`Trainer`: the same for two steps, a trial of the machinery."""
-    from ..miniature.training.ablations import ABLATIONS, encoders, train_ablation
-    from ..miniature.training.loop import Schedule
+    from ..miniature.training.ablations import ABLATIONS, SHORT, encoders, train_ablation
 
     clip, dino = encoders(world, ABLATIONS[name])
-    probe = train_ablation(world, name, seed, folder / "brief", Schedule(2, 2))
+    watch = replace(SHORT.watch, validation_samples=2)
+    probe = train_ablation(world, name, seed, folder / "brief", replace(SHORT, steps=2, batch=2, micro_batch=2, watch=watch))
     return Miniature(**{**vars(world), "probe": probe, "clip": clip, "dino": dino})
 
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...features import FeatureEncoder
 from ...probe import Probe
+from ...training.config import ProbeShape, TrainConfig
 from ..bundle import Miniature
 from ..nets import BlankEncoder
-from .loop import Schedule
-from .probe import Variant, train_probe
+from .probe import CONFIG, train_probe
 
-SCHEDULE = Schedule(600, 16, ema=0.98)
+SHORT = replace(
+    CONFIG,
+    steps=600,
+    batch=16,
+    micro_batch=16,
+    probe=ProbeShape("promptnet"),
+    optim=replace(CONFIG.optim, ema=0.98),
+    watch=replace(CONFIG.watch, board_every=0, validate_every=600, keep=1),
+)
 SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One row of the table: how the probe is built and trained, and which encoders it sees."""
+    """One row of the table: what differs from `SHORT`, and which encoders the probe sees."""
 
-    variant: Variant = field(default_factory=Variant)
+    probe: ProbeShape = SHORT.probe
+    mask_weight: float = SHORT.loss.mask_weight
     clip: bool = True
     dino: bool = True
 
@@ -29,11 +38,11 @@ ABLATIONS: dict[str, Ablation] = {
     "full": Ablation(),
     "no_dino": Ablation(dino=False),
     "no_clip": Ablation(clip=False),
-    "no_mask": Ablation(Variant(mask_weight=0.0)),
-    "resampler": Ablation(Variant(regressor="resampler")),
-    "words_1": Ablation(Variant(words=1)),
-    "words_3": Ablation(Variant(words=3)),
-    "words_8": Ablation(Variant(words=8)),
+    "no_mask": Ablation(mask_weight=0.0),
+    "resampler": Ablation(ProbeShape("resampler")),
+    "words_1": Ablation(ProbeShape("promptnet", words=1)),
+    "words_3": Ablation(ProbeShape("promptnet", words=3)),
+    "words_8": Ablation(ProbeShape("promptnet", words=8)),
 }
 
 
@@ -42,9 +51,9 @@ def encoders(world: Miniature, ablation: Ablation) -> tuple[FeatureEncoder, Feat
     return world.clip if ablation.clip else BlankEncoder(world.clip), world.dino if ablation.dino else BlankEncoder(world.dino)
 
 
-def train_ablation(world: Miniature, name: str, seed: int, folder: Path, schedule: Schedule = SCHEDULE) -> Probe:
+def train_ablation(world: Miniature, name: str, seed: int, folder: Path, config: TrainConfig = SHORT) -> Probe:
     """The probe of one row and seed; resumed from, or only loaded from, `folder/<name>-<seed>`."""
     ablation = ABLATIONS[name]
     clip, dino = encoders(world, ablation)
-    coder = world.model.coder
-    return train_probe(schedule, folder / f"{name}-{seed}", world.model, coder, clip, dino, world.judge, seed, ablation.variant)
+    config = replace(config, seed=seed, probe=ablation.probe, loss=replace(config.loss, mask_weight=ablation.mask_weight))
+    return train_probe(config, folder / f"{name}-{seed}", world.model, clip, dino, world.judge)

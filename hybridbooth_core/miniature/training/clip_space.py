@@ -18,8 +18,7 @@ from ..render import render
 from ..world import Creatures, Scenes
 from ..world_model import WIDTH
 from .loop import Schedule, step_generator, train
-from .pictures import choose, degrade
-from .probe import references
+from .pictures import choose, degrade, references
 from .readers import contrastive_loss
 
 NEUTRAL = 0.5  # share of captions that say nothing of the scene, as the templates of a probe-free start

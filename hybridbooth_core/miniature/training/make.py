@@ -15,12 +15,13 @@ from ...diffusers_model import DiffusersModel
 from ...errors import UserError
 from ...probe import Probe
 from ...safefile import write_tensors
+from ...training.config import TrainConfig, to_json
 from ..bundle import WEIGHTS, load_miniature
 from ..gates import measure_gates, passes
 from .base import train_base
 from .clip_space import train_clip_space
 from .loop import Schedule
-from .probe import train_probe
+from .probe import CONFIG, train_probe
 from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
 from .stepper import train_stepper
 
@@ -35,7 +36,6 @@ SCHEDULES = {
     "held_out_clip": Schedule(1600, 64, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
     "clip_space": Schedule(800, 128, muon_lr=2e-2, adam_lr=5e-3, ema=0.99),
-    "probe": Schedule(5000, 24, ema=0.998),
     "stepper": Schedule(1500, 6, muon_lr=2e-3, adam_lr=1e-3, ema=0.99),
 }
 CUDA_FACTOR = 4  # a GPU has the time for longer schedules
@@ -46,6 +46,12 @@ def schedules(device: str, only_steps: int | None = None) -> dict[str, Schedule]
     factor = CUDA_FACTOR if device == "cuda" else 1
     steps = {name: only_steps or s.steps * factor for name, s in SCHEDULES.items()}
     return {name: replace(s, steps=steps[name]) for name, s in SCHEDULES.items()}
+
+
+def probe_config(device: str, seed: int, only_steps: int | None = None) -> TrainConfig:
+    """The same for the probe, which goes through the trainer of `hybridbooth train-probe`."""
+    factor = CUDA_FACTOR if device == "cuda" else 1
+    return replace(CONFIG, device=device, seed=seed, steps=only_steps or CONFIG.steps * factor)
 
 
 def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> dict:
@@ -71,7 +77,7 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         held_out_clip, held_out_text = train_clip_encoder("held_out_clip", plan["held_out_clip"], work, seed)
         model = train_base(plan["base"], work, autoencoder, judge, seed)
         heads = train_clip_space(plan["clip_space"], work, model, clip, seed)
-        probe = train_probe(plan["probe"], work, model, autoencoder, clip, dino, judge, seed)
+        probe = train_probe(probe_config(device, seed, only_steps), work / "probe", model, clip, dino, judge)
         probe = train_stepper(plan["stepper"], work, model, autoencoder, probe, clip, dino, judge, seed)
     finally:
         torch.set_default_device(before)
@@ -85,7 +91,8 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         "judge": judge,
     }
     export(out, autoencoder, readers, model, probe, heads)
-    return write_manifest(out, plan, seed, device, identities=4 if only_steps else 64)
+    stages = {name: asdict(schedule) for name, schedule in plan.items()} | {"probe": to_json(probe_config(device, seed, only_steps))}
+    return write_manifest(out, stages, seed, device, identities=4 if only_steps else 64)
 
 
 def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe, heads: nn.Module) -> None:
@@ -102,14 +109,14 @@ def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], mod
     probe.save(out / "probe.safetensors")
 
 
-def write_manifest(out: Path, plan: dict[str, Schedule], seed: int, device: str, identities: int) -> dict:
+def write_manifest(out: Path, stages: dict[str, dict], seed: int, device: str, identities: int) -> dict:
     """Measure the gates on the weights as shipped and write `manifest.json`: sizes, schedules, results."""
     gates = measure_gates(load_miniature(out), identities)
     manifest = {
         "made_by": f"hybridbooth {__version__}: hybridbooth miniature train --seed {seed}",
         "device": device,
         "bytes": {path.name: path.stat().st_size for path in sorted(out.glob("*.safetensors"))},
-        "stages": {name: asdict(schedule) for name, schedule in plan.items()},
+        "stages": stages,
         "gates": gates,
         "gates_passed": passes(gates),
     }

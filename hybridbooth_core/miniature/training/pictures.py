@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..render import render
+from ...features import square_crops
+from ..render import SIZE, render
 from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat
+
+MASKED = 0.8  # share of references that come with a mask
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,14 @@ def draw_batch(generator: torch.Generator, identities: int, views: int = 1) -> B
     """The pictures of `choose`."""
     who, where = choose(generator, identities, views)
     return Batch(who, where, *render(who, where))
+
+
+def references(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+    """What an encoder sees, [B, 64, 64, 3]: most rows cropped around their mask, the others whole."""
+    masked = torch.rand(len(pictures), generator=generator) < MASKED
+    crops = square_crops(pictures, None, SIZE).clone()
+    crops[masked] = square_crops(pictures[masked], masks[masked], SIZE) if bool(masked.any()) else crops[masked]
+    return crops
 
 
 def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
