@@ -20,8 +20,10 @@ from ..errors import UserError
 from .items import REASONS, Item, LeftOut
 from .shards import INDEX, LEFT_OUT, PROGRESS, Index, Shard, partial_shard, read_index, settle, settle_folder, shard_name, writing
 
+MAX_LICENCES, OTHER = 64, "other"  # what is counted by name, since every shard's line repeats the counts; the rest is one number
+
 START: dict[str, Any] = {
-    "counts": {"read": 0, "kept": 0, "with_mask": 0, "with_class": 0, "left_out": dict.fromkeys(REASONS, 0)},
+    "counts": {"read": 0, "kept": 0, "with_mask": 0, "with_class": 0, "licences": {}, "left_out": dict.fromkeys(REASONS, 0)},
     "names": "",  # hash of the names of all that was read
     "log": 0,  # bytes of the log
 }
@@ -123,10 +125,14 @@ class Journal:
         self.state["counts"]["read"] += 1
         self._add_name(item)
 
-    def keep(self, masked: bool, named: bool) -> None:
+    def keep(self, masked: bool, named: bool, licence: str) -> None:
         """It will be in the next shard, with or without a mask and a class noun."""
+        counts = self.state["counts"]
         for what, number in (("kept", 1), ("with_mask", masked), ("with_class", named)):
-            self.state["counts"][what] += int(number)
+            counts[what] += int(number)
+        licences = counts.setdefault("licences", {})  # a run that an earlier version began has none
+        name = licence if licence in licences or len(licences) < MAX_LICENCES else OTHER
+        licences[name] = licences.get(name, 0) + 1
 
     def leave_out(self, name: str, error: LeftOut) -> None:
         """Count a picture that is not used, and name it in the log."""

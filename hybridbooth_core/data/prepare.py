@@ -22,7 +22,7 @@ from .items import REASONS, Item, LeftOut
 from .journal import Journal, finished
 from .masks import MaskMaker
 from .samples import Sample, Standards, read_sample
-from .shards import FEATURES, MASK, NOTES, PICTURE, Index, write_partial, writing
+from .shards import FEATURES, MASK, NOTES, PICTURE, UNKNOWN, Index, write_partial, writing
 
 if TYPE_CHECKING:
     from .cache import FeatureCache
@@ -125,7 +125,8 @@ def _kept(
         sample = None
         try:
             sample = future.result()
-            journal.keep(sample.mask is not None, sample.notes["class_word"] is not None)
+            notes = sample.notes
+            journal.keep(sample.mask is not None, notes["class_word"] is not None, str(notes["licence"] or UNKNOWN))
         except LeftOut as error:
             journal.leave_out(item.name, error)
         if on_event:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from ..errors import UserError
@@ -45,17 +46,21 @@ class ShardReader:
         Raises:
             UserError: a shard is missing, unreadable or not what was prepared.
         """
-        for shard, slot in self._walk(position):
-            yield self._example(shard.rows[slot])
+        for row in self.rows(position):
+            yield row.target
 
     def pairs(self, position: int = 0) -> Iterator[tuple[Example, Example]]:
         """The same examples, each behind another one of its identity in the same shard, or behind itself where there is none.
 
         The first is what a probe looks at, the second what its words must draw: so they cannot carry the first one's surroundings.
         """
+        for row in self.rows(position):
+            yield row.partner, row.target
+
+    def rows(self, position: int = 0) -> Iterator[Row]:
+        """The same positions, nothing of them decoded yet, so that others than the walking thread can do that."""
         for shard, slot in self._walk(position):
-            target, other = self._example(shard.rows[slot]), shard.partners[slot]
-            yield (target if other == slot else self._example(shard.rows[other])), target
+            yield Row(shard, slot, self._example)
 
     def _walk(self, position: int) -> Iterator[tuple[_Loaded, int]]:
         counts = [shard.samples for shard in self.index.shards]
@@ -85,6 +90,33 @@ class ShardReader:
             raise UserError(f"the sample {stored['__key__']} in {self.folder} is damaged ({error}); prepare the pictures again") from error
 
 
+class Row:
+    """One position. Its pictures are decoded when they are asked for, which raises what `ShardReader.read` raises."""
+
+    def __init__(self, shard: _Loaded, slot: int, decode: Callable[[Stored], Example]):
+        self._shard, self._slot, self._decode = shard, slot, decode
+
+    @cached_property
+    def target(self) -> Example:
+        """The example of the position."""
+        return self._decode(self._shard.rows[self._slot])
+
+    @cached_property
+    def partner(self) -> Example:
+        """Another example of its identity in the same shard, or the same one where there is none."""
+        other = self._shard.partners[self._slot]
+        return self.target if other == self._slot else self._decode(self._shard.rows[other])
+
+    @property
+    def stranger(self) -> Callable[[], Example] | None:
+        """A way to get an example of another identity in the same shard, None if that has no other."""
+        own, count = self._shard.identity(self._slot), len(self._shard.rows)
+        for place in (number % count for number in range(self._slot + 1, self._slot + count)):
+            if own is None or self._shard.identity(place) != own:
+                return partial(self._decode, self._shard.rows[place])
+        return None
+
+
 class _Loaded:
     """A shard in memory: its samples in an epoch's order, and for each the place of another picture of its identity, or its own place."""
 
@@ -92,9 +124,12 @@ class _Loaded:
         self.rows = [samples[number] for number in order]
         self.partners = list(range(len(order)))
         places: dict[str, list[int]] = {}
-        for place, row in enumerate(self.rows):
-            if row[NOTES].get("identity") is not None:
-                places.setdefault(row[NOTES]["identity"], []).append(place)
+        for place in range(len(self.rows)):
+            if (identity := self.identity(place)) is not None:
+                places.setdefault(identity, []).append(place)
         for group in places.values():
             for place, other in zip(group, [*group[1:], group[0]], strict=True):
                 self.partners[place] = other
+
+    def identity(self, place: int) -> str | None:
+        return self.rows[place][NOTES].get("identity")

@@ -21,6 +21,7 @@ INDEX, LEFT_OUT, PROGRESS = "index.json", "left_out.jsonl", "progress.jsonl"
 PICTURE, MASK, NOTES, FEATURES = "jpg", "mask.png", "json", "features.safetensors"
 CLIP, DINO, LATENTS, REFERENCE_LATENTS = "clip", "dino", "latents", "reference_latents"  # the tensors in FEATURES
 SUBJECT, WHOLE = "subject", "whole"  # what of the square the reference is
+UNKNOWN = "unknown"  # the licence of pictures that say nothing of it
 MAX_INDEX = 1 << 28
 
 _NAME = re.compile(r"shard-[0-9]{6,9}\.tar")
@@ -49,7 +50,7 @@ class Index:
 
     Attributes:
         config: everything that decided their content: size, filters, how masks and features were made (`features` is None without).
-        counts: samples read, kept, with a mask, with a class noun, and left out for each reason.
+        counts: samples read, kept, with a mask, with a class noun, of each licence, and left out for each reason.
     """
 
     config: dict[str, Any]
@@ -59,6 +60,15 @@ class Index:
     @property
     def samples(self) -> int:
         return sum(shard.samples for shard in self.shards)
+
+    @property
+    def licences(self) -> dict[str, int]:
+        """How many samples have each licence, the most frequent first. What was not counted (by an earlier version) is UNKNOWN."""
+        counted = self.counts.get("licences")
+        known = {str(name): n for name, n in counted.items() if isinstance(n, int) and n > 0} if isinstance(counted, dict) else {}
+        if (rest := self.samples - sum(known.values())) > 0:
+            known[UNKNOWN] = known.get(UNKNOWN, 0) + rest
+        return dict(sorted(known.items(), key=lambda entry: (-entry[1], entry[0])))
 
     def write(self, folder: Path) -> None:
         entry = {"format": FORMAT, "version": VERSION, "config": self.config, "counts": self.counts}

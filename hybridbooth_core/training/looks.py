@@ -5,7 +5,7 @@ Only the reference is varied so; what the words must draw stays as it is. Light 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +31,11 @@ class Look:
     backdrop: Tensor | None = None
 
 
-def draw_look(data: Data, generator: torch.Generator, side: int, others: Sequence[Tensor], light: bool = True) -> Look:
+def draw_look(data: Data, generator: torch.Generator, side: int, others: Sequence[Callable[[], Tensor]], light: bool = True) -> Look:
     """A look by chance.
 
     Args:
-        side: S of the backdrop. others: pictures [S', S', 3] that may stand behind the subject.
+        side: S of the backdrop. others: ways to get pictures [S', S', 3] that may stand behind the subject; only the chosen one is got.
     """
     whole, varied, behind = (torch.rand(3, generator=generator) < torch.tensor([1 - data.masked, data.augment, data.background])).tolist()
     chance = torch.rand(4, generator=generator).tolist()
@@ -46,13 +46,13 @@ def draw_look(data: Data, generator: torch.Generator, side: int, others: Sequenc
     return Look(whole, MARGINS[0] + (MARGINS[1] - MARGINS[0]) * chance[0], chance[1] < 0.5, brightness, contrast, backdrop)
 
 
-def _backdrop(generator: torch.Generator, side: int, others: Sequence[Tensor]) -> Tensor:
+def _backdrop(generator: torch.Generator, side: int, others: Sequence[Callable[[], Tensor]]) -> Tensor:
     kind = BACKGROUNDS[int(torch.randint(len(BACKGROUNDS) if others else 2, (), generator=generator))]
     if kind == "noise":
         return torch.rand(side, side, 3, generator=generator)
     if kind == "colour":
         return torch.rand(1, 1, 3, generator=generator).expand(side, side, 3)
-    return others[int(torch.randint(len(others), (), generator=generator))]
+    return others[int(torch.randint(len(others), (), generator=generator))]()
 
 
 def seen(picture: Tensor, mask: Tensor | None, look: Look, size: int) -> Tensor:
@@ -63,7 +63,7 @@ def seen(picture: Tensor, mask: Tensor | None, look: Look, size: int) -> Tensor:
         crop = ((crop - GREY) * look.contrast + GREY + look.brightness).clamp(0, 1)
     if given is not None and (look.backdrop is not None or look.brightness):
         # A crop of white on grey tells where the crop shows the subject, and how much of it.
-        inside = (square_crops(torch.ones_like(picture)[None], given, size, look.margin)[0] - GREY) / (1 - GREY)
+        inside = (square_crops(torch.ones_like(picture[None, ..., :1]), given, size, look.margin)[0] - GREY) / (1 - GREY)
         behind = torch.full_like(crop, GREY) if look.backdrop is None else square_crops(look.backdrop[None], None, size)[0]
         grey = GREY + look.brightness  # what the light made of the background
         crop = (crop + (behind - grey) * (1 - inside)).clamp(0, 1)

@@ -41,14 +41,14 @@ def photo_sentence(
     """The sentence of a target, and the target itself.
 
     Nothing is known of a photo's surroundings, so a sentence of context needs a context that is known: the subject is put before a plain
-    colour, and the sentence says so. Without picture or mask every sentence is neutral.
+    colour, and the sentence says so. Without picture or mask every sentence is neutral, and what a sentence does not say is not done.
 
     Args:
         picture: [S, S, 3]. mask: [S, S].
     """
     alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
     before, after = neutral(generator)
-    if picture is not None and mask is not None and not plain:
+    if picture is not None and mask is not None and not plain and not alone:
         name = list(COLOURS)[int(torch.randint(len(COLOURS), (), generator=generator))]
         picture = picture * mask[..., None] + torch.tensor(COLOURS[name]) * (1 - mask[..., None])
         after = f"on a {name} background"

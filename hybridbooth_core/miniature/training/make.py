@@ -16,7 +16,7 @@ from ...errors import UserError
 from ...probe import Probe
 from ...safefile import write_tensors
 from ...training.config import TrainConfig, to_json
-from ..bundle import WEIGHTS, load_miniature
+from ..bundle import WEIGHTS, load_miniature, manifest
 from ..gates import measure_gates, passes
 from .base import train_base
 from .clip_space import train_clip_space
@@ -95,6 +95,24 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
     return write_manifest(out, stages, seed, device, identities=4 if only_steps else 64)
 
 
+def renew_probe(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> dict:
+    """Train the probe and its learned steps anew for the world in `out`, and write them there; everything else stays as it is.
+
+    Resumed where it stopped. Returns the manifest, measured anew.
+
+    Raises:
+        UserError: `out` holds no whole world.
+    """
+    world, plan = load_miniature(out), schedules("cpu", only_steps)
+    model, clip, dino, judge = world.model, world.clip, world.dino, world.judge
+    config = probe_config("cpu", seed, only_steps)
+    probe = train_probe(config, work / "probe", model, clip, dino, judge)
+    probe = train_stepper(plan["stepper"], work, model, model.coder, probe, clip, dino, judge, seed)
+    probe.save(out / "probe.safetensors")
+    renewed = {"stepper": asdict(plan["stepper"]), "probe": to_json(config)}
+    return write_manifest(out, manifest(out)["stages"] | renewed, seed, "cpu", identities=4 if only_steps else 64)
+
+
 def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe, heads: nn.Module) -> None:
     """Write the five files of weights, float16."""
     text = getattr(model.text_encoder, "text_model", model.text_encoder)
@@ -112,7 +130,7 @@ def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], mod
 def write_manifest(out: Path, stages: dict[str, dict], seed: int, device: str, identities: int) -> dict:
     """Measure the gates on the weights as shipped and write `manifest.json`: sizes, schedules, results."""
     gates = measure_gates(load_miniature(out), identities)
-    manifest = {
+    written = {
         "made_by": f"hybridbooth {__version__}: hybridbooth miniature train --seed {seed}",
         "device": device,
         "bytes": {path.name: path.stat().st_size for path in sorted(out.glob("*.safetensors"))},
@@ -120,8 +138,8 @@ def write_manifest(out: Path, stages: dict[str, dict], seed: int, device: str, i
         "gates": gates,
         "gates_passed": passes(gates),
     }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-    return manifest
+    (out / "manifest.json").write_text(json.dumps(written, indent=2) + "\n")
+    return written
 
 
 def _half(parts: dict[str, nn.Module]) -> dict[str, Tensor]:

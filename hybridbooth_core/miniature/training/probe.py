@@ -99,7 +99,7 @@ class JudgeCheck:
     clip: FeatureEncoder
     dino: FeatureEncoder
     judge: Judge
-    identities: int = 24
+    identities: int
 
     @torch.no_grad()
     def __call__(self, probe: Probe) -> dict[str, float]:
@@ -126,4 +126,5 @@ def train_probe(
     config = replace(config, out=folder)
     setting = miniature_setting(config, model, clip, dino)
     probe = miniature_probe(model, clip, dino, config.probe, config.seed)
-    return Trainer(config, setting, probe, Extras(JudgeCheck(model, clip, dino, judge))).run(resume=True)
+    check = JudgeCheck(model, clip, dino, judge, min(24, config.watch.validation_samples))
+    return Trainer(config, setting, probe, Extras(check)).run(resume=True)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from hybridbooth_core.miniature.training.loop import Optimizer, Schedule, step_generator, train
+from hybridbooth_core.miniature.training.loop import Schedule, step_generator, train
+from hybridbooth_core.training.optimizer import Optimizer
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon needs torch 2.9")
 
@@ -181,10 +182,10 @@ def test_the_rate_warms_up_stays_and_falls_to_zero():
 
 def test_matrices_go_to_muon_and_tables_and_vectors_to_adam():
     net = Net()
-    optimizer = Optimizer([net], SHORT)
+    optimizer = Optimizer([net], SHORT.adam_lr, SHORT.muon_lr)
     assert {id(p) for p in optimizer.wide} == {id(net.conv.weight), id(net.out.weight)}
     assert optimizer.flat[0].shape == (8, 27) and optimizer.flat[0].data_ptr() == net.conv.weight.data_ptr()
-    adam = {id(p) for group in optimizer.adam.param_groups for p in group["params"]}
+    adam = {id(p) for group in optimizer.parts["adam"].param_groups for p in group["params"]}
     assert adam == {id(p) for p in (net.conv.bias, net.norm.weight, net.norm.bias, net.table.weight, net.out.bias)}
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +17,10 @@ from hybridbooth_core.miniature.gates import measure_gates
 from hybridbooth_core.miniature.nets import Judge
 from hybridbooth_core.miniature.training import make
 from hybridbooth_core.miniature.training.loop import Schedule, step_generator
-from hybridbooth_core.miniature.training.probe import class_embeddings, new_probe, references
+from hybridbooth_core.miniature.training.pictures import references
+from hybridbooth_core.miniature.training.probe import class_embeddings, miniature_probe
 from hybridbooth_core.miniature.world import KINDS
+from hybridbooth_core.training.config import ProbeShape
 
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
@@ -25,7 +30,7 @@ FILES = {f"{name}.safetensors" for name in ("autoencoder", "base", "clip_space",
 
 
 def test_a_new_probe_starts_from_the_models_own_encoder_half(world, encoders):
-    probe = new_probe(world, encoders.clip, encoders.dino)
+    probe = miniature_probe(world, encoders.clip, encoders.dino, ProbeShape("promptnet"), 0)
     state = to_ldm_layout(world.unet.state_dict())
     taken = [key for key in probe.regressor.state_dict() if key in state]
     assert len(taken) > 50 and all(torch.equal(probe.regressor.state_dict()[key], state[key]) for key in taken)
@@ -54,14 +59,23 @@ def test_schedules_can_be_cut_short_and_are_longer_on_a_gpu():
     assert cpu == make.SCHEDULES and all(gpu[name].steps > cpu[name].steps for name in cpu)
 
 
+@contextmanager
+def small():
+    """Two steps of every stage, on small batches, and gates on two creatures."""
+    watch = replace(make.CONFIG.watch, validation_samples=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make, "SCHEDULES", {name: Schedule(2, 2, warmup=1) for name in make.SCHEDULES})
+        patch.setattr(make, "CONFIG", replace(make.CONFIG, steps=2, batch=2, micro_batch=2, watch=watch))
+        patch.setattr(make, "measure_gates", lambda world, *rest: measure_gates(world, identities=2))
+        for module in ("base", "stepper"):
+            patch.setattr(f"hybridbooth_core.miniature.training.{module}.split_numbers", lambda split, n: torch.arange(2) + 1_000_000)
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The whole world after two steps of every stage, on small batches, with gates on two creatures."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "SCHEDULES", {name: Schedule(2, 2, warmup=1) for name in make.SCHEDULES})
-        patch.setattr(make, "measure_gates", lambda world, *rest: measure_gates(world, identities=2))
-        for module in ("base", "probe"):
-            patch.setattr(f"hybridbooth_core.miniature.training.{module}.split_numbers", lambda split, n: torch.arange(2) + 1_000_000)
+    with small():
         work, out = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("weights")
         first = make.make_world(work, out, seed=3)
         before = {name: (out / name).read_bytes() for name in FILES if name.endswith(".safetensors")}
@@ -75,6 +89,7 @@ def test_the_whole_world_is_made_from_nothing(made):
     assert {path.name for path in out.iterdir()} == FILES
     assert json.loads((out / "manifest.json").read_text()) == manifest
     assert {path.stem for path in work.glob("*.ckpt")} == set(make.SCHEDULES)
+    assert [path.name for path in (work / "probe").glob("*.ckpt")] == ["step-00000002.ckpt"]
     assert set(manifest["bytes"]) == {name for name in FILES if name.endswith(".safetensors")}
     assert manifest["gates_passed"] is False and all(math.isfinite(value) for value in manifest["gates"].values())
     assert "--seed 3" in manifest["made_by"] and str(work) not in json.dumps(manifest)
@@ -96,6 +111,16 @@ def test_all_of_it_is_half_precision_and_within_bounds(made):
     for name in FILES - {"manifest.json"}:
         assert all(tensor.dtype == torch.float16 for tensor in load_file(out / name).values()), name
     assert sum(made[0]["bytes"].values()) < 24 << 20
+
+
+def test_the_probe_alone_is_made_anew(made, tmp_path):
+    out = tmp_path / "world"
+    shutil.copytree(made[2], out)
+    with small():
+        renewed = make.renew_probe(tmp_path / "work", out, seed=4)
+    same = {name: (out / name).read_bytes() == (made[2] / name).read_bytes() for name in FILES}
+    assert {name for name, equal in same.items() if not equal} == {"probe.safetensors", "manifest.json"}
+    assert renewed["stages"].keys() == made[0]["stages"].keys() and renewed["stages"]["probe"]["seed"] == 4
 
 
 def test_the_bundle_loads_what_was_made(made):

@@ -1,0 +1,190 @@
+"""A configuration to a training that can begin: what stays frozen, from files on this machine, and the untrained probe."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.cache import Encoder
+from ..data.networks import DINO_SIZES, find_encoders, load_autoencoder
+from ..data.shards import CLIP, DINO, LATENTS, Index, read_index
+from ..diffusers_model import DiffusersModel
+from ..encoders.catalogue import CATALOGUE, CLIP_L
+from ..errors import UserError
+from ..evaluation.models import load_model
+from ..ldm_layout import to_ldm_layout
+from ..new_probe import new_probe, promptnet_sizes
+from ..probe import Probe, ProbeConfig
+from ..regressors import KINDS
+from .config import MINIATURE, Data, TrainConfig
+from .setting import Setting
+from .sources import ShardSource, features_of
+from .trainer import DTYPES, Extras
+
+MOST_LICENCES = 8  # that are told by name
+
+
+def prepare_training(config: TrainConfig, device: torch.device) -> tuple[Setting, Probe, Extras]:
+    """Everything that a `Trainer` needs but the picture that it draws on the way.
+
+    The denoiser is held in the configuration's precision, the text encoder in float32. The autoencoder is kept only where pictures come
+    that are to become latents, or boards are to be drawn. Where tokens are cached, the encoders are not looked for.
+
+    Raises:
+        UserError: the model, the shards or the encoders are missing, or do not fit together.
+    """
+    if config.base == MINIATURE:
+        return _miniature(config, device)
+    folder = Path(config.base)
+    if not folder.is_dir():
+        raise UserError(f"expected --base as a folder of diffusers with a Stable Diffusion 1.5, or {MINIATURE}; found no folder {folder}")
+    if config.data.shards is not None:
+        read_index(config.data.shards)  # before the large files are read, which takes a while
+    encoders = None if config.data.cached else _encoders(config, device)
+    sides = (encoders[0].network.size, encoders[1].network.size) if encoders else (0, 0)
+    reads_latents = KINDS[config.probe.regressor].reads_latents  # type: ignore[attr-defined]
+    source = ShardSource(config.data, config.seed, config.micro_batch, sides, bool(reads_latents))
+    readers = [(encoder.id, encoder.network.width) for encoder in encoders] if encoders else _cached_readers(source.index, config)
+    model = load_model(folder, device)
+    _check_pictures(source, model, folder, config.data)
+    told = provenance(source.index)
+    probe = _untrained(config, model, readers, told)
+    model.unet.to(DTYPES.get(config.precision, torch.float32))
+    if not source.needs_autoencoder and not config.watch.board_every:
+        model.coder = NoAutoencoder()
+    clip, dino = (encoders[0].network, encoders[1].network) if encoders else (None, None)
+    return Setting(model, clip, dino, source, told), probe, Extras()
+
+
+class NoAutoencoder:
+    """Stands in the place of an autoencoder that nothing should need."""
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        raise ValueError("expected latents, since no autoencoder was loaded, found pictures")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        raise ValueError("expected no pictures to be drawn, since no autoencoder was loaded; set --watch.board-every")
+
+
+def _miniature(config: TrainConfig, device: torch.device) -> tuple[Setting, Probe, Extras]:
+    from ..miniature.bundle import load_miniature
+    from ..miniature.training.probe import JudgeCheck, miniature_probe, miniature_setting
+
+    if device.type != "cpu":
+        raise UserError(f"the miniature is trained on the CPU, found the device {device}; use --device cpu")
+    m = load_miniature()
+    setting = miniature_setting(config, m.model, m.clip, m.dino)
+    probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
+    return setting, probe, Extras(JudgeCheck(m.model, m.clip, m.dino, m.judge))
+
+
+def _encoders(config: TrainConfig, device: torch.device) -> tuple[Encoder, Encoder]:
+    if not config.encoders:
+        raise UserError(
+            "expected --encoders with the folders of CLIP ViT-L/14 and DINOv2, found none; name them, or train on --data.cached"
+        )
+    return find_encoders(config.encoders, config.dino, device)
+
+
+def _cached_readers(index: Index, config: TrainConfig) -> list[tuple[str, int]]:
+    """Ids and widths of CLIP's and DINO's cached tokens, which must be those of the encoders that the probe will read with."""
+    features, readers = features_of(index), []
+    for name, id in ((CLIP, CLIP_L.id), (DINO, DINO_SIZES[config.dino])):
+        found, width = features[name], CATALOGUE[id].width
+        if not isinstance(found, dict) or (found.get("id"), found.get("width")) != (id, width):
+            told = f"{found.get('id')} of width {found.get('width')}" if isinstance(found, dict) else "nothing that says whose"
+            raise UserError(
+                f"expected cached {name} tokens of {id} of width {width}, found {told[:160]} in {config.data.shards}; prepare the pictures "
+                "with these encoders, or choose another --dino"
+            )
+        readers.append((id, width))
+    return readers
+
+
+def _check_pictures(source: ShardSource, model: DiffusersModel, folder: Path, data: Data) -> None:
+    size = source.index.config.get("size")
+    if size != model.picture_size:
+        raise UserError(
+            f"{model.name} draws {model.picture_size} pixels, but the pictures in {data.shards} have {size}; prepare them with --size "
+            f"{model.picture_size}"
+        )
+    if source.latents:
+        cached, own = features_of(source.index)[LATENTS], load_autoencoder(folder, "cpu").fingerprint
+        if not isinstance(cached, dict) or cached.get("fingerprint") != own:
+            raise UserError(
+                f"the latents in {data.shards} were made by another autoencoder than that of {model.name}; prepare the pictures with "
+                f"--model {folder}"
+            )
+
+
+def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[str, int]], told: dict[str, str]) -> Probe:
+    """The probe before its first step; a promptnet holds the denoiser's encoder half in float32."""
+    shape, promptnet = config.probe, config.probe.regressor == "promptnet"
+    state = _denoiser(model) if promptnet else None
+    sizes = {**promptnet_sizes(state, _heads(model)), **shape.sizes} if state is not None else dict(shape.sizes)
+    (clip, clip_width), (dino, dino_width) = readers
+    try:
+        made = ProbeConfig(
+            width=model.embedding_width,
+            clip=clip,
+            clip_width=clip_width,
+            dino=dino,
+            dino_width=dino_width,
+            regressor=shape.regressor,
+            sizes=sizes,
+            words=shape.words,
+            word_norm=vocabulary_norm(model),
+            base_model=model.name,
+            base_fingerprint=model.fingerprint,
+            trained_on=told["trained_on"],
+            licence=told["licence"],
+        )
+        probe = new_probe(made, state, config.seed)
+    except ValueError as error:
+        raise UserError(f"--probe.sizes do not fit {model.name} ({error}); leave them out, or choose the other regressor") from error
+    if promptnet:
+        _check_grid(model, len(sizes["multipliers"]))
+    return probe
+
+
+def _denoiser(model: DiffusersModel) -> dict[str, Tensor]:
+    try:
+        return to_ldm_layout(model.unet.state_dict())
+    except ValueError as error:
+        raise UserError(f"{model.name} is no Stable Diffusion 1.5 ({error}); choose the resampler, or another --base") from error
+
+
+def _heads(model: DiffusersModel) -> int:
+    heads = {module.heads for module in model.unet.modules() if hasattr(module, "heads")}
+    if len(heads) != 1:
+        raise UserError(f"expected attentions with equally many heads in {model.name}, found {sorted(heads)}; choose the resampler")
+    return heads.pop()
+
+
+def _check_grid(model: DiffusersModel, levels: int) -> None:
+    """A promptnet halves its latents between levels, and pools what all of them make onto the coarsest grid."""
+    side = model.unet.config.sample_size
+    if not isinstance(side, int) or side % 2 ** (levels - 1):
+        raise UserError(f"a promptnet of {levels} levels cannot halve latents of side {side} that often; choose the resampler")
+
+
+def vocabulary_norm(model: DiffusersModel) -> float:
+    """The mean length of the vocabulary's words; start and end are none."""
+    table = model.text_table().float()
+    words = torch.ones(len(table), dtype=torch.bool, device=table.device)
+    words[[model.tokenizer.start, model.tokenizer.end]] = False
+    lengths = table[words].norm(dim=1)
+    return round(float(lengths[lengths > 0].mean()), 6)
+
+
+def provenance(index: Index) -> dict[str, str]:
+    """What a probe says of its data: how many pictures, a hash that tells these shards from others, and the pictures' licences."""
+    digest = hashlib.sha256("".join(shard.sha256 for shard in index.shards).encode()).hexdigest()[:12]
+    entries = list(index.licences.items())
+    licences = [f"{name} ({count})" for name, count in entries[:MOST_LICENCES]]
+    if rest := entries[MOST_LICENCES:]:
+        licences.append(f"{len(rest)} others ({sum(count for _, count in rest)})")
+    return {"trained_on": f"{index.samples} pictures (shards {digest})", "licence": ", ".join(licences)}
