@@ -25,6 +25,7 @@ from .sources import ShardSource, features_of
 from .trainer import DTYPES, Extras
 
 MOST_LICENCES = 8  # that are told by name
+IDENTITIES = 24  # most creatures that the miniature's judge looks at
 
 
 def prepare_training(config: TrainConfig, device: torch.device) -> tuple[Setting, Probe, Extras]:
@@ -78,7 +79,7 @@ def _miniature(config: TrainConfig, device: torch.device) -> tuple[Setting, Prob
     m = load_miniature()
     setting = miniature_setting(config, m.model, m.clip, m.dino)
     probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
-    return setting, probe, Extras(JudgeCheck(m.model, m.clip, m.dino, m.judge))
+    return setting, probe, Extras(JudgeCheck(m.model, m.clip, m.dino, m.judge, min(IDENTITIES, config.watch.validation_samples)))
 
 
 def _encoders(config: TrainConfig, device: torch.device) -> tuple[Encoder, Encoder]:

@@ -78,7 +78,8 @@ def test_a_backdrop_also_fills_what_lies_beyond_the_picture(picture):
     mask = torch.zeros(64, 64)
     mask[:20, :20] = 1
     crop = seen(picture, mask, Look(margin=0.5, backdrop=torch.tensor([1.0, 0, 0]).expand(64, 64, 3)), 40)
-    assert torch.equal(crop[:10], torch.tensor([1.0, 0, 0]).expand(10, 40, 3)) and torch.equal(crop[10:30, 10:30], picture[:20, :20])
+    torch.testing.assert_close(crop[:10], torch.tensor([1.0, 0, 0]).expand(10, 40, 3))
+    torch.testing.assert_close(crop[10:30, 10:30], picture[:20, :20])
 
 
 def test_where_a_mask_is_soft_both_show_by_its_share(picture):
@@ -123,7 +124,7 @@ def test_looks_come_as_often_as_the_configuration_says():
 
 
 def test_nothing_is_varied_where_nothing_should_be():
-    assert set(map(id, [])) == set() and all(vars(look) == vars(Look()) for look in looks_of(50, masked=1, augment=0, background=0))
+    assert all(vars(look) == vars(Look()) for look in looks_of(50, masked=1, augment=0, background=0))
     assert all(look.brightness == 0 and look.contrast == 1 for look in looks_of(50, light=False, augment=1))
 
 

@@ -1,0 +1,218 @@
+"""What benchmarks/train_probe.py measures: steps of the pack's own trainer at Stable Diffusion 1.5's true size, its data, two processes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from hybridbooth_core.training.forecast import forecast
+from hybridbooth_core.training.presets import preset
+from torch import Tensor, nn
+
+from hybridbooth_core.data.cache import Autoencoder, Encoder, FeatureCache
+from hybridbooth_core.data.prepare import prepare
+from hybridbooth_core.data.samples import Standards
+from hybridbooth_core.drawing import to_image
+from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_L
+from hybridbooth_core.features import FeatureEncoder
+from hybridbooth_core.new_probe import new_probe
+from hybridbooth_core.probe import ProbeConfig
+from hybridbooth_core.training.batch import Share
+from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig, Watch
+from hybridbooth_core.training.feed import Feed
+from hybridbooth_core.training.processes import Processes
+from hybridbooth_core.training.setting import Setting as TrainSetting
+from hybridbooth_core.training.sources import ShardSource
+from hybridbooth_core.training.trainer import Trainer
+
+from .measure import GIGA, measured, seconds_of, spread
+from .rows import Setting, free_bytes
+from .world import World, filled
+
+PICTURES = 24
+SIDE = 224  # of what CLIP and DINO read
+
+
+class Tokens(nn.Module):
+    """In an encoder's place where tokens are cached: their shape, and nothing in them."""
+
+    def __init__(self, world: World):
+        super().__init__()
+        self.size, self.width, self._length = SIDE, world.sizes.feature_width, world.sizes.tokens
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return torch.randn(len(pictures), self._length, self.width, generator=torch.Generator().manual_seed(4))
+
+
+@contextmanager
+def shards(world: World, cached: bool) -> Iterator[Path]:
+    """A folder of shards of made-up pictures with masks, at the model's size."""
+    side, generator = world.sizes.pixels, torch.Generator().manual_seed(2)
+    with tempfile.TemporaryDirectory() as place:
+        pictures, out = Path(place) / "pictures", Path(place) / "shards"
+        for number in range(PICTURES):
+            (pictures / f"{number // 4}").mkdir(parents=True, exist_ok=True)
+            rough = torch.rand(1, 3, side // 16, side // 16, generator=generator)
+            smooth = nn.functional.interpolate(rough, size=(side, side), mode="bicubic").clamp(0, 1)[0].movedim(0, -1)
+            mask = torch.zeros(side, side, 3)
+            mask[side // 5 : 4 * side // 5, side // 4 : 3 * side // 4] = 1
+            to_image(smooth).save(pictures / f"{number // 4}" / f"{number}.png")
+            to_image(mask).convert("L").save(pictures / f"{number // 4}" / f"{number}.mask.png")
+        encoders = (Encoder(CLIP_L.id, Tokens(world)), Encoder(DINOV2_L.id, Tokens(world))) if cached else None
+        coder = Autoencoder(world.model.coder, "none") if cached else None
+        cache = FeatureCache(encoders, coder, 0.2) if cached else None
+        prepare([pictures], out, Standards(side, max_blur=1, class_word="backpack"), 8, cache=cache)
+        yield out
+
+
+def training(world: World, folder: Path, config: TrainConfig, regressor: str, encoders: tuple | None = None) -> tuple[TrainSetting, Any]:
+    """The setting and the untrained probe, at the world's size."""
+    sizes = world.sizes
+    quick = sizes.width < 768
+    shape: dict[str, Any] = {"channels": sizes.channels[0], "multipliers": [c // sizes.channels[0] for c in sizes.channels]}
+    if regressor == "resampler":
+        shape = {"heads": 4} if quick else {}
+    made = ProbeConfig(
+        width=sizes.width, clip=CLIP_L.id, clip_width=sizes.feature_width, dino=DINOV2_L.id, dino_width=sizes.feature_width,
+        regressor=regressor, sizes=shape, word_norm=0.4,
+    )  # fmt: skip
+    data = replace(config.data, shards=folder, lanes=1)
+    source = ShardSource(data, 0, config.micro_batch, (SIDE, SIDE), regressor == "promptnet")
+    clip, dino = encoders or (None, None)
+    return TrainSetting(world.model, clip, dino, source), new_probe(made)
+
+
+def configured(setting: Setting, regressor: str, cached: bool, checkpointing: bool, batch: int = 1) -> TrainConfig:
+    """The recipe that the pack ships for this regressor, one row at a time, in the precision of the measurement."""
+    base = preset("sd15-consumer" if regressor == "resampler" else "sd15")
+    precision = "fp32" if setting.dtype == torch.float32 else "bf16"
+    data = Data(cached=True, augment=0, background=0) if cached else Data()
+    return replace(
+        base, batch=batch, micro_batch=1, precision=precision, checkpointing=checkpointing, data=data, steps=1000,
+        probe=ProbeShape(regressor), watch=Watch(board_every=0),
+    )  # fmt: skip
+
+
+def step_row(regressor: str, cached: bool = True, checkpointing: bool = False, half: bool = False) -> Callable[[Setting], dict]:
+    """One step of one row: its time, its operations, its memory beside the forecast, and how long it waits for data.
+
+    `half`: in bfloat16, as the recipe is on a card, whatever the device.
+    """
+
+    def row(setting: Setting) -> dict:
+        world = setting.world
+        if half:
+            setting = replace(setting, dtype=torch.bfloat16, repeats=1)
+            world.model.unet.to(torch.bfloat16)
+        if (short := _too_little(setting, regressor, cached)) is not None:
+            return {"left_out": short}
+        config = configured(setting, regressor, cached, checkpointing)
+        encoders = None if cached else true_encoders(world)
+        with shards(world, cached) as folder:
+            inner, probe = training(world, folder, config, regressor, encoders)
+            foreseen = forecast(inner, probe, config).total
+            with tempfile.TemporaryDirectory() as out:
+                trainer = Trainer(replace(config, out=Path(out)), inner, probe)
+                feed = Feed(inner.source.batches(0, trainer.share))
+                try:
+                    meter = setting.meter()
+                    found = measured(lambda: trainer.one_step(feed), meter, setting.repeats)
+                    found |= waiting(trainer, feed)
+                finally:
+                    feed.close()
+        if meter.memory is not None:
+            found["peak_memory_gb"]["forecast"] = round(foreseen / GIGA, 2)
+        samples = 640_000
+        return found | {"parameters": sum(p.numel() for p in probe.parameters()),
+                        "hours_for_640k_samples": round(samples * found["seconds"]["median"] / 3600, 1)}  # fmt: skip
+
+    return row
+
+
+def waiting(trainer: Trainer, feed: Feed, steps: int = 3) -> dict:
+    """The share of steps in a row that was spent waiting for data, the first one's filling of the queue included."""
+    before = feed.waited
+    spent = seconds_of(lambda: [trainer.one_step(feed) for _ in range(steps)], trainer.setting.model.device)
+    return {"waiting_for_data": round((feed.waited - before) / spent, 5)}
+
+
+def true_encoders(world: World) -> tuple[FeatureEncoder, FeatureEncoder]:
+    """CLIP ViT-L/14 and DINOv2 ViT-L/14 of random weights; at tiny sizes their stand-ins."""
+    if world.sizes.width < 768:
+        return Tokens(world), Tokens(world)
+    import timm
+
+    from hybridbooth_core.encoders.clip_vit import new_clip_vision
+    from hybridbooth_core.encoders.dinov2 import Dinov2
+
+    def dino() -> Dinov2:
+        return Dinov2(timm.create_model(DINOV2_L.id.split("/")[1], pretrained=False, num_classes=0, img_size=SIDE))
+
+    device = world.model.device
+    return filled(new_clip_vision, device, torch.float32), filled(dino, device, torch.float32)
+
+
+def _too_little(setting: Setting, regressor: str, cached: bool) -> str | None:
+    """Why a row cannot be measured here, or None."""
+    if setting.device.type != "cpu" or setting.world.sizes.width < 768:
+        return None
+    needed = {"resampler": 5e9, "promptnet": 13e9}[regressor] + (0 if cached else 3e9)  # beyond the world, which is there already
+    free = free_bytes()
+    return f"it needs about {needed / GIGA:.0f} GB more, and {free / GIGA:.0f} GB are free" if free < needed else None
+
+
+def data_row(cached: bool) -> Callable[[Setting], dict]:
+    """How fast the source alone hands out rows: what a faster device than this one would have to wait for."""
+
+    def row(setting: Setting) -> dict:
+        with shards(setting.world, cached) as folder:
+            data = replace(Data(cached=True, augment=0, background=0) if cached else Data(), shards=folder, lanes=1)
+            source = ShardSource(data, 0, 4, (SIDE, SIDE), reads_latents=not cached)
+            batches = source.batches(0, Share(8, 8))
+            next(batches)
+            seconds = [seconds_of(lambda: next(batches), torch.device("cpu")) for _ in range(2 * setting.repeats)]
+        rates = [8 / one for one in seconds]
+        return {"samples_per_second": spread(rates, 2), "threads": torch.get_num_threads()}
+
+    return row
+
+
+def scaling_child(setting: Setting, steps: int) -> dict | None:
+    """One of several processes that train together on a batch of 2, one thread each; the main one's word is the result."""
+    processes = Processes.launched("cpu")
+    torch.set_num_threads(1)
+    config = configured(setting, "resampler", cached=True, checkpointing=False, batch=2)
+    with shards(setting.world, True) as folder, tempfile.TemporaryDirectory() as out:
+        inner, probe = training(setting.world, folder, config, "resampler")
+        inner.source._data = replace(inner.source._data, lanes=2)
+        trainer = Trainer(replace(config, out=Path(out)), inner, probe, processes=processes)
+        feed = Feed(inner.source.batches(0, trainer.share))
+        try:
+            trainer.one_step(feed)
+            seconds, losses = [], []
+            for _ in range(steps):
+                processes.wait()
+                began = time.perf_counter()
+                losses.append(trainer.one_step(feed)["loss"])
+                seconds.append(time.perf_counter() - began)
+        finally:
+            feed.close()
+    return {"processes": processes.world, "seconds": spread(seconds), "losses": losses} if processes.main else None
+
+
+ROWS: dict[str, tuple[str, Callable[[Setting], dict]]] = {
+    "consumer": ("resampler, cached features: step of 1 row", step_row("resampler")),
+    "consumer_checkpointed": ("the same with checkpointing", step_row("resampler", checkpointing=True)),
+    "consumer_recipe": ("the same in bfloat16, as the recipe is on a card", step_row("resampler", checkpointing=True, half=True)),
+    "promptnet": ("promptnet, cached features: step of 1 row", step_row("promptnet")),
+    "promptnet_checkpointed": ("the same with checkpointing", step_row("promptnet", checkpointing=True)),
+    "pictures": ("promptnet, features computed on the way: step of 1 row", step_row("promptnet", cached=False)),
+    "data_cached": ("data alone, cached features", data_row(True)),
+    "data_pictures": ("data alone, pictures decoded, varied and cropped", data_row(False)),
+}

@@ -1,0 +1,33 @@
+"""A whole training in Stable Diffusion 1.5's layout: it learns, and what it learnt is in the file."""
+
+import pytest
+import torch
+
+from hybridbooth_core.probe import Probe
+from hybridbooth_core.training.config import ProbeShape
+from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.setup import prepare_training
+from hybridbooth_core.training.trainer import Trainer
+from hybridbooth_core.training.validation import Validation
+
+SHAPES = {"promptnet": {"pooled": 8}, "resampler": {"layers": 1, "heads": 4}}
+
+
+@pytest.mark.parametrize("regressor", SHAPES)
+def test_twenty_steps_lower_the_loss_on_fixed_noise_and_are_saved(regressor, configured, tmp_path):
+    config = configured(probe=ProbeShape(regressor, words=3, sizes=SHAPES[regressor]))
+    setting, probe, extras = prepare_training(config, torch.device("cpu"))
+    frozen = {name: tensor.clone() for name, tensor in setting.model.unet.state_dict().items()}
+    validation = Validation(config, setting)
+    before = validation.rows(probe)
+    trained = Trainer(config, setting, probe, extras).run()
+    after = validation.rows(trained)
+    print(before.mean(), after.mean(), before - after, validation.noun.mean())
+    assert len(after) == 12 and bool((after < before).float().mean() > 0.7) and after.mean() < before.mean()
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in setting.model.unet.state_dict().items())
+    assert read_curve(config.out)[-1]["validation"] == pytest.approx(after.mean().item(), rel=1e-4)
+    trained.save(tmp_path / "probe.safetensors", half=False)
+    loaded = Probe.load(tmp_path / "probe.safetensors")
+    inputs = setting.inputs(trained, setting.source.held_out(4)[0])
+    assert torch.equal(loaded(inputs.features, inputs.nouns), trained(inputs.features, inputs.nouns))
+    assert loaded.config == trained.config and "CC-BY-4.0 (8), unknown (4)" in loaded.about()
