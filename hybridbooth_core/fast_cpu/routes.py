@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -28,9 +29,9 @@ class FastProducts(TorchFunctionMode):
 
 
 def _plain(*tensors: Tensor | None) -> bool:
-    """Float32 on the CPU, and computed as such: no subclasses, which may compute otherwise than they look."""
+    """Float32 on the CPU, and computed as such: no subclasses, which may compute otherwise than they look (fake ones go the same ways)."""
     some = [tensor for tensor in tensors if tensor is not None]
-    right = all(type(t) in (Tensor, nn.Parameter) and t.dtype == torch.float32 and t.device.type == "cpu" for t in some)
+    right = all(type(t) in (Tensor, nn.Parameter, FakeTensor) and t.dtype == torch.float32 and t.device.type == "cpu" for t in some)
     return right and not torch.is_autocast_enabled("cpu")
 
 
@@ -62,7 +63,8 @@ def _attention(
     q: Tensor, k: Tensor, v: Tensor, attn_mask=None, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, **more
 ) -> Tensor:
     simple = attn_mask is None and dropout_p == 0 and not is_causal and not more.get("enable_gqa") and q.ndim == 4
-    if not simple or q.shape[2] * k.shape[2] < MANY or not onednn_is_faster() or not _plain(q, k, v):
+    tiled = simple and q.shape[2] * k.shape[2] >= MANY and type(q) is not FakeTensor  # of which one operation says as much as many tiles
+    if not tiled or not onednn_is_faster() or not _plain(q, k, v):
         return F.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, **more)
     return TiledAttention.apply(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
-from ..data.shards import settle_folder
+from ..data.shards import settle, settle_folder
 from ..errors import UserError
 
 FORMAT, VERSION = "hybridbooth.training", 1
+LOCK = ".lock"
 _NAME = re.compile(r"step-(\d{8})\.ckpt")
 
 log = logging.getLogger("hybridbooth")
@@ -29,8 +33,57 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found, reverse=True)
 
 
+def last_good(folder: Path) -> str:
+    """What a message says of the newest checkpoint."""
+    found = checkpoints(folder)
+    return f"the last good state is {found[0][1].name}" if found else "no state was saved yet"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """UserError for whatever the disk refuses within."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}); {last_good(folder)}: make room and go on with --resume"
+        ) from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other trainings out of it while this is open. The system lets go of it however the process ends.
+
+    Raises:
+        UserError: another training is at work there, or the disk refuses.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"another training is at work in {folder}; wait for its end, or choose another --out") from error
+    except (OSError, NotImplementedError) as error:  # some network drives know no locks; what cannot be written at all is told later
+        log.warning("%s cannot be locked (%s); see to it that no other training works there", folder, error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file as a whole or not at all, however the process ends; OSError if the disk refuses."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        settle(file)
+    os.replace(partial, path)
+    settle_folder(path.parent)
+
+
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write the state after `step` steps and drop all but the newest `keep` checkpoints.
+    """Write the state after `step` steps and drop all but the newest `keep` checkpoints up to it.
 
     Raises:
         UserError: the disk is full or refuses; earlier checkpoints stay as they are and nothing half-written remains.
@@ -38,43 +91,53 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
     path = checkpoint_path(folder, step)
     partial = path.with_suffix(".partial")
     try:
-        for left in folder.glob("step-*.partial"):  # of a run that was killed while it wrote
-            left.unlink()
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        settle_folder(folder)
-    except (OSError, RuntimeError) as error:  # torch's zip writer says RuntimeError where the disk says that it is full
+        with writing(folder):
+            for left in folder.glob("step-*.partial"):  # of a run that was killed while it wrote
+                left.unlink()
+            with partial.open("wb") as file:
+                _write(state | {"format": FORMAT, "version": VERSION, "step": step}, file)
+                settle(file)
+            os.replace(partial, path)
+            settle_folder(folder)
+    except UserError:
         partial.unlink(missing_ok=True)
-        last = checkpoints(folder)
-        kept = f"the last good state is {last[0][1].name}" if last else "no state was saved before"
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0][:120]
-        raise UserError(f"{path} cannot be written ({reason}); {kept}: make room and go on with --resume") from error
-    for _, old in checkpoints(folder)[keep:]:
-        old.unlink(missing_ok=True)
+        raise
+    # A later one can only be one that could not be read, since training went on before it: it must not push out a good one.
+    for _, old in [(number, old) for number, old in checkpoints(folder) if number <= step][keep:]:
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s is no longer needed and cannot be removed (%s)", old, error.strerror)
     return path
 
 
-def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The newest state that can be read, None where there is no checkpoint. Weights only: nothing in a file is executed.
+def _write(state: dict[str, Any], file: Any) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:  # torch's zip writer cannot end a file that the disk refused, and says that instead
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest state that can be read, on the CPU; None where there is no checkpoint. Weights only: nothing in a file is executed.
 
     Raises:
-        UserError: there are checkpoints, and none can be read.
+        UserError: there are checkpoints, and none can be read; or another version wrote the newest.
     """
     found = checkpoints(folder)
     for _, path in found:
         try:
-            state = torch.load(path, map_location=device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise ValueError("no checkpoint of a training")
         except Exception as error:  # torch says a dozen different things of a damaged file
             log.warning("%s cannot be read (%s); looking for the one before it", path.name, str(error).splitlines()[0][:120])
             continue
-        if state["version"] != VERSION:
+        if state.get("version") != VERSION:
             raise UserError(
-                f"{path} has the version {state['version']}, this one reads {VERSION}; finish it with the version that began it"
+                f"{path} has the version {state.get('version')}, this one reads {VERSION}; finish it with the version that began it"
             )
         return state
     if found:

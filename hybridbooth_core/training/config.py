@@ -1,4 +1,4 @@
-"""Everything that decides a training, as frozen dataclasses: the command line, the run folder and the exported probe say it in this form."""
+"""Everything that decides a training, as frozen dataclasses: the command line, the run folder and the checkpoints say it in this form."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Data:
     masked: float = 0.8
     """Share of the masked pictures that the encoders see cropped to the subject; the others they see whole."""
     background: float = 0.5
-    """Share of those crops in which the encoders see another background than grey: noise, a colour, or another picture of the batch."""
+    """Share of those crops in which the encoders see another background than grey: noise, a colour, or another picture of its shard."""
     augment: float = 0.5
     """Share of the pictures that the encoders see mirrored, nearer or farther, or in other light. What is drawn stays as it is."""
 

@@ -1,11 +1,14 @@
-"""How weights follow their gradient: AdamW, or Muon for matrices and convolutions beside it; the rate's rise and fall; the moving average."""
+"""How weights follow their gradient: AdamW, or Muon for matrices and convolutions beside it; the rate; the moving average."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from .sharding import spread_moments, whole
 
 
 class Optimizer:
@@ -28,7 +31,8 @@ class Optimizer:
         self.parameters = [p for root in modules for p in root.parameters() if p.requires_grad]
         self.wide = [p for p in self.parameters if p.ndim >= 2 and id(p) not in tables] if muon_lr is not None else []
         self.flat = [nn.Parameter(p.data.view(p.shape[0], -1)) for p in self.wide]
-        wide = {id(p) for p in self.wide}
+        wide = dict(zip(map(id, self.wide), self.flat, strict=True))
+        self._stepped = [wide.get(id(p), p) for p in self.parameters]
         narrow = [p for p in self.parameters if id(p) not in wide]
         self.parts: dict[str, torch.optim.Optimizer] = {}
         if self.flat and muon_lr is not None:
@@ -43,21 +47,22 @@ class Optimizer:
     def step(self, rate: float, scaler: torch.amp.GradScaler | None = None) -> float:
         """One update at `rate` times the full learning rates; returns the gradient's norm before clipping. Gradients are forgotten.
 
-        With an fp16 `scaler` an update whose gradient overflowed is left out, and the norm is infinite or NaN.
+        A gradient that is infinite or NaN anywhere changes no weight and no moment. An fp16 `scaler` takes note of it.
         """
-        for part in self.parts.values() if scaler else ():
-            scaler.unscale_(part)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip).item()
-        for name, part in self.parts.items():
-            for group in part.param_groups:
-                group["lr"] = self.full[name] * rate
         for weight, flat in zip(self.wide, self.flat, strict=True):
             flat.grad = None if weight.grad is None else weight.grad.reshape(flat.shape)
-        for part in self.parts.values():
-            scaler.step(part) if scaler else part.step()
+        if scaler:
+            for part in self.parts.values():
+                scaler.unscale_(part)
+        norm = whole(nn.utils.clip_grad_norm_(self._stepped, self.clip)).item()
+        if math.isfinite(norm):
+            for name, part in self.parts.items():
+                for group in part.param_groups:
+                    group["lr"] = self.full[name] * rate
+                scaler.step(part) if scaler else part.step()
         if scaler:
             scaler.update()
-        for weight in self.parameters:
+        for weight in [*self.parameters, *self.flat]:
             weight.grad = None
         return norm
 
@@ -65,12 +70,16 @@ class Optimizer:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict) -> None:
+        """The moments of a state; rates and decays stay those that this one was made with."""
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            own = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
+            part.load_state_dict(spread_moments(state[name], [p for group in part.param_groups for p in group["params"]]))
+            for group, settings in zip(part.param_groups, own, strict=True):
+                group.update(settings)
 
 
 def rate_at(step: int, steps: int, warmup: int, decay: float) -> float:
-    """The learning rate's factor at a step in 0..1: a linear rise over `warmup` steps, a linear fall to zero over the last `decay` share."""
+    """The learning rate's factor at a step, in 0..1: it rises over `warmup` steps and falls to zero over the last `decay` share."""
     left = (steps - step) / max(steps * decay, 1) if decay else 1.0
     return min((step + 1) / max(warmup, 1), 1.0, left)
 
@@ -95,8 +104,3 @@ class Average:
     def load(self, weights: Mapping[str, Tensor]) -> None:
         for name, tensor in weights.items():
             self.weights[name].copy_(tensor)
-
-
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

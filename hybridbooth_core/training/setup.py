@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.cache import Encoder
 from ..data.networks import DINO_SIZES, find_encoders, load_autoencoder
@@ -53,7 +53,7 @@ def prepare_training(config: TrainConfig, device: torch.device) -> tuple[Setting
     _check_pictures(source, model, folder, config.data)
     told = provenance(source.index)
     probe = _untrained(config, model, readers, told)
-    model.unet.to(DTYPES.get(config.precision, torch.float32))
+    nn.Module.to(model.unet, DTYPES.get(config.precision, torch.float32))  # diffusers' own `to` warns, of nothing, when it casts
     if not source.needs_autoencoder and not config.watch.board_every:
         model.coder = NoAutoencoder()
     clip, dino = (encoders[0].network, encoders[1].network) if encoders else (None, None)

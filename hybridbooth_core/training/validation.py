@@ -58,7 +58,7 @@ class Validation:
 def verdict(before: Tensor, now: Tensor, noun: Tensor, step: int) -> Verdict:
     """Go where the losses [V] have fallen by more than twice the standard error of their differences, pair by pair."""
     fallen = before - now
-    error = fallen.std().item() / max(len(fallen), 2) ** 0.5
+    error = fallen.std().item() / len(fallen) ** 0.5 if len(fallen) > 1 else float("inf")
     go = fallen.mean().item() > 2 * error
     said = (
         f"after {step} steps the validation loss went from {before.mean():.4f} to {now.mean():.4f} (fell by {fallen.mean():.4f}, standard "

@@ -273,3 +273,26 @@ def test_a_full_disk_is_one_sentence_and_what_is_finished_stays(masked, tmp_path
     monkeypatch.undo()
     prepare([masked], out, SMALL, shard_samples=2)
     assert content(out) == content(tmp_path / "whole")
+
+
+def test_licences_are_counted_also_over_an_interruption(masked, tmp_path):
+    lines = [{"file_name": f"{n:02d}.jpg", "licence": "CC0" if n % 3 else None} for n in range(6)]
+    (masked / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    whole = prepare([masked], tmp_path / "whole", SMALL, shard_samples=2)
+    assert whole.counts["licences"] == {"unknown": 2, "CC0": 4} and list(whole.licences.items()) == [("CC0", 4), ("unknown", 2)]
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        prepare([masked], out, SMALL, shard_samples=2, on_event=lambda counts: interrupt(counts, 5))
+    begun = (out / "progress.jsonl").read_text()
+    (out / "progress.jsonl").write_text(begun.replace(', "licences": {"unknown": 1, "CC0": 1}', ""))  # as before they were counted
+    (out / "progress.jsonl").write_text((out / "progress.jsonl").read_text().replace(', "licences": {"unknown": 2, "CC0": 2}', ""))
+    assert "licences" not in (out / "progress.jsonl").read_text()
+    resumed = prepare([masked], out, SMALL, shard_samples=2)
+    assert resumed.counts["licences"] == {"CC0": 2} and resumed.licences == {"unknown": 4, "CC0": 2}
+
+
+def test_of_very_many_licences_most_are_one_number(masked, tmp_path, monkeypatch):
+    lines = [{"file_name": f"{n:02d}.jpg", "licence": f"L{n}"} for n in range(6)]
+    (masked / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    monkeypatch.setattr(journal, "MAX_LICENCES", 2)
+    assert prepare([masked], tmp_path / "out", SMALL).licences == {"other": 4, "L0": 1, "L1": 1}

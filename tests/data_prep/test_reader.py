@@ -248,3 +248,32 @@ class Opener:
 
     def __reduce__(self):
         return open, (str(self.path), "w")
+
+
+def test_a_stranger_is_of_another_identity_and_a_function_of_the_position(out):
+    def strangers(reader, position, count):
+        return [(row.target, row.stranger) for row in islice(reader.rows(position), count)]
+
+    whole = strangers(ShardReader(out, lanes=4), 0, 36)
+    shard_of = {sample["key"]: sample["shard"] for sample in stored(out)}
+    alone = {int(target.key) for target, stranger in whole if stranger is None}
+    assert alone == {0, 1, 2, 3, 4, 35}  # five of one identity share a shard, and the last has a shard to itself
+    for target, stranger in whole:
+        if stranger is not None:
+            other = stranger()
+            assert other.key != target.key and shard_of[other.key] == shard_of[target.key]
+            assert target.identity is None or other.identity != target.identity
+    shared = strangers(ShardReader(out, rank=1, world=2, lanes=4), 6, 10)
+    for (target, stranger), (same, again) in zip(whole[7::2], shared, strict=False):
+        assert target.key == same.key and (stranger is None) == (again is None)
+        assert stranger is None or stranger().key == again().key
+
+
+def test_rows_are_decoded_only_when_they_are_asked_for(out, monkeypatch):
+    from hybridbooth_core.data import examples
+
+    decoded, decode = [], examples.picture_tensor
+    monkeypatch.setattr(examples, "picture_tensor", lambda content: decoded.append(content) or decode(content))
+    rows = list(islice(ShardReader(out, lanes=4).rows(), 8))
+    assert not decoded
+    assert rows[0].target is rows[0].target and len(decoded) == 1

@@ -18,7 +18,7 @@ from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.diffusion_model import COMMON_WORDS
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S
-from hybridbooth_core.training.config import Data, Optim, ProbeShape, TrainConfig, Watch
+from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
 from hybridbooth_core.training.sentences import COLOURS, NEUTRAL
 from hybridbooth_core.training.sources import NOUN
 
@@ -76,10 +76,11 @@ def sd15(tmp_path_factory, write_vocabulary) -> Path:
         sample_size=SIDE // 8, block_out_channels=(32, 32, 64, 64), layers_per_block=2, cross_attention_dim=32, attention_head_dim=8
     )
     text_encoder = CLIPTextModel(text)
-    with torch.no_grad():
-        for part, size in ((unet, 0.05), (vae, 0.05), (text_encoder, 0.1)):  # as they start, words and pictures would hardly matter
+    with torch.no_grad():  # as they start, words and pictures would hardly matter
+        for part, size in ((unet, 0.05), (vae, 0.05), (text_encoder, 0.2)):
             for name, parameter in part.named_parameters():
-                parameter.add_((0.3 if "attn2" in name else size) * torch.randn_like(parameter))
+                reads_words = "attn2.to_v" in name or "attn2.to_out" in name
+                parameter.add_((1.2 if reads_words else size) * torch.randn_like(parameter))
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -145,7 +146,8 @@ def configured(sd15, shards, tmp_path) -> Callable[..., TrainConfig]:
             "precision": "fp32",
             "data": Data(shards=shards.cached, cached=True, lanes=2, background=0, augment=0),
             "probe": RESAMPLER,
-            "optim": Optim(lr=2e-3, warmup=1, ema=0.9),
+            "loss": Loss(times=(0.6, 1)),
+            "optim": Optim(lr=5e-3, warmup=1, ema=0.8),
             "watch": Watch(log_every=10, validate_every=20, validation_samples=12, board_every=0, save_every=20, keep=1),
         }
         return TrainConfig(**{**settings, **changes})

@@ -32,16 +32,16 @@ def with_encoders(monkeypatch, readers):
 
 
 @pytest.fixture(scope="module")
-def unet(sd15):
-    return StableDiffusionPipeline.from_pretrained(sd15, local_files_only=True, safety_checker=None).unet
+def pipeline(sd15):
+    return StableDiffusionPipeline.from_pretrained(sd15, local_files_only=True, safety_checker=None)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_promptnet_starts_from_the_denoiser_as_it_is_stored(precision, configured, unet):
+def test_a_promptnet_starts_from_the_denoiser_as_it_is_stored(precision, configured, pipeline):
     setting, probe, extras = prepare_training(configured(probe=PROMPTNET, precision=precision), CPU)
     own = probe.regressor.state_dict()
     taken = [key for key in own if key.split(".")[0] in ("time_embed", "input_blocks", "middle_block")]
-    stored = to_ldm_layout(unet.state_dict())
+    stored = to_ldm_layout(pipeline.unet.state_dict())
     assert len(taken) > 100 and all(torch.equal(own[key], stored[key]) for key in taken)
     assert {p.dtype for p in probe.parameters()} == {torch.float32}
     assert {p.dtype for p in setting.model.unet.parameters()} == {torch.float32 if precision == "fp32" else torch.bfloat16}
@@ -53,14 +53,13 @@ def test_a_promptnet_starts_from_the_denoiser_as_it_is_stored(precision, configu
     assert probe.config.sizes == sizes
 
 
-def test_the_probe_says_what_it_is_for_and_what_it_has_seen(configured, shards, sd15):
+def test_the_probe_says_what_it_is_for_and_what_it_has_seen(configured, shards, pipeline):
     config = configured()
     setting, probe, _ = prepare_training(config, CPU)
     told = probe.config
     assert (told.width, told.words, told.regressor, told.stepper) == (32, 3, "resampler", 0)
     assert (told.clip, told.clip_width, told.dino, told.dino_width) == (CLIP_L.id, 1024, DINOV2_S.id, 384)
     assert (told.base_model, told.base_fingerprint) == ("tiny-sd15", setting.model.fingerprint)
-    pipeline = StableDiffusionPipeline.from_pretrained(sd15, local_files_only=True, safety_checker=None)
     words = pipeline.text_encoder.get_input_embeddings().weight[:-2]  # without start and end, as in CLIP's own table
     assert told.word_norm == pytest.approx(sum(row.norm().item() for row in words) / len(words), abs=1e-6)
     assert told.licence == "CC-BY-4.0 (8), unknown (4)"

@@ -17,6 +17,7 @@ from hybridbooth_core.training.sources import NOUN, ShardSource
 
 SIDES = (32, 28)
 PLAIN = {"neutral": 1, "condition_drop": 0, "masked": 1, "background": 0, "augment": 0, "lanes": 2}
+TWO, ONE = Share(2, 2), Share(1, 1)
 COLUMNS = ("clip", "dino", "reference", "target", "masks", "masked")
 
 
@@ -30,9 +31,9 @@ def cached(data):
     return ShardSource(data, seed=1, micro=4)
 
 
-def first(source, count=6, share=Share(2, 2), step=0):
+def first(source, count=6, share=TWO):
     """So many batches, one after the other."""
-    return list(islice(source.batches(step, share), count))
+    return list(islice(source.batches(0, share), count))
 
 
 def pairs(folder, seed, lanes=2):
@@ -58,7 +59,7 @@ def test_cached_rows_are_the_shards_own_tensors(cached, shards):
 
 def test_without_cross_pairs_a_picture_is_its_own_reference(data, shards):
     alone = ShardSource(replace(data, cross_pairs=False), 1, 4)
-    for batch, (_, target) in zip(first(alone, 12, Share(1, 1)), pairs(shards.cached, 1), strict=True):
+    for batch, (_, target) in zip(first(alone, 12, ONE), pairs(shards.cached, 1), strict=True):
         assert torch.equal(batch.clip[0], target.clip) and torch.equal(batch.target[0], target.latents)
         assert torch.equal(batch.reference[0], target.reference_latents)
 
@@ -87,7 +88,7 @@ def test_clip_dino_and_the_regressor_see_one_look(shards):
     for batch in first(source):
         assert torch.equal(batch.clip, batch.dino) and torch.equal(batch.clip, batch.reference)
     plain = ShardSource(Data(shards=shards.plain, **PLAIN), 1, 4, (64, 64))
-    same = [torch.equal(a.clip, b.clip) for a, b in zip(first(source, 12, Share(1, 1)), first(plain, 12, Share(1, 1)), strict=True)]
+    same = [torch.equal(a.clip, b.clip) for a, b in zip(first(source, 12, ONE), first(plain, 12, ONE), strict=True)]
     assert sum(same) <= 2
 
 
@@ -138,7 +139,7 @@ def test_rows_depend_on_seed_step_and_number_alone(kind, shards, data):
 def test_what_a_sentence_says_of_the_background_is_drawn(shards):
     source = ShardSource(Data(shards=shards.plain, **{**PLAIN, "neutral": 0}), 1, 4, SIDES)
     seen = set()
-    for batch, (_, target) in zip(first(source, 12, Share(1, 1)), pairs(shards.plain, 1), strict=True):
+    for batch, (_, target) in zip(first(source, 12, ONE), pairs(shards.plain, 1), strict=True):
         after = batch.sentences[0][1]
         if target.mask is None:
             assert after == "" and torch.equal(batch.target[0], target.picture)
@@ -162,7 +163,7 @@ def test_targets_are_latents_only_where_no_sentence_changes_a_picture(shards):
             latents[name, neutral] = source.latents
     assert [key for key, value in latents.items() if value] == [("latents", 1), ("cached", 1)]
     source = ShardSource(Data(shards=shards.latents, **PLAIN), 1, 4, SIDES)
-    for batch, (_, target) in zip(first(source, 12, Share(1, 1)), pairs(shards.latents, 1), strict=True):
+    for batch, (_, target) in zip(first(source, 12, ONE), pairs(shards.latents, 1), strict=True):
         assert torch.equal(batch.target[0], target.latents)
 
 

@@ -36,7 +36,7 @@ SCHEDULES = {
     "held_out_clip": Schedule(1600, 64, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
     "clip_space": Schedule(800, 128, muon_lr=2e-2, adam_lr=5e-3, ema=0.99),
-    "stepper": Schedule(800, 6, muon_lr=2e-3, adam_lr=1e-3, ema=0.99),
+    "stepper": Schedule(1000, 6, muon_lr=2e-3, adam_lr=1e-3, ema=0.99),
 }
 CUDA_FACTOR = 4  # a GPU has the time for longer schedules
 
