@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
                 settle(file)
             os.replace(partial, path)
             settle_folder(folder)
-    except UserError:
-        partial.unlink(missing_ok=True)
-        raise
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     # A later one can only be one that could not be read, since training went on before it: it must not push out a good one.
     for _, old in [(number, old) for number, old in checkpoints(folder) if number <= step][keep:]:
         try:

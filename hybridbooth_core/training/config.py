@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UserError
 
@@ -194,16 +194,35 @@ def from_json(table: Any) -> TrainConfig:
 def _built(kind: type, table: Any) -> Any:
     if not isinstance(table, dict):
         raise TypeError(f"{kind.__name__} is no table")
-    parts = {"data": Data, "probe": ProbeShape, "loss": Loss, "optim": Optim, "watch": Watch} if kind is TrainConfig else {}
-    values = {name: _built(parts[name], value) if name in parts else value for name, value in table.items()}
-    for name in ("out", "shards", "validation"):
-        if values.get(name) is not None:
-            values[name] = Path(values[name])
-    if "encoders" in values:
-        values["encoders"] = tuple(Path(folder) for folder in values["encoders"])
-    if "times" in values:
-        values["times"] = tuple(float(time) for time in values["times"])
-    return kind(**values)
+    hints = get_type_hints(kind)
+    if strange := [name for name in table if name not in hints]:
+        raise KeyError(f"{strange[0][:80]} is no setting of {kind.__name__}")
+    return kind(**{name: _value(name, hints[name], value) for name, value in table.items()})
+
+
+def _value(name: str, hint: Any, value: Any) -> Any:
+    """What JSON says of a setting, as the type that it has; TypeError if it is of another."""
+    if dataclasses.is_dataclass(hint):
+        return _built(hint, value)  # type: ignore[arg-type]
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is Literal:
+        right = value in inner
+    elif kind is tuple:
+        right = isinstance(value, list | tuple) and (inner[-1] is ... or len(value) == len(inner))
+        value = tuple(_value(name, inner[0], part) for part in value) if right else value
+    elif type(None) in inner:  # something or nothing
+        return None if value is None else _value(name, inner[0], value)
+    elif kind is Path:
+        right = isinstance(value, str | Path)
+        value = Path(value) if right else value
+    elif kind is float:
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        value = float(value) if right else value
+    else:
+        right = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
+    if not right:
+        raise TypeError(f"{name} is {str(value)[:80]!r}")
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -237,6 +237,7 @@ class Trainer:
         weights = whole([self.probe.state_dict(), self.average.weights, self.optimizer.state_dict()], keep=main)
         state = {
             "config": json.dumps(to_json(self.config)),
+            "probe_config": json.dumps(asdict(self.probe.config)),
             "probe": weights[0],
             "average": weights[1],
             "optimizer": weights[2],

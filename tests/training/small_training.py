@@ -43,7 +43,7 @@ CONFIG = TrainConfig(
     optim=Optim(lr=1e-3, warmup=2, decay=0.5, ema=0.9),
     watch=Watch(log_every=1, validate_every=3, validation_samples=2, board_every=0, save_every=2, keep=3),
 )
-KILLED = replace(CONFIG, steps=16, watch=replace(CONFIG.watch, keep=2))
+KILLED = replace(CONFIG, steps=12, watch=replace(CONFIG.watch, log_every=3, keep=2))
 SHARED = {
     "ddp": {"batch": 4, "micro_batch": 1, "steps": 4},
     "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4},
@@ -65,6 +65,7 @@ def trainer_of(
     setting = miniature_setting(config, m.model, m.clip, m.dino)
     probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
     if stepper:
+        torch.manual_seed(1)
         fresh = Probe(replace(probe.config, stepper=stepper))
         fresh.load_state_dict(probe.state_dict(), strict=False)
         torch.nn.init.ones_(fresh.stepper.out.bias)
@@ -149,7 +150,7 @@ def stop_after(source: Any, count: int) -> None:
 def killed(folder: Path) -> None:
     """Trainings one after another, each going on in one folder, each in a child of this process that dies at a moment of its own."""
     the_miniature()
-    moments = [before_the_configuration, half_a_line, half_a_checkpoint, before_the_new_name, after_the_new_name, full, None, None, None]
+    moments = [before_the_configuration, half_a_line, half_a_checkpoint, before_the_new_name, after_the_new_name, full, None]
     for moment in moments:
         begun = len(read_curve(folder))
         child = os.fork()

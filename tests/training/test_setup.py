@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from hybridbooth_core.data.networks import load_autoencoder
 from hybridbooth_core.data.prepare import prepare
@@ -187,13 +188,23 @@ def test_encoders_that_are_missing_are_one_sentence(configured, shards, tmp_path
     assert "CLIP ViT-L/14 was not found" in refuses(prepare_training, replace(config, encoders=(tmp_path,)), CPU)
 
 
-def test_a_promptnet_that_does_not_fit_the_model_is_one_sentence(configured, copy, refuses):
+def test_a_promptnet_that_does_not_fit_the_model_is_one_sentence(configured, copy, photos, with_encoders, tmp_path, refuses):
     def said(config):
         return refuses(prepare_training, config, CPU)
 
-    assert "latents" not in PROMPTNET.sizes
     assert "--probe.sizes do not fit" in said(configured(probe=replace(PROMPTNET, sizes={"latent_channels": 16})))
     assert "--probe.sizes do not fit" in said(configured(probe=replace(PROMPTNET, sizes={"flavour": 1})))
-    edited(copy / "unet" / "config.json", sample_size=12)
-    prepared = configured(base=str(copy), probe=PROMPTNET)
-    assert "draws 96 pixels" in said(prepared)
+    changed = configured(base=str(copy), probe=PROMPTNET)
+    settings, file = copy / "unet" / "config.json", next((copy / "unet").glob("*.safetensors"))
+    edited(settings, attention_head_dim=[4, 4, 8, 8])
+    assert "equally many heads in copy, found [4, 8]" in said(changed)
+    edited(settings, attention_head_dim=8, time_cond_proj_dim=8)  # as in models of few steps
+    save_file({**load_file(file), "time_embedding.cond_proj.weight": torch.zeros(32, 8)}, file)
+    assert "no Stable Diffusion 1.5" in said(changed)
+    prepare_training(replace(changed, probe=configured().probe), CPU)
+    shutil.copytree(configured().base, copy, dirs_exist_ok=True)
+    edited(settings, sample_size=12)
+    assert "draws 96 pixels" in said(changed)
+    prepare([photos], tmp_path / "96", Standards(size=96))
+    odd = Data(shards=tmp_path / "96", lanes=2)
+    assert "cannot halve latents of side 12" in said(replace(changed, data=odd, encoders=(tmp_path,)))

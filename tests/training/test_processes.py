@@ -1,0 +1,181 @@
+"""Several processes: two on this machine, launched as a person would do it, lose what one loses, with whole weights and with split ones."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from hybridbooth_core.training.batch import Share
+from hybridbooth_core.training.checkpoint import checkpoint_path, checkpoints
+from hybridbooth_core.training.config import Watch, to_json
+from hybridbooth_core.training.processes import Processes
+from hybridbooth_core.training.setup import prepare_training
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parents[1]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    for name in ("accelerate", "diffusers", "transformers", "webdataset"):
+        pytest.importorskip(name)
+    if not torch.distributed.is_available():
+        pytest.skip("this PyTorch knows no other processes")
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("small_training")
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def alone(small, tmp_path_factory):
+    """The same trainings in one process: a function of a name to its folder and the trained probe."""
+    folder, made = tmp_path_factory.mktemp("alone"), {}
+
+    def run(name, **changes):
+        if name not in made:
+            trainer = small.trainer_of(replace(small.CONFIG, out=folder / name, **changes), stepper=4 * (name == "ddp"))
+            made[name] = (folder / name, trainer.run().state_dict())
+        return made[name]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def two(small, alone, sd15, shards, tmp_path_factory):
+    """What two processes left behind: their folder, what each has to tell, and how the launcher ended."""
+    folder = tmp_path_factory.mktemp("two")
+    for name in ("gone_on", "fsdp_gone_on"):
+        shutil.copytree(alone("whole")[0], folder / name)
+        for step in (4, 6):
+            checkpoint_path(folder / name, step).unlink()
+    config = small.CONFIG
+    config = replace(
+        config,
+        out=folder / "shards",
+        base=str(sd15),
+        dino="S",
+        steps=3,
+        batch=4,
+        micro_batch=1,
+        data=replace(config.data, shards=shards.cached, cached=True, lanes=2, background=0, augment=0),
+        watch=Watch(validate_every=100, validation_samples=2, board_every=0, save_every=100),
+    )
+    (folder / "shards.json").write_text(json.dumps(to_json(config)))
+    launch = [*LAUNCH, "--config_file", str(ROOT / "docs" / "accelerate_fsdp.yaml"), "--num_processes", "2", "--main_process_port", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [*launch, str(FOLDER / "small_training.py"), "together", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
+    assert (folder / "told-1.json").exists() and (folder / "told-0.json").exists(), done.stderr[-4000:]
+    told = [json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(2)]
+    return SimpleNamespace(folder=folder, told=told, done=done, config=config)
+
+
+def assert_same_training(small, two, name, alone) -> None:
+    """Losses, validations and the averaged weights of both processes are those of one, to rounding."""
+    rows, expected = small.curve(two.folder / name), small.curve(alone[0])
+    assert len(rows) == len(expected)
+    for row, other in zip(rows, expected, strict=True):
+        row, other = ({key: value for key, value in one.items() if key not in ("said", "go")} for one in (row, other))
+        assert row == pytest.approx(other, abs=1e-5), row["step"]
+    for rank in range(2):
+        state = torch.load(two.folder / f"{name}-{rank}.pt", weights_only=True)
+        assert list(state) == list(alone[1])
+        assert max((state[key] - value).abs().max().item() for key, value in alone[1].items()) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "promptnet", "fsdp_promptnet"])
+def test_two_processes_lose_what_one_loses(name, small, two, alone):
+    changes = small.SHARED[name] | {"micro_batch": small.SHARED[name].get("batch", 2)}
+    assert_same_training(small, two, name, alone(name.removeprefix("fsdp_"), **changes))
+
+
+@pytest.mark.parametrize("name", ["gone_on", "fsdp_gone_on"])
+def test_two_go_on_from_where_one_stopped(name, small, two, alone):
+    assert_same_training(small, two, name, alone("whole"))
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_one_goes_on_from_where_two_stopped(name, small, two, alone, tmp_path):
+    folder = shutil.copytree(two.folder / name, tmp_path / name)
+    checkpoint_path(folder, 4).unlink()
+    changes = small.SHARED[name] | {"micro_batch": 4}
+    probe = small.trainer_of(replace(small.CONFIG, out=folder, **changes), stepper=4 * (name == "ddp")).run(resume=True)
+    expected = alone(name, **changes)
+    losses = [[row["loss"] for row in small.curve(place) if "loss" in row] for place in (folder, expected[0])]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5) and len(losses[0]) == 4
+    assert max((probe.state_dict()[key] - value).abs().max() for key, value in expected[1].items()) < 1e-4
+
+
+def test_with_fsdp_each_holds_half_and_checkpoints_are_whole(two, alone, small):
+    assert [told["world"] for told in two.told] == [2, 2] and [told["rank"] for told in two.told] == [0, 1]
+    assert all(told["split"] == pytest.approx(0.5, abs=0.01) for told in two.told)
+    split, whole = (torch.load(checkpoint_path(two.folder / name, 4), weights_only=True) for name in ("fsdp", "ddp"))
+    parameters = {name: value for name, value in whole["probe"].items() if not name.startswith("stepper")}
+    assert {name: value.shape for name, value in split["probe"].items()} == {name: value.shape for name, value in parameters.items()}
+    assert {type(value) for value in split["average"].values()} == {torch.Tensor}
+    assert [value["exp_avg"].shape for value in split["optimizer"]["adam"]["state"].values()] == [
+        value["exp_avg"].shape for value in whole["optimizer"]["adam"]["state"].values()
+    ]
+
+
+def test_learned_steps_are_left_alone(two, small):
+    """They get no gradient, which several processes would wait for."""
+    state = torch.load(two.folder / "ddp-1.pt", weights_only=True)
+    assert torch.equal(state["stepper.out.bias"], torch.ones_like(state["stepper.out.bias"]))
+
+
+def test_muon_and_fsdp_do_not_go_together(two):
+    assert all("Muon needs whole matrices" in told["muon"] and "adamw" in told["muon"] for told in two.told)
+
+
+def test_a_loss_that_is_nan_in_one_process_ends_all_of_them(two):
+    assert all("the loss is nan at step 3" in told["nan"] and "step-00000002.ckpt" in told["nan"] for told in two.told)
+    assert [step for step, _ in checkpoints(two.folder / "nan")] == [2]
+
+
+def test_shards_are_split_without_overlap(two, small):
+    """Three steps of four rows are an epoch of the twelve pictures."""
+    setting, _, _ = prepare_training(two.config, torch.device("cpu"))
+    seen: list[list[str]] = []
+    small.watch_rows(setting.source, seen)
+    batches = setting.source.batches(0, Share(4, 4))
+    for _ in range(3):
+        next(batches)
+    first, second = (told["seen"][:6] for told in two.told)
+    assert [[row for pair in zip(first[i], second[i], strict=True) for row in pair] for i in range(6)] == [
+        rows[part : part + 2] for rows in seen for part in (0, 2)
+    ]
+    sets = [{row for rows in part for row in rows} for part in (first, second)]
+    assert len(sets[0]) == len(sets[1]) == 6 and not sets[0] & sets[1]
+
+
+def test_where_one_fails_the_others_end_too(two):
+    assert two.done.returncode != 0 and "shard-000001.tar is missing" in two.done.stderr
+    assert [step for step, _ in checkpoints(two.folder / "broken")] == [2]
+
+
+def test_accelerate_reads_the_files_that_are_shipped():
+    config_of = pytest.importorskip("accelerate.commands.config.config_args").load_config_from_file
+    kinds = {name: config_of(str(ROOT / "docs" / f"accelerate_{name}.yaml")) for name in ("ddp", "fsdp")}
+    assert {name: kind.distributed_type.value for name, kind in kinds.items()} == {"ddp": "MULTI_GPU", "fsdp": "FSDP"}
+    assert {str(kind.mixed_precision) for kind in kinds.values()} == {"no"}
+    assert yaml.safe_load((ROOT / "docs" / "accelerate_fsdp.yaml").read_text())["fsdp_config"]["fsdp_version"] == 2
+
+
+def test_one_process_alone_needs_no_accelerate():
+    processes = Processes.alone(torch.device("cpu"))
+    values = torch.tensor([1.0, 2.0])
+    assert processes.main and not processes.split and processes.mean(values) is values and processes.agree(3)
+    processes.wait()

@@ -1,0 +1,327 @@
+"""The trainer: whatever ends a training, it goes on as if nothing had been, and nothing bad is ever saved."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybridbooth_core.training import checkpoint
+from hybridbooth_core.training.checkpoint import checkpoints, load_checkpoint
+from hybridbooth_core.training.config import ProbeShape, Watch, from_json
+from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.setup import prepare_training
+from hybridbooth_core.training.trainer import Extras, Trainer
+
+FOLDER = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def small():
+    for name in ("diffusers", "transformers"):
+        pytest.importorskip(name)
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("small_training")
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory):
+    """A training that nothing interrupts: its folder, and the probe that it returned."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, small.trainer_of(replace(small.CONFIG, out=folder)).run().state_dict()
+
+
+@pytest.fixture
+def config(small, tmp_path):
+    return replace(small.CONFIG, out=tmp_path / "run")
+
+
+@pytest.fixture
+def ends_as(small, whole):
+    """A function: a probe and its folder to whether they are those of the training that nothing interrupts, to the last bit."""
+
+    def check(probe, folder) -> bool:
+        state = probe.state_dict()
+        return small.curve(folder) == small.curve(whole[0]) and all(torch.equal(state[name], value) for name, value in whole[1].items())
+
+    return check
+
+
+class Stop(BaseException):
+    """As Ctrl-C, or worse."""
+
+
+def stop(*_, **__):
+    raise Stop
+
+
+def in_a_step(trainer, patch):
+    inner = trainer.one_step
+    patch.setattr(trainer, "one_step", lambda feed: inner(feed) if trainer.step < 3 else stop())
+
+
+def in_a_checkpoint(trainer, patch):
+    def torn(state, file):
+        if trainer.step < 4:
+            return save(state, file)
+        file.write(b"half of")
+        raise Stop
+
+    save = torch.save
+    patch.setattr(checkpoint.torch, "save", torn)
+
+
+@pytest.mark.parametrize("moment", [in_a_step, in_a_checkpoint], ids=lambda function: function.__name__)
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(moment, small, config, ends_as, monkeypatch):
+    first = small.trainer_of(config)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        moment(first, patch)
+        first.run()
+    assert first.step < 6 and not list(config.out.glob("*.partial"))
+    assert ends_as(small.trainer_of(config).run(resume=True), config.out)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_any_moment_it_goes_on_bit_for_bit(small, tmp_path):
+    """SIGKILL at six moments of one training, one of them by chance, and a disk that is full for a while."""
+    alone, folder = tmp_path / "alone", tmp_path / "killed"
+    folder.mkdir()
+    command = [sys.executable, str(FOLDER / "small_training.py"), "killed", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    said = [line["said"] for line in lines if "said" in line]
+    ends = {line["moment"]: line for line in lines if "moment" in line}
+    assert len(said) == 1 and "File too large" in said[0] and "last good state is step-00000006.ckpt" in said[0], said
+    killed = ["before_the_configuration", "half_a_line", "half_a_checkpoint", "before_the_new_name", "after_the_new_name"]
+    assert [ends[name]["status"] for name in killed] == [9] * 5, "each of them was killed"
+    assert "config.json" not in ends["before_the_configuration"]["files"]
+    assert "step-00000002.partial" in ends["half_a_checkpoint"]["files"] and "step-00000002.ckpt" not in ends["half_a_checkpoint"]["files"]
+    assert not any(name.endswith(".partial") for name in ends["full"]["files"])
+    probe = small.trainer_of(replace(small.KILLED, out=folder)).run(resume=True)
+    expected = small.trainer_of(replace(small.KILLED, out=alone)).run()
+    assert small.curve(folder) == small.curve(alone)
+    assert all(torch.equal(probe.state_dict()[name], value) for name, value in expected.state_dict().items())
+    assert [step for step, _ in checkpoints(folder)] == [12, 10]
+    states = [torch.load(checkpoint.checkpoint_path(place, 12), weights_only=True) for place in (folder, alone)]
+    assert str(states[0]["optimizer"]) == str(states[1]["optimizer"]) and torch.equal(states[0]["rng"], states[1]["rng"])
+
+
+def test_a_loss_that_is_nan_ends_it_and_the_last_state_stays(small, config, ends_as, refuses):
+    message = refuses(small.spoilt(small.trainer_of(config)).run)
+    assert "the loss is nan at step 3" in message and "last good state is step-00000002.ckpt" in message
+    assert str(config.optim.lr) in message and "--resume" in message
+    assert ends_as(small.trainer_of(config).run(resume=True), config.out), "mended, it goes on as if nothing had been"
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_gradient_that_is_not_finite_changes_nothing(kind, small, config, refuses):
+    """The loss of step 1 is finite; one number of one gradient is not."""
+    trainer = small.trainer_of(replace(config, optim=replace(config.optim, kind=kind)))
+    backward, before = trainer._backward, {}
+
+    def spoil(batch):
+        losses = backward(batch)
+        if trainer.step == 1:
+            before.update(weights=copied(trainer.probe.state_dict()), average=copied(trainer.average.weights))
+            before["moments"] = str(trainer.optimizer.state_dict()["adam"]["state"])
+            trainer.probe.merge.project.weight.grad[0, 0] = float("inf")
+        return losses
+
+    trainer._backward = spoil
+    message = refuses(trainer.run)
+    assert "the gradient is" in message and "at step 1; no state was saved yet" in message and trainer.step == 1
+    assert same(trainer.probe.state_dict(), before["weights"]) and same(trainer.average.weights, before["average"])
+    assert str(trainer.optimizer.state_dict()["adam"]["state"]) == before["moments"]
+    assert not checkpoints(config.out)
+
+
+def copied(state):
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in b)
+
+
+def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, refuses):
+    config = replace(config, precision="fp16", steps=4, watch=replace(config.watch, save_every=4, validate_every=4, validation_samples=1))
+    trainer = small.trainer_of(config)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    start = copied(trainer.probe.state_dict())
+    inner, seen = trainer.one_step, []
+
+    def step(feed):
+        row = inner(feed)
+        seen.append(same(trainer.probe.state_dict(), start) and same(trainer.average.weights, start))
+        if trainer.step == 2:
+            trainer.scaler.update(128.0)  # a scale that fits
+        elif trainer.step == 3:
+            start.update(copied(trainer.probe.state_dict()))
+            trainer.scaler.update(2.0**60)
+        return row
+
+    trainer.one_step = step
+    trainer.run()
+    rows = [row for row in read_curve(config.out) if "loss" in row]
+    assert seen[:3] == [True, True, False], "two are left out, one fits"
+    assert [row["grad_norm"] is None for row in rows] == [True, True, False, True]
+    state = load_checkpoint(config.out)
+    assert state["scaler"]["scale"] == trainer.scaler.get_scale() == 2.0**59
+    again = small.trainer_of(replace(config, steps=7))
+    again.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    again._restore(state)
+    assert again.scaler.get_scale() == 2.0**59
+    hopeless = small.trainer_of(replace(config, out=config.out.with_name("hopeless")))
+    hopeless.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    backward = hopeless._backward
+    hopeless._backward = lambda batch: (backward(batch), hopeless.probe.merge.project.bias.grad.fill_(float("inf")))[0]
+    message = refuses(hopeless.run)
+    assert "the gradient is" in message and "at step 2" in message and "--precision bf16" in message  # scales 4, 2, 1
+
+
+def test_a_shard_that_goes_missing_is_one_sentence_and_may_come_back(configured, shards, tmp_path, refuses, small):
+    """It is taken away after the first step, when it has been read once."""
+    data = shutil.copytree(shards.cached, tmp_path / "shards")
+    base = configured(steps=6, watch=Watch(log_every=1, validate_every=100, validation_samples=2, board_every=0, save_every=1))
+
+    def trainer(out):
+        config = replace(base, out=tmp_path / out, data=replace(base.data, shards=data))
+        return Trainer(config, *prepare_training(config, torch.device("cpu")))
+
+    expected = trainer("alone").run().state_dict()
+    broken = trainer("run")
+    inner, gone = broken.one_step, data / "shard-000001.tar"
+
+    def step(feed):
+        gone.exists() and gone.rename(tmp_path / gone.name)
+        return inner(feed)
+
+    broken.one_step = step
+    message = refuses(broken.run)
+    assert f"{gone.name} is missing from {data}" in message and "put it back" in message
+    kept = checkpoints(tmp_path / "run")
+    assert kept[0][0] == broken.step < 6 and load_checkpoint(tmp_path / "run")["step"] == broken.step
+    (tmp_path / gone.name).rename(gone)
+    assert same(trainer("run").run(resume=True).state_dict(), expected)
+    assert small.curve(tmp_path / "run") == small.curve(tmp_path / "alone")
+
+
+def test_what_is_complete_is_only_loaded(small, whole, ends_as, monkeypatch):
+    folder, before = whole[0], {path.name: path.stat().st_mtime_ns for path in whole[0].glob("step-*")}
+    trainer = small.trainer_of(replace(small.CONFIG, out=folder))
+    monkeypatch.setattr(trainer, "one_step", stop)
+    monkeypatch.setattr(trainer.setting.source, "held_out", stop)
+    assert ends_as(probe := trainer.run(resume=True), folder)
+    assert not probe.training and not any(p.requires_grad for p in probe.parameters())
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("step-*")} == before
+
+
+def test_what_may_change_where_a_training_goes_on(small, config, whole, refuses, caplog):
+    shutil.copytree(whole[0], config.out)
+    for path in (checkpoint.checkpoint_path(config.out, 6), config.out / "curve.jsonl"):
+        path.unlink()
+
+    def going_on(**changes):
+        return small.trainer_of(replace(config, **changes))
+
+    assert "--resume" in refuses(going_on().run), "not without being asked to"
+    assert "another seed, batch" in refuses(going_on(seed=3, batch=4).run, resume=True).replace("batch, seed", "seed, batch")
+    assert "another data" in refuses(going_on(data=replace(config.data, neutral=0.9)).run, resume=True)
+    assert "optim.kind" in refuses(going_on(optim=replace(config.optim, kind="muon")).run, resume=True)
+    assert "at step 4 already" in refuses(going_on(steps=3).run, resume=True)
+    assert not (config.out / "curve.jsonl").exists()
+    with caplog.at_level(logging.WARNING, "hybridbooth"):
+        slower = going_on(optim=replace(config.optim, lr=1e-4, weight_decay=0.5, decay=0), micro_batch=1, watch=small.KILLED.watch)
+        slower.run(resume=True)
+    assert "from here on with another optim than it was begun with" in caplog.text
+    assert {group["lr"] for group in slower.optimizer.parts["adam"].param_groups} == {1e-4}
+    assert {group["weight_decay"] for group in slower.optimizer.parts["adam"].param_groups} == {0.5, 0}
+    assert [row["step"] for row in read_curve(config.out) if "loss" in row] == [5, 6]
+    assert from_json(json.loads((config.out / "config.json").read_text())) == slower.config
+
+
+def test_a_checkpoint_of_another_probe_is_one_sentence(small, config, whole, refuses):
+    shutil.copytree(whole[0], config.out)
+    other = small.trainer_of(replace(config, probe=ProbeShape("resampler", words=4, sizes=config.probe.sizes)))
+    other.config = config  # as if the same name stood for another model now
+    assert "are of another probe" in refuses(other.run, resume=True)
+
+
+def test_a_checkpoint_of_before_there_was_more_in_them_can_be_read(small, config, whole, ends_as):
+    shutil.copytree(whole[0], config.out)
+    checkpoint.checkpoint_path(config.out, 6).unlink()
+    path = checkpoint.checkpoint_path(config.out, 4)
+    state = torch.load(path, weights_only=True)
+    del state["device_rng"]
+    began = json.loads(state["config"])
+    del began["checkpointing"], began["watch"]["board_subjects"]
+    torch.save({**state, "config": json.dumps(began)}, path)
+    assert ends_as(small.trainer_of(config).run(resume=True), config.out)
+
+
+def test_two_trainings_cannot_work_in_one_folder(small, config, refuses, monkeypatch):
+    first, second = (small.trainer_of(replace(config, steps=2)) for _ in range(2))
+    seen = []
+    inner = first.one_step
+    monkeypatch.setattr(first, "one_step", lambda feed: (seen.append(refuses(second.run)), inner(feed))[1])
+    first.run()
+    assert len(seen) == 2 and all("another training is at work" in message for message in seen)
+    second.run(resume=True)
+
+
+def test_gradients_that_add_up_are_those_of_the_whole_batch(small, config, whole):
+    trainer = small.trainer_of(replace(config, micro_batch=1))
+    assert trainer.accumulation == 2
+    state = trainer.run().state_dict()
+    for row, other in zip(small.curve(config.out), small.curve(whole[0]), strict=True):
+        assert row == pytest.approx(other, abs=1e-5), row["step"]
+    assert max((state[name] - value).abs().max() for name, value in whole[1].items()) < 1e-4
+
+
+def test_what_is_looked_at_is_the_averaged_probe_in_eval_mode(small, config):
+    looked, drawn = [], []
+
+    def check(probe):
+        assert not probe.training and not any(p.requires_grad for p in probe.parameters())
+        torch.rand(3)  # the training must not mind
+        looked.append((trainer.step, same(probe.state_dict(), trainer.average.weights)))
+        return {"identity": 0.5}
+
+    def board(probe, path):
+        drawn.append((trainer.step, path.name, same(probe.state_dict(), trainer.average.weights)))
+        path.write_text("a picture")
+
+    config = replace(config, watch=replace(config.watch, board_every=4))
+    trainer = small.trainer_of(config, extras=Extras(check, board))
+    start = copied(trainer.probe.state_dict())
+    probe = trainer.run()
+    assert looked == [(1, True), (3, True), (6, True)], "early, as often as it should, and at the end"
+    assert drawn == [(4, "step-00000004.png", True), (6, "step-00000006.png", True)]
+    assert sorted(path.name for path in (config.out / "boards").iterdir()) == [name for _, name, _ in drawn]
+    assert same(probe.state_dict(), trainer.average.weights) and not same(probe.state_dict(), start)
+    rows = {row["step"]: row for row in read_curve(config.out) if "validation" in row}
+    assert {row["identity"] for row in rows.values()} == {0.5} and "said" in rows[1] and "said" not in rows[3]
+    assert rows[1]["go"] == ("no-go" not in rows[1]["said"])
+
+
+def test_a_disk_that_refuses_a_board_or_a_line_is_one_sentence(small, config, refuses):
+    def board(probe, path):
+        raise OSError(28, "No space left on device")
+
+    config = replace(config, watch=replace(config.watch, board_every=3))
+    message = refuses(small.trainer_of(config, extras=Extras(board=board)).run)
+    assert "No space left" in message and "step-00000002.ckpt" in message
+    (config.out.parent / "file").write_text("")
+    assert "cannot be written" in refuses(small.trainer_of(replace(config, out=config.out.parent / "file")).run)
