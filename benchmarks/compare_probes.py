@@ -3,9 +3,9 @@
     git show REVISION:hybridbooth_core/miniature/weights/probe.safetensors > former.safetensors
     python benchmarks/compare_probes.py former.safetensors
 
-writes benchmarks/results/compare_probes.json. Both probes look at the same pictures of the same test creatures: cropped as a
-person's masked picture is, mirrored, with a narrower and a wider crop, and without a mask. Identity and prompt as in main_job.py; differences are the
-shipped probe's minus the other's, paired by creature, with 95 % bootstrap intervals. `refined` is after the default steps.
+writes benchmarks/results/compare_probes.json. Both probes look at the same pictures of the same test creatures: cropped as a person's
+masked picture is, mirrored, with a narrower and a wider crop, and without a mask. Identity and prompt as in main_job.py; differences are
+the shipped probe's minus the other's, paired by creature, with 95 % bootstrap intervals. `refined` is after the default steps.
 """
 
 from __future__ import annotations

@@ -96,7 +96,54 @@ def probe_free_table(result: dict) -> str:
     )
 
 
-FILES = {"sd15": "refine_sd15"}  # where the file has another name than the block
+def compare_table(result: dict) -> str:
+    """The table of benchmarks/results/compare_probes.json as Markdown."""
+
+    def cell(entry: dict, sign: str = "") -> str:
+        low, high = entry["ci95"]
+        return f"{entry['mean']:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+    lines = ["| the picture | identity, former probe | identity, this one | difference, paired | prompt |", "|---|---|---|---|---|"]
+    for view, row in result["rows"].items():
+        identity = row["identity"]
+        cells = [cell(identity["other"]), cell(identity["shipped"]), cell(identity["difference"], "+")]
+        lines.append(f"| {view} | {' | '.join(cells)} | {row['prompt']['shipped']['mean']:.3f} |")
+    return "\n".join(lines)
+
+
+def train_table(result: dict) -> str:
+    """The table of benchmarks/results/train_probe.json as Markdown."""
+    lines = [
+        "| | seconds | TFLOP | floor_fraction | peak memory (forecast) | waiting for data | 640k samples |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"].values():
+        if "seconds" not in row:
+            continue
+        memory = row["peak_memory_gb"]
+        lines.append(
+            f"| {row['title']} | {row['seconds']['median']:.1f} | {row['tflop']:.2f} | {row['floor_fraction']:.2f} | "
+            f"{memory.get('process', memory.get('device'))} GB ({memory['forecast']} GB) | {row['waiting_for_data']:.2%} | "
+            f"{row['hours_for_640k_samples']:.0f} h |"
+        )
+    told = [
+        f"{row['title']}: {row['samples_per_second']['median']:.0f} samples/s"
+        for row in result["rows"].values()
+        if "samples_per_second" in row
+    ]
+    scaling = result["rows"].get("scaling", {})
+    if "speedup" in scaling:
+        told.append(f"{scaling['title']}: {scaling['speedup']:.2f} times as fast, losses alike to {scaling['losses_differ_by']:.0e}")
+    told += [f"left out: {row['title']} ({row['left_out']})" for row in result["rows"].values() if "left_out" in row]
+    verdicts = [
+        f"{v['what']}: {v['value']:g} (at least {v['least']:g}, aim {v['aim']:g}): "
+        + ("aim met" if v["aim_met"] else "met, aim missed" if v["least_met"] else "**missed**")
+        for v in result["verdicts"]
+    ]
+    return "\n".join([*lines, "", *(f"- {line}" for line in [*told, *verdicts])])
+
+
+FILES = {"sd15": "refine_sd15", "compare": "compare_probes", "train": "train_probe"}  # where the file has another name than the block
 
 
 def results(name: str) -> dict | None:
@@ -105,7 +152,13 @@ def results(name: str) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-TABLES = {"family": family_table, "ablations": ablation_table, "probe_free": probe_free_table}
+TABLES = {
+    "family": family_table,
+    "ablations": ablation_table,
+    "probe_free": probe_free_table,
+    "compare": compare_table,
+    "train": train_table,
+}
 PAGES = {"family": family_page, "ablations": ablation_page, "sd15": sd15_page}
 
 

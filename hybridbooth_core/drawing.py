@@ -6,13 +6,17 @@ Pictures are float [H, W, 3] in 0..1; x and y are pixels from the top left of th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
+
+from .errors import UserError
 
 INK, FAINT, LINE, ACCENT = "#111111", "#8a8a8a", "#3366aa", "#cc3311"
 _FINER = 3  # the curve is drawn so many times larger and brought down, since PIL's lines have hard edges
@@ -59,6 +63,18 @@ class Page:
 def to_image(picture: Tensor) -> Image.Image:
     """A picture as PIL's."""
     return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
+
+
+def write_picture(picture: Tensor, path: Path) -> None:
+    """[H, W, 3] in 0..1 to a PNG in one stroke, so that a file that is there is whole; UserError if the place cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        to_image(picture).save(partial, format="PNG")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); free some space, or choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def fitted(picture: Tensor, width: int, height: int) -> Tensor:

@@ -153,8 +153,8 @@ def ablation_table(result: dict) -> str:
 
 def _ablation_setting(result: dict) -> str:
     return (
-        f"Probes of {result['training']} (the shipped one has 5000 of 24), {len(result['probe_seeds'])} seeds each, refined in the paper's "
-        f"form; {result['n_identities']} test creatures x {result['n_prompts']} scenes"
+        f"Probes of {result['training']} (the one that was shipped then, a promptnet, had 5000 of 24), {len(result['probe_seeds'])} seeds "
+        f"each, refined in the paper's form; {result['n_identities']} test creatures x {result['n_prompts']} scenes"
     )
 
 

@@ -37,18 +37,11 @@ def load_picture(path: Path, channels: str | None = None) -> Tensor:
 
 def save_picture(picture: Tensor, path: Path) -> None:
     """Write [H, W, 3] in 0..1 as a PNG in one stroke; UserError if the place cannot be written."""
-    from PIL import Image
+    from ..drawing import write_picture
 
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist; make it, or choose another place")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        Image.fromarray((picture * 255).round().byte().cpu().numpy()).save(partial, format="PNG")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_picture(picture, path)
 
 
 def output_file(path: Path, ending: str, overwrite: bool) -> Path:

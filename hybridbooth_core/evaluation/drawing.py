@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from ..diffusion_model import Prompt, TrainableModel
+from ..drawing import write_picture
 from ..errors import UserError
 from ..sampling import generate, starting_noise
-from .photos import write_picture
 from .protocol import PhotoSubject
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from ..errors import UserError
 from ..features import Reference, reference, square_crops
@@ -31,18 +30,6 @@ def reference_photos(paths: Sequence[Path], size: int) -> Reference:
         values = np.asarray(open_photo(path), dtype=np.float32) / 255
         squares.append(square_crops(torch.from_numpy(values)[None], None, size))
     return reference(torch.cat(squares))
-
-
-def write_picture(picture: Tensor, path: Path) -> None:
-    """[H, W, 3] in 0..1 to a PNG in one stroke, so that a file that is there is whole; UserError if the place cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        Image.fromarray((picture * 255).round().byte().cpu().numpy()).save(partial, format="PNG")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); free some space, or choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(text: str, path: Path) -> None:

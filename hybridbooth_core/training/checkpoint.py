@@ -133,7 +133,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise ValueError("no checkpoint of a training")
         except Exception as error:  # torch says a dozen different things of a damaged file
-            log.warning("%s cannot be read (%s); looking for the one before it", path.name, str(error).splitlines()[0][:120])
+            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+            log.warning("%s cannot be read (%s); looking for the one before it", path.name, reason)
             continue
         if state.get("version") != VERSION:
             raise UserError(

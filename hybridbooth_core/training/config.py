@@ -51,8 +51,9 @@ class ProbeShape:
     regressor: Literal["promptnet", "resampler"] = "promptnet"
     """promptnet starts from the denoiser's encoder half (0.36 B for Stable Diffusion 1.5); the resampler is a tenth of that."""
     words: int = 5
+    """Word embeddings that stand for a subject, 5 as in the paper; at most 75."""
     sizes: dict[str, Any] = field(default_factory=dict)
-    """Of the regressor; empty: a promptnet takes the denoiser's, a resampler its defaults."""
+    """Of the regressor; a promptnet takes those not named from the denoiser, a resampler from its defaults."""
 
     def __post_init__(self):
         _positive(self, "words")
@@ -85,9 +86,11 @@ class Optim:
     kind: OptimizerKind = "adamw"
     """muon: Muon for matrices and convolutions, AdamW for the rest; for networks that start from nothing."""
     lr: float = 2e-5
-    """Of AdamW."""
+    """Learning rate of AdamW at its full height."""
     muon_lr: float = 2.5e-3
+    """Learning rate of Muon; AdamW beside it takes lr."""
     weight_decay: float = 1e-2
+    """Share of the rate by which matrices shrink at each step; vectors do not."""
     warmup: int = 500
     """Steps in which the rates rise to their full height."""
     decay: float = 0.0
@@ -107,14 +110,19 @@ class Watch:
     """What is written down on the way, and how often (in steps)."""
 
     log_every: int = 20
+    """A line of the curve: losses, the gradient's length, the rate, samples a second, memory."""
     validate_every: int = 1000
+    """The loss on fixed pictures and noise; also after the first hundredth of the steps, with a word on whether it learns."""
     validation_samples: int = 64
+    """Pictures of a validation."""
     board_every: int = 5000
     """A picture of some subjects: reference, probe, refined, new contexts. 0: none."""
     board_subjects: int = 4
+    """Rows of that picture."""
     board_steps: int = 25
     """Sampling steps of its pictures."""
     save_every: int = 1000
+    """A checkpoint; what is later is lost if the training is stopped."""
     keep: int = 3
     """Checkpoints that stay; the oldest goes first."""
 
@@ -135,6 +143,7 @@ class TrainConfig:
     dino: Literal["L", "B", "S"] = "L"
     """Size of DINOv2."""
     steps: int = 80_000
+    """Updates of the weights."""
     batch: int = 8
     """Samples of a step, over all processes."""
     micro_batch: int = 8
@@ -144,6 +153,7 @@ class TrainConfig:
     checkpointing: bool = False
     """Compute blocks a second time on the way back instead of keeping what they computed: less memory, a third slower."""
     seed: int = 0
+    """Of the untrained weights, the order of the pictures and all noise."""
     device: str = ""
     """cpu, cuda; empty: a GPU where there is one."""
     price: float = 0.0

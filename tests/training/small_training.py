@@ -25,10 +25,9 @@ from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.training.probe import miniature_probe, miniature_setting
 from hybridbooth_core.probe import Probe
 from hybridbooth_core.training import checkpoint, records
-from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch, from_json
+from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
 from hybridbooth_core.training.processes import Processes
 from hybridbooth_core.training.records import read_curve
-from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Extras, Trainer
 
 CONFIG = TrainConfig(
@@ -47,8 +46,8 @@ KILLED = replace(CONFIG, steps=12, watch=replace(CONFIG.watch, log_every=3, keep
 SHARED = {
     "ddp": {"batch": 4, "micro_batch": 1, "steps": 4},
     "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4},
-    "promptnet": {"micro_batch": 1, "steps": 2, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
-    "fsdp_promptnet": {"micro_batch": 1, "steps": 2, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
+    "promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
+    "fsdp_promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
 }
 MEASURED = ("memory_gb", "samples_per_second", "waiting")
 the_miniature = cache(load_miniature)
@@ -81,23 +80,20 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def together(folder: Path, processes: Processes) -> None:
     """What several processes do, with all weights in each of them and with split ones. The last training fails in one of them."""
     whole, split = replace(processes, plugin=None), processes
-    told: dict[str, Any] = {"rank": processes.rank, "world": processes.world}
+    told: dict[str, Any] = {"rank": processes.rank, "world": processes.world, "seen": []}
     for name, changes in SHARED.items():
         trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), split if "fsdp" in name else whole, stepper=4 * (name == "ddp"))
+        if name == "ddp":
+            watch_rows(trainer.setting.source, told["seen"])
         if name == "fsdp":
-            told["split"] = sum(p.to_local().numel() for p in trainer.probe.parameters()) / sum(
-                p.numel() for p in trainer.probe.parameters()
-            )
+            sizes = [(p.to_local().numel(), p.numel()) for p in trainer.probe.parameters()]
+            told["share"] = sum(own for own, _ in sizes) / sum(whole for _, whole in sizes)
         torch.save(trainer.run().state_dict(), folder / f"{name}-{processes.rank}.pt")
     for name in ("gone_on", "fsdp_gone_on"):
         trainer = trainer_of(replace(CONFIG, out=folder / name, micro_batch=1), split if "fsdp" in name else whole)
         torch.save(trainer.run(resume=True).state_dict(), folder / f"{name}-{processes.rank}.pt")
     told["muon"] = said(trainer_of, replace(CONFIG, micro_batch=1, optim=replace(CONFIG.optim, kind="muon")), split)
     told["nan"] = said(spoilt(trainer_of(replace(CONFIG, out=folder / "nan", micro_batch=1), whole), processes.rank).run)
-    setting, probe, _ = prepare_training(from_json(json.loads((folder / "shards.json").read_text())), torch.device("cpu"))
-    told["seen"] = seen = []
-    watch_rows(setting.source, seen)
-    Trainer(from_json(json.loads((folder / "shards.json").read_text())), setting, probe, processes=whole).run()
     (folder / f"told-{processes.rank}.json").write_text(json.dumps(told))
     processes.wait()
     broken = trainer_of(replace(CONFIG, out=folder / "broken", micro_batch=1), whole)

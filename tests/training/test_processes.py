@@ -18,9 +18,9 @@ import yaml
 
 from hybridbooth_core.training.batch import Share
 from hybridbooth_core.training.checkpoint import checkpoint_path, checkpoints
-from hybridbooth_core.training.config import Watch, to_json
+from hybridbooth_core.training.config import Data
 from hybridbooth_core.training.processes import Processes
-from hybridbooth_core.training.setup import prepare_training
+from hybridbooth_core.training.sources import ShardSource
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -53,33 +53,20 @@ def alone(small, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(small, alone, sd15, shards, tmp_path_factory):
+def two(small, alone, tmp_path_factory):
     """What two processes left behind: their folder, what each has to tell, and how the launcher ended."""
     folder = tmp_path_factory.mktemp("two")
     for name in ("gone_on", "fsdp_gone_on"):
         shutil.copytree(alone("whole")[0], folder / name)
         for step in (4, 6):
             checkpoint_path(folder / name, step).unlink()
-    config = small.CONFIG
-    config = replace(
-        config,
-        out=folder / "shards",
-        base=str(sd15),
-        dino="S",
-        steps=3,
-        batch=4,
-        micro_batch=1,
-        data=replace(config.data, shards=shards.cached, cached=True, lanes=2, background=0, augment=0),
-        watch=Watch(validate_every=100, validation_samples=2, board_every=0, save_every=100),
-    )
-    (folder / "shards.json").write_text(json.dumps(to_json(config)))
     launch = [*LAUNCH, "--config_file", str(ROOT / "docs" / "accelerate_fsdp.yaml"), "--num_processes", "2", "--main_process_port", "0"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [*launch, str(FOLDER / "small_training.py"), "together", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     assert (folder / "told-1.json").exists() and (folder / "told-0.json").exists(), done.stderr[-4000:]
     told = [json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(2)]
-    return SimpleNamespace(folder=folder, told=told, done=done, config=config)
+    return SimpleNamespace(folder=folder, told=told, done=done)
 
 
 def assert_same_training(small, two, name, alone) -> None:
@@ -120,7 +107,7 @@ def test_one_goes_on_from_where_two_stopped(name, small, two, alone, tmp_path):
 
 def test_with_fsdp_each_holds_half_and_checkpoints_are_whole(two, alone, small):
     assert [told["world"] for told in two.told] == [2, 2] and [told["rank"] for told in two.told] == [0, 1]
-    assert all(told["split"] == pytest.approx(0.5, abs=0.01) for told in two.told)
+    assert all(told["share"] == pytest.approx(0.5, abs=0.01) for told in two.told)
     split, whole = (torch.load(checkpoint_path(two.folder / name, 4), weights_only=True) for name in ("fsdp", "ddp"))
     parameters = {name: value for name, value in whole["probe"].items() if not name.startswith("stepper")}
     assert {name: value.shape for name, value in split["probe"].items()} == {name: value.shape for name, value in parameters.items()}
@@ -145,20 +132,37 @@ def test_a_loss_that_is_nan_in_one_process_ends_all_of_them(two):
     assert [step for step, _ in checkpoints(two.folder / "nan")] == [2]
 
 
-def test_shards_are_split_without_overlap(two, small):
-    """Three steps of four rows are an epoch of the twelve pictures."""
-    setting, _, _ = prepare_training(two.config, torch.device("cpu"))
-    seen: list[list[str]] = []
-    small.watch_rows(setting.source, seen)
-    batches = setting.source.batches(0, Share(4, 4))
-    for _ in range(3):
+def interleaved(parts: list[list[list[str]]]) -> list[str]:
+    """Rows in the order of their numbers, out of what each process saw in its micro-batches."""
+    return [row for rows in zip(*([row for batch in part for row in batch] for part in parts), strict=True) for row in rows]
+
+
+def test_the_rows_of_a_step_are_shared_out(two, small):
+    """Row 0 to the first process, row 1 to the second, and so on."""
+    source, seen = small.trainer_of(small.CONFIG).setting.source, []
+    small.watch_rows(source, seen)
+    batches = source.batches(0, Share(4, 4))
+    for _ in range(4):
         next(batches)
-    first, second = (told["seen"][:6] for told in two.told)
-    assert [[row for pair in zip(first[i], second[i], strict=True) for row in pair] for i in range(6)] == [
-        rows[part : part + 2] for rows in seen for part in (0, 2)
-    ]
-    sets = [{row for rows in part for row in rows} for part in (first, second)]
-    assert len(sets[0]) == len(sets[1]) == 6 and not sets[0] & sets[1]
+    rows = [row for batch in seen for row in batch]
+    assert len(set(rows)) == 16
+    assert interleaved([told["seen"][:8] for told in two.told]) == rows
+
+
+def test_shards_are_split_without_overlap(small, shards):
+    """Three steps of four rows are an epoch of the twelve pictures; the fourth begins the next."""
+
+    def seen_by(rank, world):
+        source, seen = ShardSource(Data(shards=shards.cached, cached=True, lanes=2, background=0, augment=0), 0, 1), []
+        small.watch_rows(source, seen)
+        batches = source.batches(0, Share(4, 1, rank, world))
+        for _ in range(16 // world):
+            next(batches)
+        return seen
+
+    rows = interleaved([seen_by(0, 1)])
+    assert len(set(rows[:12])) == 12 and set(rows[12:]) < set(rows[:12])
+    assert interleaved([seen_by(rank, 2) for rank in range(2)]) == rows
 
 
 def test_where_one_fails_the_others_end_too(two):

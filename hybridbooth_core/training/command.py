@@ -1,0 +1,96 @@
+"""What `hybridbooth train-probe` and `accelerate launch -m hybridbooth_core.training` do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..errors import UserError
+from .arguments import PROGRAM, RESUME, Request, parsed, rank
+from .boards import board, chosen_subjects
+from .checkpoint import checkpoints
+from .config import TrainConfig
+from .dry_run import dry_run
+from .processes import Processes
+from .records import read_curve
+from .setup import prepare_training
+from .trainer import Trainer
+
+log = logging.getLogger("hybridbooth")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train as a command line says. Returns 0, or 130 where Ctrl-C ended it; help and options that are none end the program.
+
+    Of several processes only the first one speaks; but what another one runs into in its own steps, such as a shard that is missing, it
+    says itself.
+
+    Raises:
+        UserError: in the first process, whatever the person can mend.
+    """
+    main = rank() == 0
+    if not main:
+        log.setLevel(logging.ERROR)
+    try:
+        request = parsed(arguments, speak=main)
+        processes = _processes(request.config)
+        return _carried_out(request, processes)
+    except UserError:
+        if main:
+            raise
+        return 2
+
+
+def _processes(config: TrainConfig) -> Processes:
+    """This process alone, or as one of those that a launcher has started."""
+    if "RANK" not in os.environ and "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        from ..cli.device import compute_device
+
+        return Processes.alone(compute_device(config.device))
+    try:
+        return Processes.launched(config.device)
+    except ImportError as error:
+        raise UserError('several processes need the package accelerate; run: pip install "hybridbooth[train]"') from error
+
+
+def _carried_out(request: Request, processes: Processes) -> int:
+    config = request.config
+    setting, probe, extras = prepare_training(config, processes.device)
+    if request.dry_run:
+        dry_run(config, setting, probe, processes)
+        return 0
+    if config.watch.board_every and processes.main:
+        extras = replace(extras, board=board(config, setting, chosen_subjects(config, setting)))
+    trainer = Trainer(config, setting, probe, extras, processes)
+    try:
+        trainer.run(request.resume)
+    except KeyboardInterrupt:
+        if processes.main:
+            print(f"\nhybridbooth: {_interrupted(config, trainer.step)}", file=sys.stderr)
+        return 130
+    except UserError as error:
+        if not processes.main:
+            print(f"hybridbooth (process {processes.rank}): {error}", file=sys.stderr)
+        raise
+    if processes.main:
+        print(_finished(config))
+    return 0
+
+
+def _interrupted(config: TrainConfig, step: int) -> str:
+    found = checkpoints(config.out)
+    if not found:
+        return f"interrupted after {step} steps, before the first checkpoint; the same command begins anew"
+    return f"interrupted after {step} steps; {PROGRAM} {RESUME} {config.out} goes on from step {found[0][0]}, the last that was saved"
+
+
+def _finished(config: TrainConfig) -> str:
+    judged = [row for row in read_curve(config.out) if row.get("validation") is not None]
+    loss = f"; validation loss {judged[-1]['validation']:.4f}, of the class noun {judged[-1]['validation_noun']:.4f}" if judged else ""
+    return (
+        f"trained {config.steps} steps of {config.batch}{loss}\n"
+        f"to use or share it: hybridbooth export-probe {config.out} --out NAME.safetensors"
+    )

@@ -1,0 +1,214 @@
+"""`hybridbooth train-probe`, by its arguments: a small training of the miniature, tried, stopped, gone on with and refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import runpy
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from hybridbooth_core.cli import main
+from hybridbooth_core.training import command
+from hybridbooth_core.training.arguments import parsed
+from hybridbooth_core.training.checkpoint import checkpoints
+from hybridbooth_core.training.config import TrainConfig
+from hybridbooth_core.training.presets import PRESETS, preset
+from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.trainer import Trainer
+
+pytest.importorskip("tyro")
+pytest.importorskip("diffusers")
+
+SMALL = [
+    "miniature", "--steps", "4", "--batch", "2", "--micro-batch", "2", "--optim.kind", "adamw", "--watch.validation-samples", "2",
+    "--watch.validate-every", "4", "--watch.save-every", "2", "--watch.log-every", "1", "--watch.board-every", "0",
+    "--probe.sizes", '{"layers": 1, "heads": 4, "inner": 32}',
+]  # fmt: skip
+
+
+def flags(kind: type = TrainConfig, prefix: str = "--") -> list[str]:
+    """Every setting as a flag, told from the dataclasses."""
+    found = []
+    for field in dataclasses.fields(kind):
+        part = field.default_factory if field.default_factory is not dataclasses.MISSING else None
+        name = f"{prefix}{field.name.replace('_', '-')}"
+        found += flags(part, f"{name}.") if dataclasses.is_dataclass(part) else [name]
+    return found
+
+
+def refused(capsys, *words: object) -> str:
+    """Run a command that must fail with exit code 2 and one sentence."""
+    assert main(["train-probe", *map(str, words)]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hybridbooth: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def stopped(capsys, *words: str) -> tuple[int, str]:
+    """Run a command that ends by itself: its exit code, and what it said."""
+    with pytest.raises(SystemExit) as stop:
+        main(["train-probe", *words])
+    said = capsys.readouterr()
+    return stop.value.code, said.out + said.err
+
+
+def test_help_teaches_what_there_is(capsys):
+    code, text = stopped(capsys, "--help")
+    assert code == 0 and all(word in text for word in (*PRESETS, "--resume", "--dry-run", "examples:", "docs/training.md"))
+    assert stopped(capsys)[0] == 2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_help_of_a_preset_lists_every_setting_as_it_is_there(name, capsys):
+    code, text = stopped(capsys, name, "--help")
+    assert code == 0 and "--dry-run" in text
+    assert [flag for flag in flags() if not re.search(rf"{re.escape(flag)}[ ,]", text)] == []
+    plain = " ".join(re.sub(r"[│─╭╮╰╯]", " ", text).split())
+    assert f"(default: {preset(name).steps})" in plain and f"(default: {preset(name).optim.lr})" in plain
+
+
+def test_flags_change_what_they_name_and_nothing_else():
+    words = ["sd15", "--optim.lr", "3e-4", "--data.shards", "s", "--data.cached", "--data.augment", "0", "--data.background", "0"]
+    words += ["--encoders", "a", "b", "--probe.sizes", '{"pooled": 8}', "--loss.times", "0.1", "0.9", "--dry-run"]
+    request, plain = parsed(words), preset("sd15")
+    changed = {name for name in vars(plain) if getattr(request.config, name) != getattr(plain, name)}
+    assert changed == {"optim", "data", "encoders", "probe", "loss"} and request.dry_run and not request.resume
+    assert request.config.optim == dataclasses.replace(plain.optim, lr=3e-4)
+    assert [str(folder) for folder in request.config.encoders] == ["a", "b"] and request.config.probe.sizes == {"pooled": 8}
+
+
+def test_a_stored_configuration_is_one_to_begin_with(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"steps": 7, "optim": {"lr": 1e-3}}))
+    config = parsed([str(path), "--seed", "5"]).config
+    assert (config.steps, config.optim.lr, config.seed, config.batch) == (7, 1e-3, 5, TrainConfig().batch)
+
+
+def test_what_is_no_configuration_is_one_sentence(tmp_path, capsys):
+    assert "'sdxl'" in refused(capsys, "sdxl")
+    assert "before all options" in refused(capsys, "--optim.lr", "1", "sd15")
+    assert "cannot be read" in refused(capsys, tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    assert "is no JSON" in refused(capsys, tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text('{"steps": "many"}')
+    assert "steps is 'many'" in refused(capsys, tmp_path / "bad.json")
+    assert "holds no training" in refused(capsys, "--resume", tmp_path)
+    assert "found nothing" in refused(capsys, "--resume")
+    assert "leave sd15 out" in refused(capsys, "sd15", "--resume", tmp_path)
+    assert "--base" in refused(capsys, "sd15", "--base", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--optim.speed", "3"], "--optim.speed"),
+        (["--optim.lr", "fast"], "'fast'"),
+        (["--optim.lr", "0"], "lr above 0"),
+        (["--precision", "fp99"], "fp99"),
+        (["--probe.sizes", "{"], "--probe.sizes"),
+        (["--data.cached"], "--data.augment 0"),
+        (["--batch", "7"], "7 and 24"),
+    ],
+)
+def test_a_flag_that_is_none_names_itself(words, said, capsys):
+    code, text = stopped(capsys, "miniature", *words)
+    assert code == 2 and said in " ".join(re.sub(r"[│─╭╮╰╯]", " ", text).split())
+
+
+def test_without_tyro_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert 'needs the package tyro; run: pip install "hybridbooth[train]"' in refused(capsys, "miniature")
+
+
+def test_a_dry_run_says_what_it_takes_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hybridbooth_core.training.dry_run.STEPS", 2)
+    out = tmp_path / "run"
+    assert main(["train-probe", *SMALL, "--out", str(out), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    estimated, measured = said.index("estimated memory: 0.0"), said.index("measured memory: ")
+    assert estimated < measured and "samples a second: 4 steps of 2 are 8 samples" in said and "add --price" in said
+    assert main(["train-probe", *SMALL, "--out", str(out), "--dry-run", "--price", "2"]) == 0
+    said = capsys.readouterr().out
+    hours = float(re.search(r"take ([\d.e-]+) hours", said)[1])
+    assert float(re.search(r"that is ([\d.e-]+) dollars", said)[1]) == pytest.approx(2 * hours, rel=0.02)
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupting(monkeypatch, at: int) -> None:
+    """Ctrl-C before the step after this one."""
+    step = Trainer.one_step
+
+    def one_step(self, feed):
+        if self.step == at:
+            raise KeyboardInterrupt
+        return step(self, feed)
+
+    monkeypatch.setattr(Trainer, "one_step", one_step)
+
+
+def test_a_training_is_interrupted_gone_on_with_and_ends_as_one_that_was_not(tmp_path, capsys, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(["train-probe", *SMALL, "--out", str(whole)]) == 0
+    said = capsys.readouterr().out
+    assert "trained 4 steps of 2; validation loss 0." in said and f"export-probe {whole} --out" in said
+    assert {"config.json", "curve.jsonl", "step-00000002.ckpt", "step-00000004.ckpt"} <= {path.name for path in whole.iterdir()}
+
+    with monkeypatch.context() as patch:
+        interrupting(patch, 1)
+        assert main(["train-probe", *SMALL, "--out", str(parts)]) == 130
+        assert "after 1 steps, before the first checkpoint; the same command begins anew" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        interrupting(patch, 3)
+        assert main(["train-probe", *SMALL, "--out", str(parts)]) == 130
+        assert f"train-probe --resume {parts} goes on from step 2" in capsys.readouterr().err
+    assert "holds a training already" in refused(capsys, *SMALL, "--out", parts)
+    assert "begun with another seed" in refused(capsys, "--resume", parts, "--seed", "3")
+    assert "goes on in its own folder" in refused(capsys, "--resume", parts, "--out", tmp_path / "other")
+    assert main(["train-probe", f"--resume={parts}"]) == 0
+    assert checkpoints(parts)[0][0] == 4
+    states = [torch.load(checkpoints(folder)[0][1], weights_only=True)["average"] for folder in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+    moved = parts.rename(tmp_path / "moved")  # and further, with what may change
+    assert main(["train-probe", "--resume", str(moved), "--steps", "5", "--watch.keep", "1", "--watch.board-every", "5",
+                 "--watch.board-subjects", "1", "--watch.board-steps", "2"]) == 0  # fmt: skip
+    assert [step for step, _ in checkpoints(moved)] == [5] and read_curve(moved)[-1]["step"] == 5
+    with Image.open(moved / "boards" / "step-00000005.png") as picture:
+        assert picture.width > 1000
+
+
+def test_python_m_is_the_same_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hybridbooth_core.training", "nothing"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("hybridbooth_core.training", run_name="__main__")
+    assert stop.value.code == 2 and "found 'nothing'" in capsys.readouterr().err
+
+
+def test_of_several_processes_the_first_one_speaks(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert command.run(["nothing"]) == 2
+    for words in ([], ["--help"], ["miniature", "--help"], ["miniature", "--stpes", "3"]):
+        with pytest.raises(SystemExit):
+            command.run(words)
+    said = capsys.readouterr()
+    assert said.out == "" and said.err == ""
+
+
+def test_what_another_process_alone_runs_into_it_says_itself(monkeypatch, capsys, refuses):
+    from hybridbooth_core.errors import UserError
+    from hybridbooth_core.training.processes import Processes
+
+    def fail(self, feed):
+        raise UserError("shard-000001.tar is missing from here; put it back")
+
+    monkeypatch.setattr(Trainer, "one_step", fail)
+    monkeypatch.setattr(command, "_processes", lambda config: Processes(torch.device("cpu"), rank=1))
+    request = parsed(SMALL)
+    monkeypatch.setattr(Trainer, "_begin", lambda self, folder, resume: None)
+    refuses(command._carried_out, request, Processes(torch.device("cpu"), rank=1))
+    assert "hybridbooth (process 1): shard-000001.tar is missing" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""Presets: whole configurations, which JSON keeps as they are; and what is no configuration is refused."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+
+import pytest
+
+from hybridbooth_core.training import config as module
+from hybridbooth_core.training.config import Data, TrainConfig, Watch, from_json, to_json
+from hybridbooth_core.training.presets import PRESETS, preset
+
+PARTS = [getattr(module, name) for name in ("Data", "ProbeShape", "Loss", "Optim", "Watch", "TrainConfig")]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_goes_through_json_and_back(name):
+    assert from_json(json.loads(json.dumps(to_json(preset(name))))) == preset(name)
+
+
+def test_the_recipes_are_what_they_are_said_to_be():
+    paper, consumer = preset("sd15"), preset("sd15-consumer")
+    assert paper.steps * paper.batch == consumer.steps * consumer.batch == 640_000
+    assert (paper.probe.regressor, paper.optim.lr, paper.optim.weight_decay, paper.optim.warmup, paper.optim.ema) == (
+        "promptnet", 2e-5, 1e-2, 500, 0.9999
+    )  # fmt: skip
+    assert consumer.data.cached and consumer.checkpointing and consumer.accumulation(1) == 8
+    assert all(recipe.precision == "bf16" and recipe.base != module.MINIATURE for recipe in (paper, consumer))
+    assert preset("miniature").base == module.MINIATURE
+
+
+def test_an_unknown_preset_names_those_that_are_known(refuses):
+    message = refuses(preset, "sdxl")
+    assert "'sdxl'" in message and all(name in message for name in PRESETS)
+
+
+@pytest.mark.parametrize("kind", PARTS, ids=lambda kind: kind.__name__)
+def test_every_setting_says_what_it_is(kind):
+    """By a string behind it, which tyro shows as help; parts of the configuration say it in their own docstrings."""
+    body = ast.parse(inspect.getsource(kind)).body[0].body
+    told = {
+        first.target.id
+        for first, second in zip(body, body[1:], strict=False)
+        if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and len(second.value.value) > 10
+    }
+    parts = {field.name for field in dataclasses.fields(kind) if field.name in ("data", "probe", "loss", "optim", "watch")}
+    assert {field.name for field in dataclasses.fields(kind)} - parts == told
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"steps": "many"}, "steps is 'many'"),
+        ({"steps": True}, "steps is 'True'"),
+        ({"steps": 1.5}, "steps is '1.5'"),
+        ({"steps": 0}, "steps above 0"),
+        ({"precision": "fp99"}, "precision is 'fp99'"),
+        ({"data": {"cached": "yes"}}, "cached is 'yes'"),
+        ({"data": {"shards": 4}}, "shards is '4'"),
+        ({"data": []}, "Data is no table"),
+        ({"optim": {"lr": "2e-5"}}, "lr is '2e-5'"),
+        ({"optim": {"lr": float("nan")}}, "lr above 0, found nan"),
+        ({"loss": {"times": [0.1]}}, "times is '[0.1]'"),
+        ({"encoders": ["a", 3]}, "encoders is '3'"),
+        ({"probe": {"sizes": []}}, "sizes is '[]'"),
+        ({"stepps": 3}, "stepps is no setting"),
+        ({"batch": 7, "micro_batch": 2}, "7 and 2"),
+        ([], "TrainConfig is no table"),
+    ],
+)
+def test_a_damaged_configuration_is_one_sentence(table, said, refuses):
+    assert said in refuses(from_json, table)
+
+
+def test_what_json_has_no_type_for_is_read_as_it_was():
+    config = TrainConfig(data=Data(cached=True, augment=0, background=0), watch=Watch(keep=1))
+    table = to_json(config) | {"price": 1}
+    assert from_json(table).price == 1.0 and isinstance(from_json(table).price, float)
+    assert from_json({}) == TrainConfig()

@@ -1,0 +1,103 @@
+"""Does it learn: rows that never change, and an early word on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hybridbooth_core.miniature.training.source import MiniatureSource
+from hybridbooth_core.training.config import Data, Loss, TrainConfig
+from hybridbooth_core.training.setting import Setting
+from hybridbooth_core.training.validation import Validation, verdict
+
+CONFIG = TrainConfig(
+    precision="fp32", loss=Loss(times=(0.3, 0.9), background=0.5), watch=replace(TrainConfig().watch, validation_samples=6)
+)
+
+
+class Guess(nn.Module):
+    """In a probe's place: the same words for every picture."""
+
+    def __init__(self, words: torch.Tensor):
+        super().__init__()
+        self.words, self.regressor = words, SimpleNamespace(reads_latents=False)
+
+    def forward(self, features, nouns):
+        return self.words.expand(len(nouns), -1, -1)
+
+
+@pytest.fixture(scope="module")
+def setting(world, encoders) -> Setting:
+    return Setting(world, encoders.clip, encoders.dino, MiniatureSource(Data(), 0))
+
+
+@pytest.fixture(scope="module")
+def validation(setting) -> Validation:
+    return Validation(CONFIG, setting)
+
+
+def test_rows_are_the_same_every_time(validation, setting):
+    words = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
+    before = validation.rows(Guess(words))
+    assert before.shape == (6,) and before.dtype == torch.float32 and not before.requires_grad
+    torch.rand(10)
+    assert torch.equal(validation.rows(Guess(words)), before)
+    assert torch.equal(Validation(CONFIG, setting).rows(Guess(words)), before)
+    assert not torch.equal(validation.rows(Guess(words * 3)), before)
+
+
+def test_the_noun_s_rows_are_those_of_the_noun_in_the_words_place(validation, setting):
+    """Batch by batch: as if a probe had guessed the noun, which for the miniature is one word."""
+    (batch,) = setting.source.held_out(6)
+    nouns = torch.stack([setting.model.word_embeddings(noun) for noun in batch.nouns])
+    assert nouns.shape[1] == 1
+
+    class Noun(Guess):
+        def forward(self, features, _):
+            return nouns
+
+    assert torch.equal(validation.rows(Noun(nouns)), validation.noun)
+    assert len(set(validation.noun.tolist())) == 6
+
+
+def test_pieces_make_no_difference(setting):
+    words = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
+    pieces = SimpleNamespace(held_out=lambda count: [split(setting.source.held_out(count)[0], rows) for rows in ([0, 1], [2, 3, 4], [5])])
+    apart = Validation(CONFIG, Setting(setting.model, setting.clip, setting.dino, pieces))
+    torch.testing.assert_close(apart.rows(Guess(words)), Validation(CONFIG, setting).rows(Guess(words)))
+
+
+def split(batch, rows):
+    tensors = {name: getattr(batch, name)[rows] for name in ("clip", "dino", "reference", "target", "masks", "masked")}
+    return replace(batch, rows=rows, nouns=[batch.nouns[r] for r in rows], sentences=[batch.sentences[r] for r in rows], **tensors)
+
+
+@pytest.mark.parametrize("fall", [0.0, 0.01, 0.05, -0.05])
+def test_the_verdict_is_twice_the_standard_error_of_pairs(fall):
+    generator = torch.Generator().manual_seed(5)
+    before = torch.rand(40, generator=generator)
+    now = before - fall + 0.04 * torch.randn(40, generator=generator)
+    said = verdict(before, now, torch.full((40,), 0.6), 12)
+    differences = (before - now).double().numpy()
+    error = np.std(differences, ddof=1) / np.sqrt(40)
+    assert said.go == (differences.mean() > 2 * error)
+    assert f"after 12 steps the validation loss went from {before.mean():.4f} to {now.mean():.4f}" in said.line
+    assert f"standard error {error:.4f}" in said.line and "0.6000" in said.line and "\n" not in said.line
+    assert ("no-go" in said.line) == (not said.go)
+
+
+def test_both_verdicts_occur():
+    before = torch.linspace(0.5, 1.0, 20)
+    assert verdict(before, before - torch.linspace(0.05, 0.06, 20), before, 1).go
+    assert not verdict(before, before + 0.01, before, 1).go
+    assert not verdict(before, before.clone(), before, 1).go
+
+
+def test_one_row_proves_nothing():
+    said = verdict(torch.ones(1), torch.zeros(1), torch.ones(1), 1)
+    assert not said.go and "nan" not in said.line
