@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hybridbooth_core.training.forecast import forecast
-from hybridbooth_core.training.presets import preset
 from torch import Tensor, nn
 
 from hybridbooth_core.data.cache import Autoencoder, Encoder, FeatureCache
@@ -26,6 +24,8 @@ from hybridbooth_core.probe import ProbeConfig
 from hybridbooth_core.training.batch import Share
 from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig, Watch
 from hybridbooth_core.training.feed import Feed
+from hybridbooth_core.training.forecast import forecast
+from hybridbooth_core.training.presets import preset
 from hybridbooth_core.training.processes import Processes
 from hybridbooth_core.training.setting import Setting as TrainSetting
 from hybridbooth_core.training.sources import ShardSource
@@ -35,6 +35,7 @@ from .measure import GIGA, measured, seconds_of, spread
 from .rows import Setting, free_bytes
 from .world import World, filled
 
+SAMPLES = 640_000  # of the paper's training
 PICTURES = 24
 SIDE = 224  # of what CLIP and DINO read
 
@@ -88,21 +89,21 @@ def training(world: World, folder: Path, config: TrainConfig, regressor: str, en
     return TrainSetting(world.model, clip, dino, source), new_probe(made)
 
 
-def configured(setting: Setting, regressor: str, cached: bool, checkpointing: bool, batch: int = 1) -> TrainConfig:
-    """The recipe that the pack ships for this regressor, one row at a time, in the precision of the measurement."""
+def configured(setting: Setting, regressor: str, cached: bool, checkpointing: bool, batch: int = 1, micro: int = 1) -> TrainConfig:
+    """The recipe that the pack ships for this regressor, with other batches, in the precision of the measurement."""
     base = preset("sd15-consumer" if regressor == "resampler" else "sd15")
     precision = "fp32" if setting.dtype == torch.float32 else "bf16"
     data = Data(cached=True, augment=0, background=0) if cached else Data()
     return replace(
-        base, batch=batch, micro_batch=1, precision=precision, checkpointing=checkpointing, data=data, steps=1000,
+        base, batch=batch, micro_batch=micro, precision=precision, checkpointing=checkpointing, data=data, steps=1000,
         probe=ProbeShape(regressor), watch=Watch(board_every=0),
     )  # fmt: skip
 
 
 def step_row(regressor: str, cached: bool = True, checkpointing: bool = False, half: bool = False) -> Callable[[Setting], dict]:
-    """One step of one row: its time, its operations, its memory beside the forecast, and how long it waits for data.
+    """One step of a single micro-batch: its time, its operations, its memory beside the forecast, and how long it waits for data.
 
-    `half`: in bfloat16, as the recipe is on a card, whatever the device.
+    `half`: in bfloat16 and by the recipe's own micro-batch, whatever the device; otherwise one row.
     """
 
     def row(setting: Setting) -> dict:
@@ -112,7 +113,8 @@ def step_row(regressor: str, cached: bool = True, checkpointing: bool = False, h
             world.model.unet.to(torch.bfloat16)
         if (short := _too_little(setting, regressor, cached)) is not None:
             return {"left_out": short}
-        config = configured(setting, regressor, cached, checkpointing)
+        rows = preset("sd15-consumer").micro_batch if half else 1
+        config = configured(setting, regressor, cached, checkpointing, rows, rows)
         encoders = None if cached else true_encoders(world)
         with shards(world, cached) as folder:
             inner, probe = training(world, folder, config, regressor, encoders)
@@ -128,9 +130,8 @@ def step_row(regressor: str, cached: bool = True, checkpointing: bool = False, h
                     feed.close()
         if meter.memory is not None:
             found["peak_memory_gb"]["forecast"] = round(foreseen / GIGA, 2)
-        samples = 640_000
-        return found | {"parameters": sum(p.numel() for p in probe.parameters()),
-                        "hours_for_640k_samples": round(samples * found["seconds"]["median"] / 3600, 1)}  # fmt: skip
+        hours = SAMPLES / rows * found["seconds"]["median"] / 3600
+        return found | {"rows": rows, "parameters": sum(p.numel() for p in probe.parameters()), "hours_for_640k_samples": round(hours, 1)}
 
     return row
 
@@ -209,7 +210,10 @@ def scaling_child(setting: Setting, steps: int) -> dict | None:
 ROWS: dict[str, tuple[str, Callable[[Setting], dict]]] = {
     "consumer": ("resampler, cached features: step of 1 row", step_row("resampler")),
     "consumer_checkpointed": ("the same with checkpointing", step_row("resampler", checkpointing=True)),
-    "consumer_recipe": ("the same in bfloat16, as the recipe is on a card", step_row("resampler", checkpointing=True, half=True)),
+    "consumer_recipe": (
+        "the same with checkpointing, in bfloat16 and by 2 rows, as the recipe is on a card",
+        step_row("resampler", checkpointing=True, half=True),
+    ),
     "promptnet": ("promptnet, cached features: step of 1 row", step_row("promptnet")),
     "promptnet_checkpointed": ("the same with checkpointing", step_row("promptnet", checkpointing=True)),
     "pictures": ("promptnet, features computed on the way: step of 1 row", step_row("promptnet", cached=False)),

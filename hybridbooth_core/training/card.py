@@ -12,6 +12,8 @@ from .config import MINIATURE, TrainConfig, to_json
 SPDX = {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-3.0", "unlicense", "openrail"}
 """Names that hubs know as licences; anything else is `other` there."""
 
+BASE = "base_model: stable-diffusion-v1-5/stable-diffusion-v1-5\n"  # the family's name on hubs; the table says which model it was
+
 
 def model_card(name: str, digest: str, size: int, probe: Probe, config: TrainConfig, step: int, curve: list[dict[str, Any]]) -> str:
     """The card of the file `name` with this sha256 and as many bytes."""
@@ -21,8 +23,7 @@ def model_card(name: str, digest: str, size: int, probe: Probe, config: TrainCon
 license: {_hub_licence(c.licence)}
 library_name: hybridbooth
 pipeline_tag: text-to-image
-base_model: {_line(c.base_model) if config.base == MINIATURE else "stable-diffusion-v1-5/stable-diffusion-v1-5"}
-tags:
+{"" if config.base == MINIATURE else BASE}tags:
 - hybridbooth
 - personalization
 - textual-inversion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import runpy
@@ -17,6 +18,7 @@ from hybridbooth_core.training import command
 from hybridbooth_core.training.arguments import parsed
 from hybridbooth_core.training.checkpoint import checkpoints
 from hybridbooth_core.training.config import TrainConfig
+from hybridbooth_core.training.dry_run import duration
 from hybridbooth_core.training.presets import PRESETS, preset
 from hybridbooth_core.training.records import read_curve
 from hybridbooth_core.training.trainer import Trainer
@@ -29,6 +31,18 @@ SMALL = [
     "--watch.validate-every", "4", "--watch.save-every", "2", "--watch.log-every", "1", "--watch.board-every", "0",
     "--probe.sizes", '{"layers": 1, "heads": 4, "inner": 32}',
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """The world is loaded once, and its judge, whose pictures take longer than all else, stays out of it."""
+    from hybridbooth_core.miniature import bundle
+    from hybridbooth_core.miniature.training.probe import JudgeCheck
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "load_miniature", functools.cache(bundle.load_miniature))
+        patch.setattr(JudgeCheck, "__call__", lambda self, probe: {})
+        yield
 
 
 def flags(kind: type = TrainConfig, prefix: str = "--") -> list[str]:
@@ -101,6 +115,8 @@ def test_what_is_no_configuration_is_one_sentence(tmp_path, capsys):
     assert "found nothing" in refused(capsys, "--resume")
     assert "leave sd15 out" in refused(capsys, "sd15", "--resume", tmp_path)
     assert "--base" in refused(capsys, "sd15", "--base", tmp_path / "none")
+    assert "--data.augment 0" in refused(capsys, "miniature", "--data.cached")
+    assert "7 and 24" in refused(capsys, "miniature", "--batch", "7")
 
 
 @pytest.mark.parametrize(
@@ -111,8 +127,6 @@ def test_what_is_no_configuration_is_one_sentence(tmp_path, capsys):
         (["--optim.lr", "0"], "lr above 0"),
         (["--precision", "fp99"], "fp99"),
         (["--probe.sizes", "{"], "--probe.sizes"),
-        (["--data.cached"], "--data.augment 0"),
-        (["--batch", "7"], "7 and 24"),
     ],
 )
 def test_a_flag_that_is_none_names_itself(words, said, capsys):
@@ -127,16 +141,19 @@ def test_without_tyro_it_says_what_to_install(monkeypatch, capsys):
 
 def test_a_dry_run_says_what_it_takes_and_leaves_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hybridbooth_core.training.dry_run.STEPS", 2)
-    out = tmp_path / "run"
-    assert main(["train-probe", *SMALL, "--out", str(out), "--dry-run"]) == 0
+    assert main(["train-probe", *SMALL, "--out", str(tmp_path / "run"), "--dry-run", "--price", "2"]) == 0
     said = capsys.readouterr().out
-    estimated, measured = said.index("estimated memory: 0.0"), said.index("measured memory: ")
-    assert estimated < measured and "samples a second: 4 steps of 2 are 8 samples" in said and "add --price" in said
-    assert main(["train-probe", *SMALL, "--out", str(out), "--dry-run", "--price", "2"]) == 0
-    said = capsys.readouterr().out
+    assert said.index("estimated memory: 0.0") < said.index("measured memory: ")
+    assert "samples a second: 4 steps of 2 are 8 samples" in said
     hours = float(re.search(r"take ([\d.e-]+) hours", said)[1])
     assert float(re.search(r"that is ([\d.e-]+) dollars", said)[1]) == pytest.approx(2 * hours, rel=0.02)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hours_and_dollars_are_those_of_the_whole_training():
+    lines = duration(dataclasses.replace(preset("sd15"), price=2.5), rate=10)
+    assert "80000 steps of 8 are 640000 samples and take 17.8 hours" in lines[0] and lines[1].endswith("that is 44.4 dollars")
+    assert "add --price" in duration(preset("sd15"), rate=10)[1]
 
 
 def interrupting(monkeypatch, at: int) -> None:
