@@ -111,13 +111,13 @@ class Trainer:
                     self._write(records, bar, {**self._mean(), **meter.row(self.step, feed.waited)})
                     self.window = []
                 judged = self.step % watch.validate_every == 0 or last or self.step == self._early()
-                drawn = self.extras.board and watch.board_every and (self.step % watch.board_every == 0 or last)
+                drawn = watch.board_every and (self.step % watch.board_every == 0 or last)
                 if judged or drawn:
-                    probe = self.averaged()
+                    probe = self.averaged()  # in all processes alike, though one alone looks at it
                     if validation and judged:
                         self._write(records, bar, self._validate(validation, probe))
-                    if main and drawn:
-                        self._draw(folder, probe)
+                    if main and drawn and self.extras.board:
+                        self._draw(self.extras.board, folder, probe)
                     meter.pause()
                 if self.step % watch.save_every == 0 or last:
                     self._save(folder)
@@ -198,11 +198,10 @@ class Trainer:
             row |= self.extras.check(probe)
         return row
 
-    def _draw(self, folder: Path, probe: Probe) -> None:
-        assert self.extras.board
+    def _draw(self, board: Callable[[Probe, Path], None], folder: Path, probe: Probe) -> None:
         with writing(folder):
             (folder / BOARDS).mkdir(exist_ok=True)
-            self.extras.board(probe, folder / BOARDS / f"step-{self.step:08d}.png")
+            board(probe, folder / BOARDS / f"step-{self.step:08d}.png")
 
     def _mean(self) -> dict[str, float]:
         return {name: math.fsum(row[name] for row in self.window) / len(self.window) for name in self.window[0]}

@@ -45,7 +45,7 @@ CONFIG = TrainConfig(
 KILLED = replace(CONFIG, steps=12, watch=replace(CONFIG.watch, log_every=3, keep=2))
 SHARED = {
     "ddp": {"batch": 4, "micro_batch": 1, "steps": 4},
-    "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4},
+    "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4, "watch": replace(CONFIG.watch, board_every=2)},
     "promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
     "fsdp_promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
 }
@@ -82,7 +82,9 @@ def together(folder: Path, processes: Processes) -> None:
     whole, split = replace(processes, plugin=None), processes
     told: dict[str, Any] = {"rank": processes.rank, "world": processes.world, "seen": []}
     for name, changes in SHARED.items():
-        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), split if "fsdp" in name else whole, stepper=4 * (name == "ddp"))
+        drawn = Extras(board=lambda probe, path: path.write_text("a picture")) if processes.main else None  # as the command does it
+        kind = split if "fsdp" in name else whole
+        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), kind, drawn, stepper=4 * (name == "ddp"))
         if name == "ddp":
             watch_rows(trainer.setting.source, told["seen"])
         if name == "fsdp":

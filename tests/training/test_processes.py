@@ -117,6 +117,11 @@ def test_with_fsdp_each_holds_half_and_checkpoints_are_whole(two, alone, small):
     ]
 
 
+def test_the_first_process_draws(two):
+    assert sorted(path.name for path in (two.folder / "fsdp" / "boards").iterdir()) == ["step-00000002.png", "step-00000004.png"]
+    assert not (two.folder / "ddp" / "boards").exists()
+
+
 def test_learned_steps_are_left_alone(two, small):
     """They get no gradient, which several processes would wait for."""
     state = torch.load(two.folder / "ddp-1.pt", weights_only=True)

@@ -1,0 +1,119 @@
+"""Where a training goes on: what may be another then, and what may not."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybridbooth_core.training import checkpoint
+from hybridbooth_core.training.config import ProbeShape, from_json
+from hybridbooth_core.training.records import read_curve
+
+FOLDER = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def small():
+    for name in ("diffusers", "transformers"):
+        pytest.importorskip(name)
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("small_training")
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory):
+    """A training that nothing interrupts: its folder, and the probe that it returned."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, small.trainer_of(replace(small.CONFIG, out=folder)).run().state_dict()
+
+
+@pytest.fixture
+def config(small, tmp_path):
+    return replace(small.CONFIG, out=tmp_path / "run")
+
+
+@pytest.fixture
+def ends_as(small, whole):
+    """A function: a probe and its folder to whether they are those of the training that nothing interrupts, to the last bit."""
+
+    def check(probe, folder) -> bool:
+        state = probe.state_dict()
+        return small.curve(folder) == small.curve(whole[0]) and all(torch.equal(state[name], value) for name, value in whole[1].items())
+
+    return check
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_what_is_complete_is_only_loaded(small, whole, ends_as, monkeypatch):
+    folder, before = whole[0], {path.name: path.stat().st_mtime_ns for path in whole[0].glob("step-*")}
+    trainer = small.trainer_of(replace(small.CONFIG, out=folder))
+    monkeypatch.setattr(trainer, "one_step", stop)
+    monkeypatch.setattr(trainer.setting.source, "held_out", stop)
+    assert ends_as(probe := trainer.run(resume=True), folder)
+    assert not probe.training and not any(p.requires_grad for p in probe.parameters())
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("step-*")} == before
+
+
+def test_what_may_change_where_a_training_goes_on(small, config, whole, refuses, caplog):
+    shutil.copytree(whole[0], config.out)
+    for path in (checkpoint.checkpoint_path(config.out, 6), config.out / "curve.jsonl"):
+        path.unlink()
+
+    def going_on(**changes):
+        return small.trainer_of(replace(config, **changes))
+
+    assert "--resume" in refuses(going_on().run), "not without being asked to"
+    assert "another seed, batch" in refuses(going_on(seed=3, batch=4).run, resume=True).replace("batch, seed", "seed, batch")
+    assert "another data" in refuses(going_on(data=replace(config.data, neutral=0.9)).run, resume=True)
+    assert "optim.kind" in refuses(going_on(optim=replace(config.optim, kind="muon")).run, resume=True)
+    assert "at step 4 already" in refuses(going_on(steps=3).run, resume=True)
+    assert not (config.out / "curve.jsonl").exists()
+    with caplog.at_level(logging.WARNING, "hybridbooth"):
+        slower = going_on(optim=replace(config.optim, lr=1e-4, weight_decay=0.5, decay=0), micro_batch=1, watch=small.KILLED.watch)
+        slower.run(resume=True)
+    assert "from here on with another optim than it was begun with" in caplog.text
+    assert {group["lr"] for group in slower.optimizer.parts["adam"].param_groups} == {1e-4}
+    assert {group["weight_decay"] for group in slower.optimizer.parts["adam"].param_groups} == {0.5, 0}
+    assert [row["step"] for row in read_curve(config.out) if "loss" in row] == [6]
+    assert from_json(json.loads((config.out / "config.json").read_text())) == slower.config
+
+
+def test_a_checkpoint_of_another_probe_is_one_sentence(small, config, whole, refuses):
+    shutil.copytree(whole[0], config.out)
+    other = small.trainer_of(replace(config, probe=ProbeShape("resampler", words=4, sizes=config.probe.sizes)))
+    other.config = config  # as if the same name stood for another model now
+    assert "are of another probe" in refuses(other.run, resume=True)
+
+
+def test_a_checkpoint_of_before_there_was_more_in_them_can_be_read(small, config, whole, ends_as):
+    shutil.copytree(whole[0], config.out)
+    checkpoint.checkpoint_path(config.out, 6).unlink()
+    path = checkpoint.checkpoint_path(config.out, 4)
+    state = torch.load(path, weights_only=True)
+    del state["device_rng"]
+    began = json.loads(state["config"])
+    del began["checkpointing"], began["watch"]["board_subjects"]
+    torch.save({**state, "config": json.dumps(began)}, path)
+    assert ends_as(small.trainer_of(config).run(resume=True), config.out)
+
+
+def test_two_trainings_cannot_work_in_one_folder(small, config, refuses, monkeypatch):
+    first, second = (small.trainer_of(replace(config, steps=2)) for _ in range(2))
+    seen = []
+    inner = first.one_step
+    monkeypatch.setattr(first, "one_step", lambda feed: (seen.append(refuses(second.run)), inner(feed))[1])
+    first.run()
+    assert len(seen) == 2 and all("another training is at work" in message for message in seen)
+    second.run(resume=True)
