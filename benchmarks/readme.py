@@ -136,7 +136,7 @@ def train_table(result: dict) -> str:
         told.append(f"{scaling['title']}: {scaling['speedup']:.2f} times as fast, losses alike to {scaling['losses_differ_by']:.0e}")
     told += [f"left out: {row['title']} ({row['left_out']})" for row in result["rows"].values() if "left_out" in row]
     verdicts = [
-        f"{v['what']}: {v['value']:g} (at least {v['least']:g}, aim {v['aim']:g}): "
+        f"{v['what']}: {v['value']:g} (at {'least' if v['higher'] else 'most'} {v['least']:g}, aim {v['aim']:g}): "
         + ("aim met" if v["aim_met"] else "met, aim missed" if v["least_met"] else "**missed**")
         for v in result["verdicts"]
     ]

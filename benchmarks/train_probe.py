@@ -74,7 +74,7 @@ def verdicts(rows: dict[str, dict[str, Any]], device: str) -> list[dict[str, Any
         if value is None:
             return
         good = (value >= least, value >= aim) if higher else (value < least, value < aim)
-        found.append({"what": what, "value": value, "least": least, "aim": aim, "least_met": good[0], "aim_met": good[1]})
+        found.append({"what": what, "value": value, "higher": higher, "least": least, "aim": aim, "least_met": good[0], "aim_met": good[1]})
 
     least = 0.35 if device == "cpu" else 0.3
     for name in ("consumer", "promptnet", "pictures"):

@@ -52,7 +52,7 @@ class Processes:
             UserError: accelerate is to use the first version of FSDP.
         """
         from accelerate import Accelerator
-        from accelerate.utils import FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+        from accelerate.utils import FullyShardedDataParallelPlugin, InitProcessGroupKwargs, disable_fsdp_ram_efficient_loading
 
         # Without a GPU, accelerate would take several processes for so many single ones. Precision is the trainer's own affair.
         cpu = device == "cpu" or ("LOCAL_RANK" in os.environ and not torch.cuda.is_available())
@@ -67,6 +67,7 @@ class Processes:
             plugin = FullyShardedDataParallelPlugin()  # out of what `accelerate launch` has put into the environment
             if plugin.fsdp_version != 2:
                 raise UserError(f"expected fsdp_version 2 in accelerate's configuration, found {plugin.fsdp_version}; change it")
+            disable_fsdp_ram_efficient_loading()  # else transformers may leave the frozen text encoder to the first process alone
         return Processes(accelerator.device, accelerator.process_index, world, accelerator, plugin)
 
     @property

@@ -25,9 +25,10 @@ from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.training.probe import miniature_probe, miniature_setting
 from hybridbooth_core.probe import Probe
 from hybridbooth_core.training import checkpoint, records
-from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
+from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch, from_json
 from hybridbooth_core.training.processes import Processes
 from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Extras, Trainer
 
 CONFIG = TrainConfig(
@@ -80,7 +81,7 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def together(folder: Path, processes: Processes) -> None:
     """What several processes do, with all weights in each of them and with split ones. The last training fails in one of them."""
     whole, split = replace(processes, plugin=None), processes
-    told: dict[str, Any] = {"rank": processes.rank, "world": processes.world, "seen": []}
+    told: dict[str, Any] = {"rank": processes.rank, "world": processes.world, "seen": [], "shards": []}
     for name, changes in SHARED.items():
         drawn = Extras(board=lambda probe, path: path.write_text("a picture")) if processes.main else None  # as the command does it
         kind = split if "fsdp" in name else whole
@@ -96,6 +97,10 @@ def together(folder: Path, processes: Processes) -> None:
         torch.save(trainer.run(resume=True).state_dict(), folder / f"{name}-{processes.rank}.pt")
     told["muon"] = said(trainer_of, replace(CONFIG, micro_batch=1, optim=replace(CONFIG.optim, kind="muon")), split)
     told["nan"] = said(spoilt(trainer_of(replace(CONFIG, out=folder / "nan", micro_batch=1), whole), processes.rank).run)
+    shared = from_json(json.loads((folder / "fsdp_sd15.json").read_text()))
+    trainer = Trainer(shared, *prepare_training(shared, torch.device("cpu")), split)
+    watch_rows(trainer.setting.source, told["shards"])
+    torch.save(trainer.run().state_dict(), folder / f"fsdp_sd15-{processes.rank}.pt")
     (folder / f"told-{processes.rank}.json").write_text(json.dumps(told))
     processes.wait()
     broken = trainer_of(replace(CONFIG, out=folder / "broken", micro_batch=1), whole)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from hybridbooth_core.training.config import ProbeShape
+from hybridbooth_core.training.config import Data, Optim, ProbeShape
 from hybridbooth_core.training.forecast import Memory, forecast
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
 FOLDER = Path(__file__).resolve().parent
+RESAMPLER = ProbeShape("resampler", words=3, sizes={"layers": 1, "heads": 4})
 
 
 @pytest.fixture(scope="module")
@@ -57,64 +58,43 @@ def size(tensors) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-PROMPTNET = {"probe": ProbeShape("promptnet", words=3)}
 CHANGES = {
-    "plain": {},
-    "checkpointing": {"checkpointing": True} | PROMPTNET,
-    "accumulation": {"micro_batch": 1},
-    "bf16": {"precision": "bf16"} | PROMPTNET,
-    "muon": {"optim": "muon"},
+    "checkpointing": {"checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
+    "accumulation": {"micro_batch": 1, "optim": Optim(kind="muon", lr=1e-3)},
+    "bf16": {"precision": "bf16"},
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_step_of_the_miniature_takes_what_was_foreseen(name, small):
-    changes = dict(CHANGES[name])
-    if changes.pop("optim", None):
-        changes["optim"] = replace(small.CONFIG.optim, kind="muon")
-    trainer = small.trainer_of(replace(small.CONFIG, batch=8, micro_batch=8) if "micro_batch" not in changes else small.CONFIG)
-    config = replace(trainer.config, **changes)
+def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(name, small):
+    config = replace(small.CONFIG, **CHANGES[name])
     trainer = small.trainer_of(config)
-    foreseen = forecast(trainer.setting, trainer.probe, config)
-    gradients = size(trainer.probe.parameters())
+    setting, probe = trainer.setting, trainer.probe
+    before = {name: (tensor, tensor.clone()) for name, tensor in probe.state_dict(keep_vars=True).items()}
+    state = torch.get_rng_state()
+    foreseen = forecast(setting, probe, config)
+    assert torch.equal(torch.get_rng_state(), state) and setting._nouns == {}
+    after = probe.state_dict(keep_vars=True)
+    assert all(after[name] is tensor and torch.equal(tensor, copy) and tensor.grad is None for name, (tensor, copy) in before.items())
+    assert all(type(parameter) is torch.nn.Parameter for parameter in setting.model.unet.parameters())
+
+    gradients = size(probe.parameters())
     assert foreseen.activations + gradients == pytest.approx(handed_out(trainer), rel=0.01)
     moments = [entry for part in trainer.optimizer.parts.values() for state in part.state.values() for entry in state.values()]
     assert foreseen.optimiser == gradients + size(moments) + size(trainer.average.weights.values())
     assert foreseen.total == foreseen.weights + foreseen.optimiser + foreseen.activations
 
 
-@pytest.mark.parametrize("cached", [True, False], ids=["cached", "pictures"])
-def test_a_step_of_stable_diffusions_layout_takes_what_was_foreseen(cached, configured, readers, shards, monkeypatch):
-    changes = {"probe": ProbeShape("promptnet", words=3, sizes={"pooled": 8}), "micro_batch": 2, "checkpointing": True}
-    config = configured(**changes)
-    if not cached:
-        data = replace(config.data, shards=shards.plain, cached=False, background=0.5)
-        config = replace(config, data=data, encoders=(FOLDER,))
-        monkeypatch.setattr("hybridbooth_core.training.setup._encoders", lambda config, device: readers)
+def test_a_step_of_stable_diffusions_layout_takes_what_was_foreseen(configured, readers, shards, monkeypatch):
+    monkeypatch.setattr("hybridbooth_core.training.setup._encoders", lambda config, device: readers)
+    config = configured(probe=RESAMPLER, micro_batch=1, batch=2, data=Data(shards=shards.plain, lanes=2))
     setting, probe, _ = prepare_training(config, torch.device("cpu"))
     foreseen = forecast(setting, probe, config)
-    model = setting.model
-    frozen = [*model.unet.parameters(), *model.text_encoder.parameters()]
-    if not cached:
-        frozen += [*model.coder._vae.parameters(), *readers[0].network.parameters(), *readers[1].network.parameters()]
-    weights = size([*frozen, *probe.parameters()])
+    model, encoders = setting.model, [reader.network for reader in readers]
+    weights = size(tensor for part in (model.unet, model.text_encoder, model.coder._vae, *encoders, probe) for tensor in part.parameters())
     assert weights <= foreseen.weights < 1.02 * weights, "and a few tables, such as the schedule"
-    trainer = Trainer(config, setting, probe)
     gradients = size(probe.parameters())  # which are there from the second micro-batch on
-    assert foreseen.activations + gradients == pytest.approx(handed_out(trainer), rel=0.02)
-
-
-def test_nothing_is_changed(small):
-    trainer = small.trainer_of(small.CONFIG)
-    setting, probe = trainer.setting, trainer.probe
-    before = {name: (tensor, tensor.clone()) for name, tensor in probe.state_dict(keep_vars=True).items()}
-    state = torch.get_rng_state()
-    forecast(setting, probe, small.CONFIG)
-    assert torch.equal(torch.get_rng_state(), state) and setting._nouns == {}
-    after = probe.state_dict(keep_vars=True)
-    assert all(after[name] is tensor and torch.equal(tensor, copy) and tensor.grad is None for name, (tensor, copy) in before.items())
-    assert all(type(parameter) is torch.nn.Parameter for parameter in setting.model.unet.parameters())
-    assert bool(torch.isfinite(trainer.one_step(Same(trainer))["loss"] * torch.ones(())))
+    assert foreseen.activations + gradients == pytest.approx(handed_out(Trainer(config, setting, probe)), rel=0.02)
 
 
 def test_it_says_so_in_a_line():
