@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ from hybridbooth_core.training.trainer import Trainer
 from .measure import GIGA, measured, seconds_of, spread
 from .rows import Setting, free_bytes
 from .world import World, filled
+
+Kind = Literal["promptnet", "resampler"]
 
 SAMPLES = 640_000  # of the paper's training
 PICTURES = 24
@@ -72,7 +74,9 @@ def shards(world: World, cached: bool) -> Iterator[Path]:
         yield out
 
 
-def training(world: World, folder: Path, config: TrainConfig, regressor: str, encoders: tuple | None = None) -> tuple[TrainSetting, Any]:
+def training(
+    world: World, folder: Path, config: TrainConfig, regressor: Kind, encoders: tuple | None = None, lanes: int = 1
+) -> tuple[TrainSetting, Any]:
     """The setting and the untrained probe, at the world's size."""
     sizes = world.sizes
     quick = sizes.width < 768
@@ -83,13 +87,13 @@ def training(world: World, folder: Path, config: TrainConfig, regressor: str, en
         width=sizes.width, clip=CLIP_L.id, clip_width=sizes.feature_width, dino=DINOV2_L.id, dino_width=sizes.feature_width,
         regressor=regressor, sizes=shape, word_norm=0.4,
     )  # fmt: skip
-    data = replace(config.data, shards=folder, lanes=1)
+    data = replace(config.data, shards=folder, lanes=lanes)
     source = ShardSource(data, 0, config.micro_batch, (SIDE, SIDE), regressor == "promptnet")
     clip, dino = encoders or (None, None)
     return TrainSetting(world.model, clip, dino, source), new_probe(made)
 
 
-def configured(setting: Setting, regressor: str, cached: bool, checkpointing: bool, batch: int = 1, micro: int = 1) -> TrainConfig:
+def configured(setting: Setting, regressor: Kind, cached: bool, checkpointing: bool, batch: int = 1, micro: int = 1) -> TrainConfig:
     """The recipe that the pack ships for this regressor, with other batches, in the precision of the measurement."""
     base = preset("sd15-consumer" if regressor == "resampler" else "sd15")
     precision = "fp32" if setting.dtype == torch.float32 else "bf16"
@@ -100,7 +104,7 @@ def configured(setting: Setting, regressor: str, cached: bool, checkpointing: bo
     )  # fmt: skip
 
 
-def step_row(regressor: str, cached: bool = True, checkpointing: bool = False, half: bool = False) -> Callable[[Setting], dict]:
+def step_row(regressor: Kind, cached: bool = True, checkpointing: bool = False, half: bool = False) -> Callable[[Setting], dict]:
     """One step of a single micro-batch: its time, its operations, its memory beside the forecast, and how long it waits for data.
 
     `half`: in bfloat16 and by the recipe's own micro-batch, whatever the device; otherwise one row.
@@ -159,7 +163,7 @@ def true_encoders(world: World) -> tuple[FeatureEncoder, FeatureEncoder]:
     return filled(new_clip_vision, device, torch.float32), filled(dino, device, torch.float32)
 
 
-def _too_little(setting: Setting, regressor: str, cached: bool) -> str | None:
+def _too_little(setting: Setting, regressor: Kind, cached: bool) -> str | None:
     """Why a row cannot be measured here, or None."""
     if setting.device.type != "cpu" or setting.world.sizes.width < 768:
         return None
@@ -190,8 +194,7 @@ def scaling_child(setting: Setting, steps: int) -> dict | None:
     torch.set_num_threads(1)
     config = configured(setting, "resampler", cached=True, checkpointing=False, batch=2)
     with shards(setting.world, True) as folder, tempfile.TemporaryDirectory() as out:
-        inner, probe = training(setting.world, folder, config, "resampler")
-        inner.source._data = replace(inner.source._data, lanes=2)
+        inner, probe = training(setting.world, folder, config, "resampler", lanes=2)
         trainer = Trainer(replace(config, out=Path(out)), inner, probe, processes=processes)
         feed = Feed(inner.source.batches(0, trainer.share))
         try:

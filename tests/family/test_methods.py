@@ -106,4 +106,5 @@ def test_a_loss_that_is_not_finite_is_one_sentence(model, ref, refuses, monkeypa
 
 
 def test_the_command_offers_them_all():
-    assert set(cli.METHODS) == set(METHODS) - {"textual_inversion_5"} | {"probe_free"}  # five words: --words 5; probe-free has a way of its own
+    """Five words are --words 5 there, and the probe-free start is called in a way of its own."""
+    assert set(cli.METHODS) == set(METHODS) - {"textual_inversion_5"} | {"probe_free"}

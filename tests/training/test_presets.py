@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import dataclasses
 import inspect
 import json
@@ -43,7 +44,7 @@ def test_every_setting_says_what_it_is(kind):
     body = ast.parse(inspect.getsource(kind)).body[0].body
     told = {
         first.target.id
-        for first, second in zip(body, body[1:], strict=False)
+        for first, second in itertools.pairwise(body)
         if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and len(second.value.value) > 10
     }
     parts = {field.name for field in dataclasses.fields(kind) if field.name in ("data", "probe", "loss", "optim", "watch")}
