@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +25,7 @@ from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, Trai
 from hybridbooth_core.training.sentences import COLOURS, NEUTRAL
 from hybridbooth_core.training.sources import NOUN
 
+FOLDER = Path(__file__).resolve().parent
 PHOTOS = Path(__file__).parents[1] / "data" / "dreambooth"
 SIDE = 64  # pixels of the model and of the shards
 WITHOUT_MASK, WITHOUT_NOUN = (5, 11), (10, 11)
@@ -153,3 +157,36 @@ def configured(sd15, shards, tmp_path) -> Callable[..., TrainConfig]:
         return TrainConfig(**{**settings, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The module of a training that is small enough for tests."""
+    for name in ("diffusers", "transformers"):
+        pytest.importorskip(name)
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("small_training")
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="session")
+def whole(small, tmp_path_factory):
+    """A training that nothing interrupts: its folder, and the probe that it returned."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, small.trainer_of(replace(small.CONFIG, out=folder)).run().state_dict()
+
+
+@pytest.fixture
+def config(small, tmp_path):
+    return replace(small.CONFIG, out=tmp_path / "run")
+
+
+@pytest.fixture
+def ends_as(small, whole):
+    """A function: a probe and its folder to whether they are those of the training that nothing interrupts, to the last bit."""
+
+    def check(probe, folder) -> bool:
+        state = probe.state_dict()
+        return small.curve(folder) == small.curve(whole[0]) and all(torch.equal(state[name], value) for name, value in whole[1].items())
+
+    return check

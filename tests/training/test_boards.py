@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +16,6 @@ from hybridbooth_core.training import boards
 from hybridbooth_core.training.boards import board, chosen_subjects
 from hybridbooth_core.training.config import Data
 from hybridbooth_core.training.setup import prepare_training
-
-FOLDER = Path(__file__).resolve().parent
-
-
-@pytest.fixture(scope="module")
-def small():
-    for name in ("diffusers", "transformers"):
-        pytest.importorskip(name)
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("small_training")
-    sys.path.remove(str(FOLDER))
 
 
 @pytest.fixture(scope="module", autouse=True)

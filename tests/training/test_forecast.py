@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,17 +13,7 @@ from hybridbooth_core.training.forecast import Memory, forecast
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
-FOLDER = Path(__file__).resolve().parent
 RESAMPLER = ProbeShape("resampler", words=3, sizes={"layers": 1, "heads": 4})
-
-
-@pytest.fixture(scope="module")
-def small():
-    for name in ("diffusers", "transformers"):
-        pytest.importorskip(name)
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("small_training")
-    sys.path.remove(str(FOLDER))
 
 
 class Same:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -22,38 +21,6 @@ from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Extras, Trainer
 
 FOLDER = Path(__file__).resolve().parent
-
-
-@pytest.fixture(scope="module")
-def small():
-    for name in ("diffusers", "transformers"):
-        pytest.importorskip(name)
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("small_training")
-    sys.path.remove(str(FOLDER))
-
-
-@pytest.fixture(scope="module")
-def whole(small, tmp_path_factory):
-    """A training that nothing interrupts: its folder, and the probe that it returned."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, small.trainer_of(replace(small.CONFIG, out=folder)).run().state_dict()
-
-
-@pytest.fixture
-def config(small, tmp_path):
-    return replace(small.CONFIG, out=tmp_path / "run")
-
-
-@pytest.fixture
-def ends_as(small, whole):
-    """A function: a probe and its folder to whether they are those of the training that nothing interrupts, to the last bit."""
-
-    def check(probe, folder) -> bool:
-        state = probe.state_dict()
-        return small.curve(folder) == small.curve(whole[0]) and all(torch.equal(state[name], value) for name, value in whole[1].items())
-
-    return check
 
 
 class Stop(BaseException):
