@@ -33,6 +33,12 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found, reverse=True)
 
 
+def refuse_begun(folder: Path) -> None:
+    """UserError if there are checkpoints in a folder that a new training is to have."""
+    if found := checkpoints(folder):
+        raise UserError(f"{folder} holds a training already ({found[0][1].name}); go on with --resume {folder}, or choose another --out")
+
+
 def last_good(folder: Path) -> str:
     """What a message says of the newest checkpoint."""
     found = checkpoints(folder)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..errors import UserError
 from .arguments import PROGRAM, RESUME, Request, parsed, rank
 from .boards import board, chosen_subjects
-from .checkpoint import checkpoints
+from .checkpoint import checkpoints, refuse_begun
 from .config import TrainConfig
 from .dry_run import dry_run
 from .processes import Processes
@@ -58,6 +58,8 @@ def _processes(config: TrainConfig) -> Processes:
 
 def _carried_out(request: Request, processes: Processes) -> int:
     config = request.config
+    if not (request.resume or request.dry_run):
+        refuse_begun(config.out)  # before the large files are read, which takes a while
     setting, probe, extras = prepare_training(config, processes.device)
     if request.dry_run:
         dry_run(config, setting, probe, processes)

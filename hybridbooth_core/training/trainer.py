@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..probe import Probe
 from ..regressors import Regressor
 from .batch import Batch, Share
-from .checkpoint import checkpoints, held, last_good, load_checkpoint, save_checkpoint, write_text, writing
+from .checkpoint import held, last_good, load_checkpoint, refuse_begun, save_checkpoint, write_text, writing
 from .config import TrainConfig, from_json, to_json
 from .feed import Feed
 from .objective import objective, times_and_noise
@@ -218,11 +218,8 @@ class Trainer:
 
     def _begin(self, folder: Path, resume: bool) -> None:
         """Make the folder, or go on from what is in it."""
-        found = checkpoints(folder)
-        if found and not resume:
-            raise UserError(
-                f"{folder} holds a training already ({found[0][1].name}); go on with --resume {folder}, or choose another --out"
-            )
+        if not resume:
+            refuse_begun(folder)
         if resume and (state := load_checkpoint(folder)):
             self._restore(state)
         if not self.processes.agree(self.step):

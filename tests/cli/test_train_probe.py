@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
 import re
 import runpy
 import sys
@@ -183,7 +184,9 @@ def test_a_training_is_interrupted_gone_on_with_and_ends_as_one_that_was_not(tmp
         interrupting(patch, 3)
         assert main(["train-probe", *SMALL, "--out", str(parts)]) == 130
         assert f"train-probe --resume {parts} goes on from step 2" in capsys.readouterr().err
-    assert "holds a training already" in refused(capsys, *SMALL, "--out", parts)
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "prepare_training", None)  # told before anything is loaded
+        assert "holds a training already" in refused(capsys, *SMALL, "--out", parts)
     assert "begun with another seed" in refused(capsys, "--resume", parts, "--seed", "3")
     assert "goes on in its own folder" in refused(capsys, "--resume", parts, "--out", tmp_path / "other")
     assert main(["train-probe", f"--resume={parts}"]) == 0
@@ -206,6 +209,15 @@ def test_python_m_is_the_same_command(monkeypatch, capsys):
     assert stop.value.code == 2 and "found 'nothing'" in capsys.readouterr().err
 
 
+@pytest.fixture
+def _as_loud_as_before():
+    logger = logging.getLogger("hybridbooth")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("_as_loud_as_before")
 def test_of_several_processes_the_first_one_speaks(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     assert command.run(["nothing"]) == 2
