@@ -64,7 +64,7 @@ print(probe.about())
 
 ## Limits
 - It knows subjects like those it was trained on; of others its guess may show the class and little more.
-- Pictures of people: ask them. What a probe makes of a face is a likeness.
+{_inherited(c.regressor)}- Pictures of people: ask them. What a probe makes of a face is a likeness.
 - The licence of the pictures above is what whoever prepared them said; check it before you share or sell what you make.
 
 ## How it was made
@@ -74,6 +74,13 @@ print(probe.about())
 {json.dumps(_shareable(config), indent=1)}
 ```
 """
+
+
+def _inherited(regressor: str) -> str:
+    """What binds a probe beside its data: a promptnet holds weights of the model that it is for."""
+    if regressor != "promptnet":
+        return ""
+    return "- It began as a copy of half of the base model's denoiser, so that model's licence holds for this file as well.\n"
 
 
 def _verdict(curve: list[dict[str, Any]], step: int) -> str:

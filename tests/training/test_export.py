@@ -139,3 +139,14 @@ def test_the_command(run, tmp_path, capsys):
     assert Probe.load(out).config.words == 2 and "mine.md" in capsys.readouterr().out
     assert main(["export-probe", str(run), "--out", str(out)]) == 2
     assert main(["export-probe", str(run), "--out", str(out), "--overwrite"]) == 0
+
+
+def test_the_card_of_a_promptnet_says_whose_weights_it_began_with(averaged):
+    from hybridbooth_core.training.card import model_card
+
+    begun = "copy of half of the base model's denoiser"
+    cards = []
+    for regressor in ("promptnet", "resampler"):
+        averaged.config = replace(MADE, regressor=regressor)
+        cards.append(model_card("a.safetensors", "00", 1, averaged, TrainConfig(), 1, []))
+    assert begun in cards[0] and begun not in cards[1]
