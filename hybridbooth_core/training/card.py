@@ -20,7 +20,7 @@ def model_card(name: str, digest: str, size: int, probe: Probe, config: TrainCon
     c = probe.config
     parameters = sum(p.numel() for p in probe.parameters())
     return f"""---
-license: {_hub_licence(c.licence)}
+license: {"other" if c.regressor == "promptnet" else _hub_licence(c.licence)}
 library_name: hybridbooth
 pipeline_tag: text-to-image
 {"" if config.base == MINIATURE else BASE}tags:
