@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hybridbooth_core.bench.statistics import interval, paired
-from hybridbooth_core.features import Reference, square_crops
+from hybridbooth_core.encoders.features import Reference, square_crops
+from hybridbooth_core.evaluation.statistics import interval, paired
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature
 from hybridbooth_core.miniature.evaluate import Scores, class_nouns, evaluate, reference_of
 from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
-from hybridbooth_core.personalize import class_embedding, personalize
-from hybridbooth_core.probe import Features, Probe
+from hybridbooth_core.probe.probe import Features, Probe
+from hybridbooth_core.refine.personalize import class_embedding, personalize
 
 RESULT = Path(__file__).parent / "results" / "compare_probes.json"
 

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hybridbooth_core.bench.statistics import interval
-from hybridbooth_core.diffusion_model import Prompt
-from hybridbooth_core.features import Reference, extract_features
+from hybridbooth_core.encoders.features import Reference, extract_features
+from hybridbooth_core.evaluation.statistics import interval
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature
 from hybridbooth_core.miniature.captions import scene_prompt
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of, reference_scene
 from hybridbooth_core.miniature.world import Scenes, creatures, split_numbers
-from hybridbooth_core.personalize import class_embedding
-from hybridbooth_core.probe import Features
-from hybridbooth_core.refine import RefineConfig, Refinement, refine
+from hybridbooth_core.models.adapter import Prompt
+from hybridbooth_core.probe.probe import Features
+from hybridbooth_core.refine.personalize import class_embedding
+from hybridbooth_core.refine.refine import RefineConfig, Refinement, refine
 
 RESULT = Path(__file__).parent / "results" / "leads.json"
 

@@ -24,14 +24,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hybridbooth_core.bench.statistics import interval
-from hybridbooth_core.diffusion_model import Piece
-from hybridbooth_core.features import extract_features
+from hybridbooth_core.encoders.features import extract_features
+from hybridbooth_core.evaluation.statistics import interval
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature, manifest
 from hybridbooth_core.miniature.evaluate import Scores, class_nouns, evaluate, reference_of
 from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
-from hybridbooth_core.personalize import class_embedding, personalize
-from hybridbooth_core.refine import RefineConfig, Refinement, refine
+from hybridbooth_core.models.adapter import Piece
+from hybridbooth_core.refine.personalize import class_embedding, personalize
+from hybridbooth_core.refine.refine import RefineConfig, Refinement, refine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = Path(__file__).parent / "results" / "main_job.json"

@@ -9,9 +9,9 @@ import json
 import re
 from pathlib import Path
 
-from hybridbooth_core.bench.plot import pareto_picture
-from hybridbooth_core.bench.sd15_tables import sd15_page
-from hybridbooth_core.bench.tables import ablation_page, ablation_table, family_page, family_table
+from benchmarks.family.plot import pareto_picture
+from benchmarks.family.tables import ablation_page, ablation_table, family_page, family_table
+from benchmarks.sd15.tables import sd15_page
 
 ROOT = Path(__file__).resolve().parent.parent
 

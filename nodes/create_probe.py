@@ -8,9 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..hybridbooth_core.encoders.catalogue import CATALOGUE, CLIP_L
-from ..hybridbooth_core.new_probe import UNTRAINED, new_probe, promptnet_sizes
-from ..hybridbooth_core.probe import ProbeConfig
-from ..hybridbooth_core.regressors import KINDS
+from ..hybridbooth_core.probe.probe import ProbeConfig
+from ..hybridbooth_core.probe.regressors import KINDS
+from ..hybridbooth_core.probe.untrained import UNTRAINED, new_probe, promptnet_sizes
 from .host.session import ordinary_tensors
 from .host.weights import attention_heads, base_of, denoiser_state, word_norm
 from .schema import ProbeSocket, schema, seed_input

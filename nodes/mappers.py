@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..hybridbooth_core.features import reference
+from ..hybridbooth_core.encoders.features import reference
 from ..hybridbooth_core.mappers.files import FORMAT, load, summary
 from ..hybridbooth_core.mappers.words import mapper_subject
 from .host.folders import changed, files_of, mapper_path

@@ -8,9 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..hybridbooth_core.features import extract_features, reference
+from ..hybridbooth_core.encoders.features import extract_features, reference
 from ..hybridbooth_core.miniature.bundle import load_probe
-from ..hybridbooth_core.probe import FORMAT, Probe
+from ..hybridbooth_core.probe.probe import FORMAT, Probe
 from .host.folders import changed, files_of, probe_path
 from .host.model import HostVae
 from .host.session import ordinary_tensors

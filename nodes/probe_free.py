@@ -9,12 +9,12 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..hybridbooth_core.features import reference
+from ..hybridbooth_core.encoders.features import reference
+from ..hybridbooth_core.files.subject import Subject
 from ..hybridbooth_core.probe_free.inversion import InversionConfig
 from ..hybridbooth_core.probe_free.refining import REFINING, refine_subject
 from ..hybridbooth_core.probe_free.start import StartConfig, first_words
-from ..hybridbooth_core.report import subject_report
-from ..hybridbooth_core.subject import Subject
+from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
 from .host.session import progress
 from .host.words import clip_space_of, host_text

@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 from comfy_api.latest import io, ui
 
-from ..hybridbooth_core.features import Reference
-from ..hybridbooth_core.personalize import personalize
-from ..hybridbooth_core.probe import Features, Probe
-from ..hybridbooth_core.refine import Mode, RefineConfig
-from ..hybridbooth_core.report import subject_report
+from ..hybridbooth_core.encoders.features import Reference
+from ..hybridbooth_core.probe.probe import Features, Probe
+from ..hybridbooth_core.refine.personalize import personalize
+from ..hybridbooth_core.refine.refine import Mode, RefineConfig
+from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
 from .host.session import progress
 from .schema import FeaturesSocket, ProbeSocket, model_inputs, refined_outputs, schema, seed_input

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..hybridbooth_core.subject import Subject
+from ..hybridbooth_core.files.subject import Subject
 from .host.folders import changed, new_subject_path, subject_files, subject_path
 from .host.session import ordinary_tensors
 from .host.subjects import with_subject

@@ -55,7 +55,7 @@ def encoders():
 @pytest.fixture(scope="session")
 def new_probe() -> Callable:
     """A function: regressor kind (and changes to the configuration) to an untrained tiny probe, frozen, always the same one."""
-    from hybridbooth_core.probe import Probe, ProbeConfig
+    from hybridbooth_core.probe.probe import Probe, ProbeConfig
 
     def make(kind: str = "promptnet", **changes) -> Probe:
         sizes = PROMPTNET_SIZES if kind == "promptnet" else RESAMPLER_SIZES
@@ -71,7 +71,7 @@ def new_probe() -> Callable:
 @pytest.fixture(scope="session")
 def subject(world, encoders) -> SimpleNamespace:
     """What a person brings, and what is computed from it: two pictures of one creature with masks (`ref`), `features`, `noun`."""
-    from hybridbooth_core.features import extract_features, reference
+    from hybridbooth_core.encoders.features import extract_features, reference
     from hybridbooth_core.miniature.render import render
     from hybridbooth_core.miniature.world import creatures, random_scenes, split_numbers
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hybridbooth_core.pipeline import model_of
-from hybridbooth_core.subject import Subject, SubjectInfo
+from hybridbooth_core.files.subject import Subject, SubjectInfo
+from hybridbooth_core.models.from_pipeline import model_of
 
 
 @pytest.fixture(params=[False, True], ids=["float32", "float16"])

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridbooth_core.fast_cpu.products import product
-from hybridbooth_core.peak import PeakMemory, watch_peak
+from hybridbooth_core.models.peak_memory import PeakMemory, watch_peak
 
 TERA, GIGA = 1e12, 1e9
 

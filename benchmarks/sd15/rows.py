@@ -12,14 +12,14 @@ from unittest.mock import patch
 
 import torch
 
-from hybridbooth_core.effort import Effort, working
-from hybridbooth_core.family import run_method
-from hybridbooth_core.family.training import BETAS, DECAY, EPSILON
 from hybridbooth_core.fast_cpu import kept_memory
-from hybridbooth_core.probe import Features, Probe
-from hybridbooth_core.refine import Mode, RefineConfig, Task, refine, steps
-from hybridbooth_core.refine_many import refine_many
-from hybridbooth_core.refine_moves import moving
+from hybridbooth_core.methods.registry import run_method
+from hybridbooth_core.methods.training import BETAS, DECAY, EPSILON
+from hybridbooth_core.models.memory import Effort, working
+from hybridbooth_core.probe.probe import Features, Probe
+from hybridbooth_core.refine.many import refine_many
+from hybridbooth_core.refine.refine import Mode, RefineConfig, Task, refine, steps
+from hybridbooth_core.refine.updates import moving
 
 from .measure import GIGA, Meter, measured, measured_training, seconds_of, spread
 from .world import CLASS, World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybridbooth_core.refine import STRETCHES, RefineConfig
+from hybridbooth_core.refine.refine import STRETCHES, RefineConfig
 
 Rows = dict[str, dict[str, Any]]
 

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from hybridbooth_core.data.cache import Autoencoder, Encoder, FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
-from hybridbooth_core.drawing import to_image
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_L
-from hybridbooth_core.features import FeatureEncoder
-from hybridbooth_core.new_probe import new_probe
-from hybridbooth_core.probe import ProbeConfig
+from hybridbooth_core.encoders.features import FeatureEncoder
+from hybridbooth_core.probe.probe import ProbeConfig
+from hybridbooth_core.probe.untrained import new_probe
+from hybridbooth_core.report.drawing import to_image
 from hybridbooth_core.training.batch import Share
 from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig, Watch
-from hybridbooth_core.training.feed import Feed
-from hybridbooth_core.training.forecast import forecast
+from hybridbooth_core.training.context import Setting as TrainSetting
+from hybridbooth_core.training.distributed import Processes
+from hybridbooth_core.training.memory_estimate import forecast
+from hybridbooth_core.training.prefetcher import Feed
 from hybridbooth_core.training.presets import preset
-from hybridbooth_core.training.processes import Processes
-from hybridbooth_core.training.setting import Setting as TrainSetting
 from hybridbooth_core.training.sources import ShardSource
 from hybridbooth_core.training.trainer import Trainer
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridbooth_core.diffusers_model import DiffusersModel
-from hybridbooth_core.family.prior import Prior
-from hybridbooth_core.features import Reference, reference
-from hybridbooth_core.probe import Features, Probe, ProbeConfig
-from hybridbooth_core.schedule import NoiseSchedule
+from hybridbooth_core.encoders.features import Reference, reference
+from hybridbooth_core.methods.prior_images import Prior
+from hybridbooth_core.models.diffusers_adapter import DiffusersModel
+from hybridbooth_core.models.noise_schedule import NoiseSchedule
+from hybridbooth_core.probe.probe import Features, Probe, ProbeConfig
 
 FACTOR = 8  # pixels of a latent cell
 CLASS = "backpack"

@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..diffusion_model import Piece
-from ..drawing import Page, fitted, heated, outlined
-from ..features import Reference
+from ..encoders.features import Reference
+from ..files.images import save_picture
 from ..miniature.bundle import Miniature
 from ..miniature.captions import scene_prompt
 from ..miniature.evaluate import join, score
 from ..miniature.render import render
 from ..miniature.world import Creatures, scene
 from ..miniature.world_model import LATENT_SHAPE
-from ..sampling import generate, starting_noise
-from .files import save_picture
+from ..models.adapter import Piece
+from ..models.sampling import generate, starting_noise
+from ..report.drawing import Page, fitted, heated, outlined
 
 EDGE, CELL, PITCH, SMALL = 20, 170, 180, 148
 LEFT, TOP = 410, 110

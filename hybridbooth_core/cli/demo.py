@@ -36,13 +36,13 @@ def run(options: argparse.Namespace) -> None:
     out: Path = options.out
     from tqdm import tqdm
 
-    from ..features import extract_features
+    from ..encoders.features import extract_features
     from ..miniature.bundle import load_miniature
     from ..miniature.evaluate import class_nouns, reference_of
     from ..miniature.world import creatures, split_numbers
-    from ..personalize import personalize
-    from ..refine import RefineConfig
-    from ..report import word_attention
+    from ..refine.personalize import personalize
+    from ..refine.refine import RefineConfig
+    from ..report.subject_report import word_attention
     from .board import Board, Row, draw_board, draw_scenes, true_row
 
     try:

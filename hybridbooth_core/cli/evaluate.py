@@ -65,13 +65,13 @@ def run(options: argparse.Namespace) -> None:
     check_packages()
     from tqdm import tqdm
 
+    from ..bases.sd15 import load_model
     from ..evaluation.drawing import DrawingConfig
     from ..evaluation.encoders import hub_cache
     from ..evaluation.making import MakingConfig, ProbeKit
-    from ..evaluation.models import load_model
     from ..evaluation.protocol import read_dataset
     from ..evaluation.run import WARNING, evaluate
-    from .device import compute_device
+    from ..models.device import compute_device
 
     if options.artefacts and options.method != "class_noun":
         raise UserError("expected --method or --artefacts, found both; files need no method")

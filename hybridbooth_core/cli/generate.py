@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ..errors import UserError
-from .files import output_file, save_picture
+from ..files.images import output_file, save_picture
 
 log = logging.getLogger("hybridbooth")
 
@@ -41,7 +41,7 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..subject import check_name
+    from ..files.subject import check_name
 
     out = output_file(options.out, ".png", options.overwrite)
     files = {}
@@ -55,12 +55,12 @@ def run(options: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from ..diffusion_model import split_prompt
-    from ..family import load_artefact
-    from ..family.tuned import Tuned
+    from ..files.adapter_weights import Tuned
+    from ..methods.registry import load_artefact
     from ..miniature.bundle import load_model
     from ..miniature.world_model import LATENT_SHAPE
-    from ..sampling import generate, starting_noise
+    from ..models.adapter import split_prompt
+    from ..models.sampling import generate, starting_noise
 
     if not 1 <= options.steps <= 1000:
         raise UserError(f"expected 1 to 1000 sampling steps, found {options.steps}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .files import output_file
+from ..files.images import output_file
 
 
 def add_to(commands) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..family.artefact import Trained
-    from ..features import Reference
+    from ..encoders.features import Reference
+    from ..methods.artefact import Trained
     from ..miniature.bundle import Miniature
 
 
@@ -85,11 +85,11 @@ def train(options: argparse.Namespace, world: Miniature, ref: Reference) -> Trai
     """Run any method that trains, with bars that tell how far it is."""
     from tqdm import tqdm
 
-    from ..family import METHODS as FAMILY
-    from ..family import run_method
-    from ..family.prior import Prior
-    from ..features import extract_features
-    from ..personalize import class_embedding
+    from ..encoders.features import extract_features
+    from ..methods.prior_images import Prior
+    from ..methods.registry import METHODS as FAMILY
+    from ..methods.registry import run_method
+    from ..refine.personalize import class_embedding
 
     model, method, defaults = world.model, FAMILY[options.method], METHODS[options.method]
     chosen, prior = chosen_options(options), Prior(model) if method.prior else None

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..errors import UserError
-from .files import output_file, save_picture
+from ..files.images import output_file, save_picture
 
 
 def add_to(commands) -> None:

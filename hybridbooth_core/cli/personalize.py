@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..files.images import load_picture, output_file, save_picture
 from . import methods, probe_free
-from .files import load_picture, output_file, save_picture
 
 if TYPE_CHECKING:
-    from ..features import Reference
+    from ..encoders.features import Reference
     from ..miniature.bundle import Miniature
-    from ..personalize import Personalization
+    from ..refine.personalize import Personalization
 
 
 def add_to(commands) -> None:
@@ -60,7 +60,7 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..subject import check_name
+    from ..files.subject import check_name
 
     out = output_file(options.out, ".safetensors", options.overwrite)
     if options.report:
@@ -77,10 +77,10 @@ def run(options: argparse.Namespace) -> None:
 
     import torch
 
-    from ..features import reference
+    from ..encoders.features import reference
+    from ..files.subject import Subject
     from ..miniature.bundle import load_miniature
-    from ..report import subject_report
-    from ..subject import Subject
+    from ..report.subject_report import subject_report
 
     pictures = [load_picture(path) for path in options.pictures]
     shapes = {tuple(picture.shape[1:]) for picture in pictures}
@@ -109,9 +109,9 @@ def run(options: argparse.Namespace) -> None:
 def _hybridbooth(options: argparse.Namespace, world: Miniature, ref: Reference) -> Personalization:
     from tqdm import tqdm
 
-    from ..features import extract_features
-    from ..personalize import personalize
-    from ..refine import RefineConfig
+    from ..encoders.features import extract_features
+    from ..refine.personalize import personalize
+    from ..refine.refine import RefineConfig
 
     chosen = methods.chosen_options(options)
     mode, steps = chosen.pop("mode", "auto"), methods.steps_of(options)

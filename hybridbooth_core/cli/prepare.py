@@ -87,9 +87,9 @@ def run(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> FeatureCache | None:
     if not options.model and not options.encoders:
         return None
+    from ..bases.data_networks import find_encoders, load_autoencoder
     from ..data.cache import FeatureCache
-    from ..data.networks import find_encoders, load_autoencoder
-    from .device import compute_device
+    from ..models.device import compute_device
 
     device = compute_device(options.device)
     encoders = find_encoders(options.encoders, options.dino, device) if options.encoders else None

@@ -10,9 +10,9 @@ from ..errors import UserError
 from . import methods
 
 if TYPE_CHECKING:
-    from ..features import Reference
+    from ..encoders.features import Reference
     from ..miniature.bundle import Miniature
-    from ..personalize import Personalization
+    from ..refine.personalize import Personalization
 
 
 def personalized(options: argparse.Namespace, world: Miniature, ref: Reference) -> tuple[Personalization, str]:

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..diffusers_model import ImageCoder
+from ..encoders.features import FeatureEncoder, square_crops
 from ..errors import UserError
-from ..evaluation.fingerprint import weights_fingerprint
-from ..features import FeatureEncoder, square_crops
+from ..models.diffusers_adapter import ImageCoder
+from ..models.fingerprint import weights_fingerprint
 from .decode import mask_tensor, picture_tensor
 from .shards import CLIP, DINO, LATENTS, REFERENCE_LATENTS, SUBJECT, WHOLE
 

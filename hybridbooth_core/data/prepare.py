@@ -19,7 +19,7 @@ from PIL import Image
 from ..errors import UserError
 from . import folders, tars
 from .items import REASONS, Item, LeftOut
-from .journal import Journal, finished
+from .manifest import Journal, finished
 from .masks import MaskMaker
 from .samples import Sample, Standards, read_sample
 from .shards import FEATURES, MASK, NOTES, PICTURE, UNKNOWN, Index, write_partial, writing

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..features import FeatureEncoder
-from ..probe import ProbeConfig
+from ..probe.probe import ProbeConfig
 from .catalogue import CATALOGUE, CLIP_L, EncoderFile
+from .features import FeatureEncoder
 from .files import require_encoder
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..safefile import read_header, read_tensors
+from ..files.safetensors import read_header, read_tensors
 from .catalogue import CLIP_L, PROJECTION, TEXT_PROJECTION
 from .files import MAX_BYTES
 from .pixels import CLIP_MEAN, CLIP_STD, normalised, seen

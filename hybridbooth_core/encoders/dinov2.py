@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..safefile import read_header, read_tensors
+from ..files.safetensors import read_header, read_tensors
 from .catalogue import GRID, SIZE, EncoderFile
 from .files import MAX_BYTES
 from .pixels import IMAGENET_MEAN, IMAGENET_STD, normalised, seen

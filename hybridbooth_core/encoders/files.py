@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..safefile import read_header
+from ..files.safetensors import read_header
 from .catalogue import EncoderFile
 
 MAX_BYTES = 4 << 30

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from ..diffusion_model import Prompt, TrainableModel
-from ..drawing import write_picture
 from ..errors import UserError
-from ..sampling import generate, starting_noise
+from ..models.adapter import Prompt, TrainableModel
+from ..models.sampling import generate, starting_noise
+from ..report.drawing import write_picture
 from .protocol import PhotoSubject
 
 

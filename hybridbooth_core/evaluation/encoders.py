@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..encoders.clip_vit import CLIP_B32, CLIP_L14, ClipSize
 from ..errors import UserError
-from ..safefile import read_header, read_tensors
-from .fingerprint import weights_fingerprint
+from ..files.safetensors import read_header, read_tensors
+from ..models.fingerprint import weights_fingerprint
 from .preprocess import Preprocess, for_clip, for_dino, for_lpips
 
 BATCH = 16

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..diffusion_model import Prompt, TrainableModel
+from ..encoders.features import FeatureEncoder, Reference, extract_features
 from ..errors import UserError
-from ..family import METHODS, load_artefact, run_method
-from ..family.prior import Prior
-from ..features import FeatureEncoder, Reference, extract_features
-from ..probe import Probe
+from ..methods.prior_images import Prior
+from ..methods.registry import METHODS, load_artefact, run_method
+from ..models.adapter import Prompt, TrainableModel
+from ..probe.probe import Probe
 from .photos import reference_photos, write_text
 from .protocol import PhotoSubject
 

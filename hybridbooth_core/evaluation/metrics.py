@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bench.statistics import interval
+from .statistics import interval
 
 DIGITS = 5
 

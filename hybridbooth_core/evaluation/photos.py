@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..encoders.features import Reference, reference, square_crops
 from ..errors import UserError
-from ..features import Reference, reference, square_crops
 
 
 def open_photo(path: Path) -> Image.Image:

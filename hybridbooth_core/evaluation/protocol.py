@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..diffusion_model import Piece
 from ..errors import UserError
+from ..models.adapter import Piece
 
 LIST_FILE = "prompts_and_classes.txt"
 LIVE_CLASSES = frozenset({"cat", "dog"})  # the paper's 9 live subjects; the list file does not say which of its two lists is whose

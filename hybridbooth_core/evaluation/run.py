@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from ..diffusers_model import DiffusersModel
 from ..errors import UserError
-from ..family.prior import Prior
+from ..methods.prior_images import Prior
+from ..models.diffusers_adapter import DiffusersModel
+from ..models.fingerprint import weights_fingerprint
 from .drawing import DrawingConfig, draw_prompt, missing_prompts
 from .encoders import Encoders
-from .fingerprint import weights_fingerprint
 from .making import Maker, MakingConfig, ProbeKit
 from .photos import write_text
 from .protocol import LIST_FILE, PhotoSubject

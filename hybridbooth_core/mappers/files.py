@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import UserError
-from ..safefile import read_header, read_tensors, write_tensors
+from ..files.safetensors import read_header, read_tensors, write_tensors
 from .elite import EliteMapper
 from .mapper import WordMapper
 from .published import recognise

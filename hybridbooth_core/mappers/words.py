@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..diffusion_model import TextModel
+from ..encoders.features import Reference, square_crops
 from ..errors import UserError
-from ..features import Reference, square_crops
-from ..subject import Subject, SubjectInfo
+from ..files.subject import Subject, SubjectInfo
+from ..models.adapter import TextModel
 from .mapper import Vision, WordMapper
 
 

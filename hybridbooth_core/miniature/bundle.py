@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor, nn
 
-from ..diffusers_model import DiffusersModel
 from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
-from ..probe import Probe
-from ..safefile import read_header, read_tensors
+from ..files.safetensors import read_header, read_tensors
+from ..models.diffusers_adapter import DiffusersModel
+from ..probe.probe import Probe
 from .nets import Autoencoder, ClipHeads, ImageEncoder, Judge
 
 if TYPE_CHECKING:

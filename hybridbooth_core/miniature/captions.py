@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..diffusion_model import Prompt
+from ..models.adapter import Prompt
 from .vocabulary import NAMES
 from .world import ACCESSORIES, BACKGROUNDS, KINDS, PATTERNS, PLACES, SIZES, SPLITS, STYLES, Creatures, Scenes, creatures
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusers_model import DiffusersModel
-from ..diffusion_model import Piece, Prompt
-from ..features import Reference, reference
-from ..sampling import generate, starting_noise
+from ..encoders.features import Reference, reference
+from ..models.adapter import Piece, Prompt
+from ..models.diffusers_adapter import DiffusersModel
+from ..models.sampling import generate, starting_noise
 from .captions import scene_prompt
 from .judging import accuracies, identity_score
 from .nets import Judge

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusers_model import DiffusersModel
-from ..schedule import NoiseSchedule
+from ..models.diffusers_adapter import DiffusersModel
+from ..models.noise_schedule import NoiseSchedule
 from .nets import FACTOR, LATENT_CHANNELS, Autoencoder
 from .render import SIZE
 from .vocabulary import LENGTH, MiniatureTokenizer

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..diffusion_model import Prompt, TextModel
 from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
+from ..models.adapter import Prompt, TextModel
 from .nouns import TEMPLATES, known
 from .space import encode_texts
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..diffusion_model import TextModel
 from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
+from ..models.adapter import TextModel
 from .space import encode_texts
 from .words import LOOKS, NOUNS
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import torch
 
-from ..diffusion_model import DiffusionModel
+from ..encoders.features import Reference
 from ..errors import UserError
-from ..features import Reference
-from ..personalize import Personalization, class_embedding, personalization
-from ..refine import RefineConfig, refine
-from ..subject import Subject
+from ..files.subject import Subject
+from ..models.adapter import DiffusionModel
+from ..refine.personalize import Personalization, class_embedding, personalization
+from ..refine.refine import RefineConfig, refine
 
 REFINING = RefineConfig(mode="words", steps=30, effective_step=0.2, validation=4)
 """What suits words that no probe has guessed: they have far to go, so that the best step is nearly always the last, and a few rows of

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..diffusion_model import Prompt, TextModel
+from ..models.adapter import Prompt, TextModel
 
 AT_ONCE = 64  # texts of one pass, so that a long list of words needs little memory
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..diffusion_model import DiffusionModel, TextModel
 from ..encoders.clip_space import ClipSpace
+from ..encoders.features import Reference, square_crops
 from ..errors import UserError
-from ..features import Reference, square_crops
-from ..personalize import Personalization, class_embedding
-from ..refine import RefineConfig
-from ..subject import Subject, SubjectInfo
+from ..files.subject import Subject, SubjectInfo
+from ..models.adapter import DiffusionModel, TextModel
+from ..refine.personalize import Personalization, class_embedding
+from ..refine.refine import RefineConfig
 from .inversion import Inversion, InversionConfig, invert
 from .nouns import Retrieved, picture_point, retrieve
 from .refining import REFINING, refine_subject

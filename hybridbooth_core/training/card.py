@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from .. import __version__
-from ..probe import Probe
+from ..probe.probe import Probe
 from .config import MINIATURE, TrainConfig, to_json
 
 SPDX = {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-3.0", "unlicense", "openrail"}

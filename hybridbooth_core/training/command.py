@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from ..errors import UserError
 from .arguments import PROGRAM, RESUME, Request, parsed, rank
-from .boards import board, chosen_subjects
 from .checkpoint import checkpoints, refuse_begun
 from .config import TrainConfig
+from .distributed import Processes
 from .dry_run import dry_run
-from .processes import Processes
-from .records import read_curve
+from .metrics import read_curve
+from .sample_grids import board, chosen_subjects
 from .setup import prepare_training
 from .trainer import Trainer
 
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
 def _processes(config: TrainConfig) -> Processes:
     """This process alone, or as one of those that a launcher has started."""
     if "RANK" not in os.environ and "ACCELERATE_MIXED_PRECISION" not in os.environ:
-        from ..cli.device import compute_device
+        from ..models.device import compute_device
 
         return Processes.alone(compute_device(config.device))
     try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from ..effort import gigabytes
-from ..peak import PeakMemory, watch_peak
-from ..probe import Probe
+from ..models.memory import gigabytes
+from ..models.peak_memory import PeakMemory, watch_peak
+from ..probe.probe import Probe
 from .config import TrainConfig
-from .feed import Feed
-from .forecast import Memory, forecast
-from .processes import Processes
-from .setting import Setting
+from .context import Setting
+from .distributed import Processes
+from .memory_estimate import Memory, forecast
+from .prefetcher import Feed
 from .trainer import Trainer
 
 STEPS, SECONDS = 10, 30.0  # that are timed, at most; two at least

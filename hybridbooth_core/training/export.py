@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from ..probe import Probe, ProbeConfig
+from ..probe.probe import Probe, ProbeConfig
 from .card import model_card
 from .checkpoint import load_checkpoint, write_text
 from .config import TrainConfig, from_json
-from .records import read_curve
+from .metrics import read_curve
 
 
 def export_probe(run: Path, out: Path, overwrite: bool = False) -> Sequence[Path]:

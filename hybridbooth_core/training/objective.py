@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusers_model import DiffusersModel
-from ..diffusion_model import AttentionTap
-from ..losses import denoising_loss, mask_regularisation, subject_weight
-from ..probe import Features, Probe
-from ..timesteps import stratified_timesteps
+from ..models.adapter import AttentionTap
+from ..models.diffusers_adapter import DiffusersModel
+from ..probe.probe import Features, Probe
+from ..refine.losses import denoising_loss, mask_regularisation, subject_weight
+from ..refine.timesteps import stratified_timesteps
 from .batch import Batch, row_generator
 from .config import Loss
 

@@ -8,19 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..bases.data_networks import DINO_SIZES, find_encoders, load_autoencoder
+from ..bases.sd15 import load_model
 from ..data.cache import Encoder
-from ..data.networks import DINO_SIZES, find_encoders, load_autoencoder
 from ..data.shards import CLIP, DINO, LATENTS, Index, read_index
-from ..diffusers_model import DiffusersModel
 from ..encoders.catalogue import CATALOGUE, CLIP_L
 from ..errors import UserError
-from ..evaluation.models import load_model
-from ..ldm_layout import to_ldm_layout
-from ..new_probe import new_probe, promptnet_sizes
-from ..probe import Probe, ProbeConfig
-from ..regressors import KINDS
+from ..models.diffusers_adapter import DiffusersModel
+from ..models.ldm_layout import to_ldm_layout
+from ..probe.probe import Probe, ProbeConfig
+from ..probe.regressors import KINDS
+from ..probe.untrained import new_probe, promptnet_sizes
 from .config import MINIATURE, Data, TrainConfig
-from .setting import Setting
+from .context import Setting
 from .sources import ShardSource, features_of
 from .trainer import DTYPES, Extras
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..probe import Probe
-from ..regressors import Regressor
+from ..probe.probe import Probe
+from ..probe.regressors import Regressor
 
 
 def shard(probe: Probe, device: torch.device, world: int, free_between: bool) -> None:

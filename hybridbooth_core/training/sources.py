@@ -17,10 +17,10 @@ from ..data.examples import Example
 from ..data.reader import Row, ShardReader
 from ..data.shards import CLIP, DINO, LATENTS, Index, read_index
 from ..errors import UserError
+from .augmentation import draw_look, seen
 from .batch import Batch, Share, row_generator
 from .config import Data
-from .looks import draw_look, seen
-from .sentences import photo_sentence
+from .prompt_templates import photo_sentence
 
 NOUN = "object"  # of pictures that say nothing of theirs: CLIP knows it as one token, and it fits whatever can be photographed
 HELD_OUT = -1  # the step whose looks and sentences are the validation's

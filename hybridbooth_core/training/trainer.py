@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpointing import checkpointed
-from ..effort import Effort, working
 from ..errors import UserError
-from ..probe import Probe
-from ..regressors import Regressor
+from ..models.checkpointing import checkpointed
+from ..models.memory import Effort, working
+from ..probe.probe import Probe
+from ..probe.regressors import Regressor
 from .batch import Batch, Share
 from .checkpoint import held, last_good, load_checkpoint, refuse_begun, save_checkpoint, write_text, writing
 from .config import TrainConfig, from_json, to_json
-from .feed import Feed
+from .context import Setting
+from .distributed import Processes
+from .metrics import Meter, Records
 from .objective import objective, times_and_noise
 from .optimizer import Average, Optimizer, rate_at
-from .processes import Processes
-from .records import Meter, Records
-from .setting import Setting
+from .prefetcher import Feed
 from .sharding import spread_weights, whole
 from .validation import Validation, verdict
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..probe import Probe
+from ..probe.probe import Probe
 from .batch import Batch
 from .config import TrainConfig
+from .context import Setting
 from .objective import denoised, times_and_noise
-from .setting import Setting
 
 FIXED = -1  # the step whose noise is the validation's
 

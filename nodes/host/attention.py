@@ -9,8 +9,8 @@ from typing import Any
 from comfy.ldm.modules.attention import get_attention_function
 from torch import Tensor
 
-from ...hybridbooth_core.attention import head_probabilities
-from ...hybridbooth_core.diffusion_model import AttentionTap
+from ...hybridbooth_core.models.adapter import AttentionTap
+from ...hybridbooth_core.models.attention import head_probabilities
 from .scaling import scale_gradient
 
 

@@ -10,7 +10,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import nn
 
 from ...hybridbooth_core.errors import UserError
-from ...hybridbooth_core.schedule import NoiseSchedule
+from ...hybridbooth_core.models.noise_schedule import NoiseSchedule
 
 
 def check_clip(clip: Any) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import folder_paths
 
 from ...hybridbooth_core.errors import UserError
-from ...hybridbooth_core.safefile import declared_format
-from ...hybridbooth_core.subject import check_name
+from ...hybridbooth_core.files.safetensors import declared_format
+from ...hybridbooth_core.files.subject import check_name
 
 PROBES, SUBJECTS = "hybridbooth", "embeddings"
 

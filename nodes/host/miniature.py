@@ -22,13 +22,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...hybridbooth_core.ldm_layout import to_ldm_layout
 from ...hybridbooth_core.miniature.bundle import WEIGHTS, read_autoencoder, read_base
 from ...hybridbooth_core.miniature.nets import LATENT_CHANNELS, Autoencoder
 from ...hybridbooth_core.miniature.render import SIZE, render
 from ...hybridbooth_core.miniature.vocabulary import CLIP_END, CLIP_ROWS, LENGTH, clip_rows
 from ...hybridbooth_core.miniature.world import creatures, random_scenes
 from ...hybridbooth_core.miniature.world_model import TEXT_CONFIG, UNET_CONFIG, WIDTH
+from ...hybridbooth_core.models.ldm_layout import to_ldm_layout
 
 log = logging.getLogger("hybridbooth")
 

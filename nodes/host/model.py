@@ -13,10 +13,10 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-from ...hybridbooth_core.checkpointing import checkpointed
-from ...hybridbooth_core.diffusion_model import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
-from ...hybridbooth_core.effort import Effort
 from ...hybridbooth_core.fast_cpu import FastProducts, kept_memory
+from ...hybridbooth_core.models.adapter import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
+from ...hybridbooth_core.models.checkpointing import checkpointed
+from ...hybridbooth_core.models.memory import Effort
 from .attention import Listener, override
 from .borrowed import borrowed, unload
 from .family import check_clip, check_model, check_vae, embedding_width, noise_schedule
@@ -50,7 +50,7 @@ def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None)
 
 
 class HostModel:
-    """Implements `DiffusionModel` (of `hybridbooth_core.diffusion_model`), `Adjustable` and `Budgeted` (of `hybridbooth_core.effort`); see
+    """Implements `DiffusionModel` (of `hybridbooth_core.models.adapter`), `Adjustable` and `Budgeted` (of `models.memory`); see
     there for shapes and errors. Make it with `host_model`.
 
     What the wired objects were given before counts: LoRAs, clip skip, the kind of prediction. Patches of the sampling itself (a guider,
@@ -132,7 +132,7 @@ class HostModel:
 
     @contextmanager
     def working(self, effort: Effort) -> Iterator[None]:
-        """See `hybridbooth_core.effort.Adjustable`. Everything of a step is given room at once, so that nothing moves within one."""
+        """See `hybridbooth_core.models.memory.Adjustable`. Everything of a step is given room at once, so that nothing moves within one."""
         before = self._checkpointing, self._least
         self._checkpointing, self._least = effort.checkpointing, self.memory_needed(effort)
         try:

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ...hybridbooth_core.diffusion_model import split_prompt
 from ...hybridbooth_core.errors import UserError
-from ...hybridbooth_core.subject import Subject, check_name
+from ...hybridbooth_core.files.subject import Subject, check_name
+from ...hybridbooth_core.models.adapter import split_prompt
 from .family import check_clip, embedding_width
 from .text import word_rows
 

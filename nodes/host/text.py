@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...hybridbooth_core.diffusion_model import EncodedPrompts, Prompt
 from ...hybridbooth_core.errors import UserError
+from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt
 from .attention import pytorch_attention
 from .family import embedding_width, word_table
 

@@ -17,12 +17,12 @@ from ...hybridbooth_core.encoders import load_encoders
 from ...hybridbooth_core.encoders.catalogue import CLIP_L, PROJECTION, SIZE, TOKENS
 from ...hybridbooth_core.encoders.clip_space import ClipSpace, load_clip_space
 from ...hybridbooth_core.encoders.clip_vit import load_clip_vision
+from ...hybridbooth_core.encoders.features import FeatureEncoder
 from ...hybridbooth_core.encoders.files import require_encoder
 from ...hybridbooth_core.encoders.pixels import BATCH, CLIP_MEAN, CLIP_STD, normalised, seen
 from ...hybridbooth_core.errors import UserError
-from ...hybridbooth_core.features import FeatureEncoder
 from ...hybridbooth_core.mappers.mapper import Vision
-from ...hybridbooth_core.probe import ProbeConfig
+from ...hybridbooth_core.probe.probe import ProbeConfig
 from .folders import PROBES
 from .networks import on_device
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...hybridbooth_core.diffusion_model import COMMON_WORDS, rows_fingerprint
+from ...hybridbooth_core.models.adapter import COMMON_WORDS, rows_fingerprint
 from .family import check_clip, check_model, embedding_width, word_table
 from .text import word_rows
 

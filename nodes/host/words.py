@@ -11,10 +11,10 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...hybridbooth_core.diffusion_model import EncodedPrompts, Prompt, words_fingerprint
 from ...hybridbooth_core.encoders.clip_space import ClipSpace
 from ...hybridbooth_core.miniature.bundle import load_clip_space
 from ...hybridbooth_core.miniature.world_model import WIDTH
+from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt, words_fingerprint
 from .borrowed import borrowed
 from .family import check_clip, embedding_width
 from .memory import text_layers, text_memory
@@ -33,7 +33,7 @@ def host_text(clip: Any) -> Iterator[HostText]:
 
 
 class HostText:
-    """Implements `hybridbooth_core.diffusion_model.TextModel`; see there. Make it with `host_text`.
+    """Implements `hybridbooth_core.models.adapter.TextModel`; see there. Make it with `host_text`.
 
     Clip skip does not count here: CLIP compares pictures with the last layer's states alone. LoRAs on the CLIP do.
     """

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hybridbooth_core.bench.sd15_tables import sd15_page
+from benchmarks.sd15.tables import sd15_page
 from hybridbooth_core.fast_cpu.products import product
-from hybridbooth_core.refine import RefineConfig, refine
+from hybridbooth_core.refine.refine import RefineConfig, refine
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 CPU = torch.device("cpu")

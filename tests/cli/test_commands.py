@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hybridbooth_core.cli import main
-from hybridbooth_core.subject import Subject
+from hybridbooth_core.files.subject import Subject
 
 
 @pytest.fixture(scope="module")

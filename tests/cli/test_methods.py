@@ -8,7 +8,7 @@ from PIL import Image
 
 from hybridbooth_core.cli import main
 from hybridbooth_core.cli.methods import METHODS
-from hybridbooth_core.subject import Subject
+from hybridbooth_core.files.subject import Subject
 
 FEW = {name: ["--steps", "2"] for name in METHODS} | {"regression": []}
 PRIOR = ("dreambooth", "dreambooth_lora", "custom_diffusion")

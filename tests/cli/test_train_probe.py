@@ -20,8 +20,8 @@ from hybridbooth_core.training.arguments import parsed
 from hybridbooth_core.training.checkpoint import checkpoints
 from hybridbooth_core.training.config import TrainConfig
 from hybridbooth_core.training.dry_run import duration
+from hybridbooth_core.training.metrics import read_curve
 from hybridbooth_core.training.presets import PRESETS, preset
-from hybridbooth_core.training.records import read_curve
 from hybridbooth_core.training.trainer import Trainer
 
 pytest.importorskip("tyro")
@@ -230,7 +230,7 @@ def test_of_several_processes_the_first_one_speaks(monkeypatch, capsys):
 
 def test_what_another_process_alone_runs_into_it_says_itself(monkeypatch, capsys, refuses):
     from hybridbooth_core.errors import UserError
-    from hybridbooth_core.training.processes import Processes
+    from hybridbooth_core.training.distributed import Processes
 
     def fail(self, feed):
         raise UserError("shard-000001.tar is missing from here; put it back")

@@ -27,7 +27,7 @@ def photos() -> list[Image.Image]:
 @pytest.fixture(scope="session")
 def crops(photos) -> Tensor:
     """What the encoders are given of them [2, 224, 224, 3]."""
-    from hybridbooth_core.features import square_crops
+    from hybridbooth_core.encoders.features import square_crops
 
     return square_crops(torch.stack([as_tensor(photo) for photo in photos]), None, 224)
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from hybridbooth_core.encoders import load_encoders
 from hybridbooth_core.encoders.catalogue import CATALOGUE, CLIP_L, DINOV2_B, DINOV2_L, DINOV2_S, PROJECTION, TEXT_PROJECTION
 from hybridbooth_core.encoders.files import describe, find_encoder, require_encoder
-from hybridbooth_core.probe import ProbeConfig
+from hybridbooth_core.probe.probe import ProbeConfig
 
 
 def telling(entry, **more) -> dict[str, torch.Tensor]:

@@ -12,10 +12,10 @@ pytest.importorskip("diffusers")
 pytest.importorskip("timm")
 pytest.importorskip("lpips")
 
+from hybridbooth_core.bases.sd15 import load_model
 from hybridbooth_core.evaluation import run as run_module
 from hybridbooth_core.evaluation.drawing import DrawingConfig, missing_prompts, noise_seed
 from hybridbooth_core.evaluation.making import Maker, MakingConfig
-from hybridbooth_core.evaluation.models import load_model
 from hybridbooth_core.evaluation.photos import open_photo
 from hybridbooth_core.evaluation.protocol import read_dataset
 from hybridbooth_core.evaluation.run import evaluate
@@ -198,7 +198,7 @@ def test_given_files_draw_what_the_method_drew_and_must_stay_the_same(inverted, 
 
 
 def test_the_baseline_draws_the_class_noun_on_the_same_noise(run, model, dataset, tmp_path):
-    from hybridbooth_core.sampling import generate, starting_noise
+    from hybridbooth_core.models.sampling import generate, starting_noise
 
     run(MakingConfig(), tmp_path, subjects=1)
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -225,7 +225,7 @@ def test_missing_prompts(dataset, tmp_path):
 
 
 def test_refusals(model, refuses, tmp_path):
-    from hybridbooth_core.family.prior import Prior
+    from hybridbooth_core.methods.prior_images import Prior
 
     assert "class_noun" in refuses(MakingConfig, "photoshop")
     assert "at least 1 photo" in refuses(MakingConfig, inputs=0)

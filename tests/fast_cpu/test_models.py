@@ -7,12 +7,12 @@ import copy
 import pytest
 import torch
 
-from hybridbooth_core.diffusers_model import DiffusersModel
-from hybridbooth_core.diffusion_model import AttentionTap
-from hybridbooth_core.effort import Effort
-from hybridbooth_core.family import run_method
 from hybridbooth_core.fast_cpu import routes
-from hybridbooth_core.refine import RefineConfig, refine
+from hybridbooth_core.methods.registry import run_method
+from hybridbooth_core.models.adapter import AttentionTap
+from hybridbooth_core.models.diffusers_adapter import DiffusersModel
+from hybridbooth_core.models.memory import Effort
+from hybridbooth_core.refine.refine import RefineConfig, refine
 
 
 @pytest.fixture

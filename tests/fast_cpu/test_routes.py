@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridbooth_core.checkpointing import checkpointed
 from hybridbooth_core.fast_cpu import FastProducts, products, routes
+from hybridbooth_core.models.checkpointing import checkpointed
 
 WAYS = [False, True] if hasattr(torch.ops.mkldnn, "_linear_pointwise") else [False]
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S, TEXT_PROJECTION
-from hybridbooth_core.probe import Probe, ProbeConfig
+from hybridbooth_core.probe.probe import Probe, ProbeConfig
 
 from .checkpoints import CHANNELS, WORD_NORM, Shapes, unet_shapes
 

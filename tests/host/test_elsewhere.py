@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridbooth_core.subject import Subject, SubjectInfo
+from hybridbooth_core.files.subject import Subject, SubjectInfo
 
 from .comfy import Host
 from .graphs import node

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hybridbooth_core.family import run_method
-from hybridbooth_core.family.lora import attention_projections, new_low_rank
-from hybridbooth_core.family.tuned import Tuned, TunedInfo, low_rank_tensors
+from hybridbooth_core.files.adapter_weights import Tuned, TunedInfo, low_rank_tensors
+from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.miniature.bundle import load_model
 from hybridbooth_core.miniature.evaluate import reference_of
 from hybridbooth_core.miniature.world import creatures, split_numbers
+from hybridbooth_core.models.low_rank import attention_projections, new_low_rank
 
 from .comfy import Installation
 

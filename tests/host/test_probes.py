@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hybridbooth_core.new_probe import new_probe
-from hybridbooth_core.probe import ProbeConfig
+from hybridbooth_core.probe.probe import ProbeConfig
+from hybridbooth_core.probe.untrained import new_probe
 
 from .comfy import Host, Installation
 from .graphs import node, world

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from hybridbooth_core.bases.data_networks import load_autoencoder
 from hybridbooth_core.data.cache import Encoder, FeatureCache
-from hybridbooth_core.data.networks import load_autoencoder
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S, EncoderFile

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from hybridbooth_core.subject import Subject, SubjectInfo
+from hybridbooth_core.files.subject import Subject, SubjectInfo
 
 from .comfy import Host
 from .graphs import WIDGETS, WORKFLOWS, Graph, described, to_api

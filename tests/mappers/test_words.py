@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridbooth_core.features import reference, square_crops
+from hybridbooth_core.encoders.features import reference, square_crops
 from hybridbooth_core.mappers.mapper import WordMapper
 from hybridbooth_core.mappers.words import mapper_subject
 

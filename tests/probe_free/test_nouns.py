@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hybridbooth_core.features import square_crops
+from hybridbooth_core.encoders.features import square_crops
 from hybridbooth_core.probe_free import words
 from hybridbooth_core.probe_free.nouns import TEMPLATES, known, picture_point, retrieve, single_words, text_points
 from hybridbooth_core.probe_free.space import encode_texts

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hybridbooth_core.features import Reference
+from hybridbooth_core.encoders.features import Reference
+from hybridbooth_core.files.subject import Subject, SubjectInfo
 from hybridbooth_core.probe_free.inversion import InversionConfig
 from hybridbooth_core.probe_free.refining import REFINING, refine_subject
 from hybridbooth_core.probe_free.start import StartConfig, first_words, personalize_without_probe
-from hybridbooth_core.subject import Subject, SubjectInfo
 
 QUICK = replace(REFINING, steps=2, validation=2, batch=2)
 

@@ -19,10 +19,10 @@ from torch import nn
 from hybridbooth_core.data.cache import Encoder, FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
-from hybridbooth_core.diffusion_model import COMMON_WORDS
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S
+from hybridbooth_core.models.adapter import COMMON_WORDS
 from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
-from hybridbooth_core.training.sentences import COLOURS, NEUTRAL
+from hybridbooth_core.training.prompt_templates import COLOURS, NEUTRAL
 from hybridbooth_core.training.sources import NOUN
 
 FOLDER = Path(__file__).resolve().parent
@@ -126,7 +126,7 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory, photos, sd15, readers) -> SimpleNamespace:
     """Three shards of the photos: `plain`, `cached` with all features, and `latents` with these alone."""
-    from hybridbooth_core.data.networks import load_autoencoder
+    from hybridbooth_core.bases.data_networks import load_autoencoder
 
     folder, vae = tmp_path_factory.mktemp("shards"), load_autoencoder(sd15, "cpu")
     caches = {"plain": None, "cached": FeatureCache(readers, vae, 0.3), "latents": FeatureCache(None, vae, 0.3)}

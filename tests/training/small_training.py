@@ -23,11 +23,12 @@ import torch
 from hybridbooth_core.errors import UserError
 from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.training.probe import miniature_probe, miniature_setting
-from hybridbooth_core.probe import Probe
-from hybridbooth_core.training import checkpoint, records
+from hybridbooth_core.probe.probe import Probe
+from hybridbooth_core.training import checkpoint
+from hybridbooth_core.training import metrics as records
 from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch, from_json
-from hybridbooth_core.training.processes import Processes
-from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.distributed import Processes
+from hybridbooth_core.training.metrics import read_curve
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Extras, Trainer
 

@@ -13,7 +13,7 @@ import torch
 
 from hybridbooth_core.cli import main
 from hybridbooth_core.errors import UserError
-from hybridbooth_core.probe import Probe, ProbeConfig
+from hybridbooth_core.probe.probe import Probe, ProbeConfig
 from hybridbooth_core.training.checkpoint import save_checkpoint
 from hybridbooth_core.training.config import Data, TrainConfig, to_json
 from hybridbooth_core.training.export import export_probe

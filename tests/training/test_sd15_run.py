@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hybridbooth_core.probe import Probe
+from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training.config import ProbeShape
-from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.metrics import read_curve
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 from hybridbooth_core.training.validation import Validation

@@ -9,13 +9,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from hybridbooth_core.data.networks import load_autoencoder
+from hybridbooth_core.bases.data_networks import load_autoencoder
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.data.shards import Index, Shard, read_index
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S
-from hybridbooth_core.ldm_layout import to_ldm_layout
 from hybridbooth_core.miniature.training.source import MiniatureSource
+from hybridbooth_core.models.ldm_layout import to_ldm_layout
 from hybridbooth_core.training import setup
 from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig
 from hybridbooth_core.training.setup import prepare_training, provenance

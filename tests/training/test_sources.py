@@ -9,10 +9,10 @@ import torch
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.reader import ShardReader
 from hybridbooth_core.data.samples import Standards
-from hybridbooth_core.features import square_crops
+from hybridbooth_core.encoders.features import square_crops
 from hybridbooth_core.training.batch import Share
 from hybridbooth_core.training.config import Data
-from hybridbooth_core.training.sentences import COLOURS
+from hybridbooth_core.training.prompt_templates import COLOURS
 from hybridbooth_core.training.sources import NOUN, ShardSource
 
 SIDES = (32, 28)

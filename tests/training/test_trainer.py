@@ -16,7 +16,7 @@ import torch
 from hybridbooth_core.training import checkpoint
 from hybridbooth_core.training.checkpoint import checkpoints, load_checkpoint
 from hybridbooth_core.training.config import Watch
-from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.metrics import read_curve
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Extras, Trainer
 

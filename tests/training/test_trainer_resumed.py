@@ -11,7 +11,7 @@ import torch
 
 from hybridbooth_core.training import checkpoint
 from hybridbooth_core.training.config import ProbeShape, from_json
-from hybridbooth_core.training.records import read_curve
+from hybridbooth_core.training.metrics import read_curve
 
 
 def stop(*_, **__):

@@ -12,7 +12,7 @@ from torch import nn
 
 from hybridbooth_core.miniature.training.source import MiniatureSource
 from hybridbooth_core.training.config import Data, Loss, TrainConfig
-from hybridbooth_core.training.setting import Setting
+from hybridbooth_core.training.context import Setting
 from hybridbooth_core.training.validation import Validation, verdict
 
 CONFIG = TrainConfig(

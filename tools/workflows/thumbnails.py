@@ -8,17 +8,17 @@ import torch
 from PIL import ImageDraw
 from torch import Tensor
 
-from hybridbooth_core.diffusion_model import split_prompt
-from hybridbooth_core.drawing import FAINT, INK, Page, fitted, heated, outlined
-from hybridbooth_core.features import Reference, extract_features, reference
+from hybridbooth_core.encoders.features import Reference, extract_features, reference
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature
 from hybridbooth_core.miniature.evaluate import class_nouns
 from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import Creatures, creatures, scene, split_numbers
 from hybridbooth_core.miniature.world_model import LATENT_SHAPE
-from hybridbooth_core.personalize import personalize
-from hybridbooth_core.report import word_attention
-from hybridbooth_core.sampling import generate, starting_noise
+from hybridbooth_core.models.adapter import split_prompt
+from hybridbooth_core.models.sampling import generate, starting_noise
+from hybridbooth_core.refine.personalize import personalize
+from hybridbooth_core.report.drawing import FAINT, INK, Page, fitted, heated, outlined
+from hybridbooth_core.report.subject_report import word_attention
 
 from .miniature import GUIDANCE, PROMPTS, STEPS
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...diffusers_model import DiffusersModel
-from ...sampling import generate, starting_noise
-from ...timesteps import stratified_timesteps
+from ...models.diffusers_adapter import DiffusersModel
+from ...models.sampling import generate, starting_noise
+from ...refine.timesteps import stratified_timesteps
 from ..captions import describe, mask_latent_weight, random_captions, scene_prompt, with_names
 from ..judging import accuracies
 from ..nets import Autoencoder, Judge

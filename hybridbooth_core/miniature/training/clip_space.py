@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...diffusers_model import DiffusersModel
-from ...diffusion_model import Prompt
+from ...models.adapter import Prompt
+from ...models.diffusers_adapter import DiffusersModel
 from ...probe_free.space import encode_texts
-from ...refine import TEMPLATES
+from ...refine.refine import TEMPLATES
 from ..captions import describe, scene_prompt
 from ..nets import ClipHeads, ImageEncoder
 from ..render import render

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ... import __version__
-from ...diffusers_model import DiffusersModel
 from ...errors import UserError
-from ...probe import Probe
-from ...safefile import write_tensors
+from ...files.safetensors import write_tensors
+from ...models.diffusers_adapter import DiffusersModel
+from ...probe.probe import Probe
 from ...training.config import TrainConfig, to_json
 from ..bundle import WEIGHTS, load_miniature, manifest
 from ..gates import measure_gates, passes
 from .base import train_base
 from .clip_space import train_clip_space
+from .learned_optimizer import train_stepper
 from .loop import Schedule
 from .probe import CONFIG, train_probe
 from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
-from .stepper import train_stepper
 
 log = logging.getLogger("hybridbooth")
 

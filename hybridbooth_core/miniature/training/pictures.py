@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...features import square_crops
+from ...encoders.features import square_crops
 from ..render import SIZE, render
 from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat
 

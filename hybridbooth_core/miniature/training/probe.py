@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...diffusers_model import DiffusersModel
-from ...features import FeatureEncoder, Reference, extract_features
-from ...ldm_layout import to_ldm_layout
-from ...new_probe import new_probe
-from ...probe import Probe, ProbeConfig
+from ...encoders.features import FeatureEncoder, Reference, extract_features
+from ...models.diffusers_adapter import DiffusersModel
+from ...models.ldm_layout import to_ldm_layout
+from ...probe.probe import Probe, ProbeConfig
+from ...probe.untrained import new_probe
 from ...training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
-from ...training.setting import Setting
+from ...training.context import Setting
 from ...training.trainer import Extras, Trainer
 from ..bundle import CLIP_ID, DINO_ID
 from ..evaluate import EVALUATION_SCENES, evaluate, reference_of

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from ...refine_task import TEMPLATES
+from ...refine.task import TEMPLATES
+from ...training.augmentation import all_seen, draw_look
 from ...training.batch import Batch, Share, row_generator
 from ...training.config import Data
-from ...training.looks import all_seen, draw_look
-from ...training.sentences import WORDS_ALONE
+from ...training.prompt_templates import WORDS_ALONE
 from ..captions import scene_prompt
 from ..evaluate import class_nouns
 from ..render import SIZE, render

@@ -37,7 +37,7 @@ def test_captions_say_who_it_is_and_half_of_them_nothing_of_the_scene():
 
 def test_the_shipped_space_tells_a_picture_from_another_by_its_caption():
     pytest.importorskip("diffusers")
-    from hybridbooth_core.features import square_crops
+    from hybridbooth_core.encoders.features import square_crops
     from hybridbooth_core.miniature.bundle import load_clip_space, load_model
     from hybridbooth_core.miniature.captions import describe
     from hybridbooth_core.miniature.evaluate import reference_of

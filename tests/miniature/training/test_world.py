@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hybridbooth_core.ldm_layout import to_ldm_layout
 from hybridbooth_core.miniature import bundle
 from hybridbooth_core.miniature.gates import measure_gates
 from hybridbooth_core.miniature.nets import Judge
@@ -20,6 +19,7 @@ from hybridbooth_core.miniature.training.loop import Schedule, step_generator
 from hybridbooth_core.miniature.training.pictures import references
 from hybridbooth_core.miniature.training.probe import class_embeddings, miniature_probe
 from hybridbooth_core.miniature.world import KINDS
+from hybridbooth_core.models.ldm_layout import to_ldm_layout
 from hybridbooth_core.training.config import ProbeShape
 
 pytest.importorskip("diffusers")

@@ -1,0 +1,96 @@
+"""A creature of the bench, and how it is personalised: the bench's view of `family`, with the class noun as one more method."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hybridbooth_core.encoders.features import Reference, extract_features
+from hybridbooth_core.methods.artefact import Artefact
+from hybridbooth_core.methods.prior_images import Prior
+from hybridbooth_core.methods.registry import run_method
+from hybridbooth_core.miniature.bundle import WEIGHTS, Miniature, load_probe
+from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
+from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
+from hybridbooth_core.models.adapter import Prompt, TrainableModel
+from hybridbooth_core.refine.config import RefineConfig
+
+from .plan import ENTRIES, Plan
+
+
+@dataclass(frozen=True)
+class NounArtefact:
+    """The class noun as if it were a subject: the floor of every comparison. It takes no bytes."""
+
+    noun: str
+
+    def save(self, path: Path, overwrite: bool = False) -> None:
+        """Nothing to write."""
+
+    @contextmanager
+    def applied(self, model: TrainableModel, strength: float = 1.0) -> Iterator[Prompt]:
+        yield [self.noun]
+
+
+@dataclass(frozen=True, eq=False)
+class Client:
+    """What a person brings: one creature, its one picture with mask, its class noun."""
+
+    who: Creatures  # a batch of one
+    ref: Reference
+    noun: str
+
+
+def client(split: str, number: int) -> Client:
+    who = creatures(split_numbers(split, 1, number))
+    return Client(who, reference_of(who, 0), class_nouns(who)[0])
+
+
+def personalised(
+    world: Miniature, method: str, someone: Client, keep: tuple[int, ...], rate: float | None, plan: Plan, prior: Prior | None
+) -> dict[int, Artefact]:
+    """The artefacts after each of `keep` steps (0 for what takes none), from the raw picture on: encoders are part of the work."""
+    entry = ENTRIES[method]
+    if method == "class_noun":
+        return {0: NounArtefact(someone.noun)}
+    features = extract_features(world.model, world.clip, world.dino, someone.ref) if entry.probe else None
+    trained = run_method(
+        method,
+        world.model,
+        someone.ref,
+        someone.noun,
+        steps=max(keep),
+        keep=[count for count in keep if count],
+        rate=rate,
+        seed=plan.training_seed,
+        probe=world.probe if entry.probe else None,
+        features=features,
+        prior=prior if entry.prior else None,
+        **plan.options(method),
+    )
+    return {count: trained.artefacts[count] for count in keep}
+
+
+def shipped_mode(folder: Path = WEIGHTS) -> str:
+    """The mode in which the shipped probe is refined unless something else is asked for: by its learned steps, if it has any."""
+    default = RefineConfig().mode
+    return default if default != "auto" else "residual" if load_probe(folder).stepper is None else "learned"
+
+
+def inputs_digest(method: str, folder: Path = WEIGHTS) -> str:
+    """12 hex digits over the weights that a method's units depend on, and over refine's defaults for HybridBooth.
+
+    A better probe makes the probe's methods stale, and nothing else.
+    """
+    return weights_digest(folder, probe=ENTRIES[method].probe, refines=method == "hybridbooth")
+
+
+def weights_digest(folder: Path = WEIGHTS, probe: bool = False, refines: bool = False) -> str:
+    """12 hex digits over the base and all readers; with `probe` over the shipped probe, with `refines` over refine's defaults too."""
+    digest = hashlib.sha256((str(sorted(asdict(RefineConfig()).items())) if refines else "").encode())
+    for name in ("base", "autoencoder", "readers", *(["probe"] if probe else [])):
+        digest.update((folder / f"{name}.safetensors").read_bytes())
+    return digest.hexdigest()[:12]

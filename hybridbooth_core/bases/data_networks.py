@@ -1,0 +1,57 @@
+"""The networks of a feature cache, from files on this machine. Nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.cache import Autoencoder, Encoder
+from ..encoders.catalogue import CATALOGUE, CLIP_L, DINOV2_B, DINOV2_L, DINOV2_S
+from ..encoders.clip_vit import load_clip_vision
+from ..encoders.dinov2 import load_dinov2
+from ..encoders.files import require_encoder
+from ..errors import UserError
+from ..models.fingerprint import weights_fingerprint
+from ..models.from_pipeline import PipelineCoder
+from .sd15 import FAMILY
+
+DINO_SIZES = {"L": DINOV2_L.id, "B": DINOV2_B.id, "S": DINOV2_S.id}
+
+
+def find_encoders(folders: Sequence[Path], dino: str, device: torch.device | str) -> tuple[Encoder, Encoder]:
+    """CLIP ViT-L/14 and DINOv2 of a size (a key of DINO_SIZES) from these folders, under any names.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    entry = CATALOGUE[DINO_SIZES[dino]]
+    clip_path, dino_path = require_encoder(CLIP_L, folders), require_encoder(entry, folders)
+    clip = load_clip_vision(clip_path, device).to(device)
+    return Encoder(CLIP_L.id, clip), Encoder(entry.id, load_dinov2(dino_path, entry, device).to(device))
+
+
+def load_autoencoder(folder: Path, device: torch.device | str) -> Autoencoder:
+    """The autoencoder of a Stable Diffusion 1.5 in a folder of diffusers, float32; the model's other parts are not read.
+
+    Raises:
+        UserError: it is no such folder, of another family, or its autoencoder cannot be read.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    try:
+        family: Any = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"expected a folder of diffusers, but {folder} has no model_index.json that can be read; check the path") from error
+    if family != FAMILY:
+        raise UserError(f"expected a {FAMILY}, found {str(family)[:80]} in {folder}; use a plain Stable Diffusion 1.5 model")
+    try:
+        vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, local_files_only=True, torch_dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise UserError(f"the autoencoder in {folder} cannot be read ({reason}); it must be there as .safetensors") from error
+    vae = vae.to(device).eval().requires_grad_(False)  # type: ignore[call-arg]
+    return Autoencoder(PipelineCoder(vae), weights_fingerprint(vae), device)

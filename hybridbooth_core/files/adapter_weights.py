@@ -1,0 +1,233 @@
+"""Weights that know a subject, in one file: a whole denoiser, a LoRA, or K and V of the cross-attentions with a word.
+
+Tensors are named as other programs read them:
+    full              the parameters of diffusers' UNet2DConditionModel
+    lora              kohya's layout, `lora_unet_..._attn1_to_q.lora_down.weight`, `.lora_up.weight`, `.alpha`: stock LoraLoader, diffusers
+    custom_diffusion  `....attn2.processor.to_k_custom_diffusion.weight`, as diffusers' saver writes them, and the word as `emb_params`
+Everything else is metadata. It never holds pixels or paths.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import Tensor, tensor
+
+from ..errors import UserError
+from ..methods.prior_preservation import PreservationConfig
+from ..models.adapter import Prompt, TrainableModel
+from ..models.low_rank import LowRank, attention_projections, kohya_name, low_rank_on
+from ..refine.personalize import class_embedding
+from .safetensors import read_header, read_tensors, write_tensors
+from .subject import check_name
+
+log = logging.getLogger("hybridbooth")
+
+Form = Literal["full", "lora", "custom_diffusion"]
+FORMAT, FORMAT_VERSION = "hybridbooth.tuned", 1
+MAX_BYTES = 4 << 30
+WORD = "emb_params"
+_NAMES = {
+    "full": re.compile(r"[a-z0-9_.]{1,200}\.(weight|bias)"),
+    "lora": re.compile(r"(lora_unet_[a-z0-9_]{1,200}_attn[12]_to_(?:q|k|v|out_0))\.(?:lora_down\.weight|lora_up\.weight|alpha)"),
+    "custom_diffusion": re.compile(r"[a-z0-9_.]{1,200}\.attn2\.processor\.to_[kv]_custom_diffusion\.weight|" + WORD),
+}
+
+
+@dataclass(frozen=True)
+class TunedInfo:
+    """What the weights are and where they came from; all of it is in the file's metadata."""
+
+    form: Form
+    class_word: str
+    token: str  # text before the class noun; of custom_diffusion what the word started from
+    base_model: str = ""
+    base_fingerprint: str = ""
+    steps: int = 0
+    learning_rate: float = 0.0
+    seed: int = 0
+    pictures: int = 0
+    prior_weight: float = 0.0
+    licence: str = ""
+
+    def __post_init__(self):
+        texts = (self.form, self.class_word, self.token, self.base_model, self.base_fingerprint, self.licence)
+        numbers = (self.steps, self.learning_rate, self.seed, self.pictures, self.prior_weight)
+        plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
+        if not plain or not all(isinstance(text, str) and len(text) <= 4096 for text in texts):
+            raise UserError("what the file says of itself mixes up texts and numbers; it is damaged")
+        if self.form not in get_args(Form) or not self.class_word.strip() or not self.token.strip():
+            raise UserError(f"expected one of {', '.join(get_args(Form))}, a class noun and a token in the file, found {self.form[:40]!r}")
+
+    @staticmethod
+    def of(form: Form, model: TrainableModel, config: PreservationConfig, noun: str, token: str, steps: int, pictures: int) -> TunedInfo:
+        """That of a training run, after so many steps."""
+        told = {"learning_rate": config.learning_rate, "seed": config.seed, "prior_weight": config.prior_weight}
+        return TunedInfo(form, noun, token, model.name, model.fingerprint, steps, pictures=pictures, **told)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """Tensors under their names in the file, float32 on the CPU, and what is known about them."""
+
+    tensors: dict[str, Tensor]
+    info: TunedInfo
+
+    def save(self, path: Path, overwrite: bool = False, half: bool = False) -> None:
+        """Write the file. UserError: it exists and `overwrite` is off, or the place cannot be written. `half` stores float16."""
+        check_name(path.stem)
+        if path.exists() and not overwrite:
+            raise UserError(f"{path.name} exists already; choose another name or allow overwriting")
+        kind = {"full": "", "lora": "/lora", "custom_diffusion": "/custom-diffusion"}[self.info.form]
+        metadata = {
+            "format": FORMAT,
+            "format_version": str(FORMAT_VERSION),
+            "info": json.dumps(asdict(self.info)),
+            "modelspec.title": path.stem,
+            "modelspec.architecture": f"stable-diffusion-v1{kind}",
+            "modelspec.trigger_phrase": f"{self.info.token} {self.info.class_word}",
+        }
+        write_tensors(path, {name: t.half() if half else t.float() for name, t in self.tensors.items()}, metadata)
+
+    @staticmethod
+    def load(path: Path, width: int | None = None) -> Tuned:
+        """Read a file that `save` wrote. Whether its weights fit a model is checked when they are applied.
+
+        Args:
+            width: d of the model it is for; a word of another width is refused.
+        Raises:
+            UserError: the file is damaged, of another kind or a newer format, or of another width.
+        """
+        what = "file of tuned weights"
+        header, metadata = read_header(path, what, MAX_BYTES)
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{path.name} is no {what} of this program; choose one that `personalize` wrote")
+        if metadata.get("format_version") != str(FORMAT_VERSION):
+            found = metadata.get("format_version", "")[:20]
+            raise UserError(f"{path.name} has format {found!r}, this program reads {FORMAT_VERSION}; update it")
+        try:
+            info = TunedInfo(**json.loads(metadata["info"]))
+        except UserError as error:
+            raise UserError(f"{path.name}: {error}") from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"what {path.name} says of itself is damaged; get the {what} again") from error
+        tensors = read_tensors(path, what, header, _expected(path.name, header, info.form, width))
+        return Tuned(tensors, info)
+
+    @contextmanager
+    def applied(self, model: TrainableModel, strength: float = 1.0) -> Iterator[Prompt]:
+        """While open, the model computes with W + strength (W' - W); yields the pieces that stand for the subject in a prompt.
+
+        Those are the token (or the word, moved from its start by as much) and the class noun; at strength 0 the class noun alone, and
+        the model is the untouched one.
+
+        Raises:
+            UserError: the weights are of another model, or the strength is not in 0..2.
+        """
+        if not 0 <= strength <= 2:
+            raise UserError(f"expected a strength from 0 (class noun) over 1 (subject) to 2, found {strength}")
+        changed = self._changed(model, strength)
+        noun = self.info.class_word
+        if strength == 0:
+            yield [noun]
+            return
+        with changed:
+            yield [self._word(model, strength), noun] if WORD in self.tensors else [f"{self.info.token} {noun}"]
+
+    def _word(self, model: TrainableModel, strength: float) -> Tensor:
+        """The new word [1, d], on the line from the token it started from."""
+        word = self.tensors[WORD]
+        if strength == 1:
+            return word
+        start = class_embedding(model, self.info.token).to(word)
+        return start + strength * (word - start)
+
+    def _changed(self, model: TrainableModel, strength: float) -> AbstractContextManager[None]:
+        """The model with these weights, checked to fit, not yet entered."""
+        if WORD in self.tensors and self.tensors[WORD].shape[1] != model.embedding_width:
+            raise self._misfit(model)
+        same_words = self.info.base_fingerprint == model.fingerprint
+        if self.info.form == "lora":
+            if not same_words:
+                log.warning("the LoRA was made on %s, whose words differ from those of %s", self.info.base_model, model.name)
+            return low_rank_on(model.denoiser, self._low_rank(model), strength)
+        if not same_words:  # W' - W means something for its own W only
+            raise self._misfit(model)
+        own = dict(model.denoiser.named_parameters())
+        targets = {_parameter_name(name): value for name, value in self.tensors.items() if name != WORD}
+        if any(name not in own or own[name].shape != value.shape for name, value in targets.items()):
+            raise self._misfit(model)
+        if self.info.form == "full" and len(targets) < len(own):
+            raise self._misfit(model)
+        moved = {}
+        for name, value in targets.items():
+            weight, value = own[name].detach(), value.to(own[name])
+            moved[name] = value if strength == 1 else weight + strength * (value - weight)
+        return model.replaced(moved)
+
+    def _low_rank(self, model: TrainableModel) -> dict[str, LowRank]:
+        """The residuals by the names of the model's layers."""
+        layers = {kohya_name(name): (name, layer) for name, layer in attention_projections(model.denoiser).items()}
+        residuals = {}
+        for key in {name.partition(".")[0]: None for name in self.tensors}:
+            down, up, alpha = (self.tensors[f"{key}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
+            if key not in layers or layers[key][1].weight.shape != (len(up), down.shape[1]):
+                raise self._misfit(model)
+            name, layer = layers[key]
+            residuals[name] = LowRank(down.to(layer.weight.device), up.to(layer.weight.device), alpha.item())
+        return residuals
+
+    def _misfit(self, model: TrainableModel) -> UserError:
+        made_for = self.info.base_model or "another model"
+        return UserError(f"these weights ({self.info.form}) were made for {made_for} and do not fit {model.name}; make the subject again")
+
+
+def is_tuned(path: Path) -> bool:
+    """Whether a file says it holds tuned weights. UserError: it is no `.safetensors`."""
+    return read_header(path, "subject file", MAX_BYTES)[1].get("format") == FORMAT
+
+
+def custom_diffusion_name(parameter: str) -> str:
+    """`....attn2.to_k.weight` as diffusers' Custom Diffusion writes it."""
+    return re.sub(r"\.to_([kv])\.weight$", r".processor.to_\1_custom_diffusion.weight", parameter)
+
+
+def _parameter_name(key: str) -> str:
+    """The inverse; other names stay."""
+    return re.sub(r"\.processor\.to_([kv])_custom_diffusion\.weight$", r".to_\1.weight", key)
+
+
+def low_rank_tensors(residuals: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    """Residuals by layer, as a file names them."""
+    tensors = {}
+    for layer, residual in residuals.items():
+        key = kohya_name(layer)
+        tensors[f"{key}.lora_down.weight"] = residual.down.detach().cpu().clone()
+        tensors[f"{key}.lora_up.weight"] = residual.up.detach().cpu().clone()
+        tensors[f"{key}.alpha"] = tensor(float(residual.alpha))
+    return tensors
+
+
+def _expected(file: str, header: Mapping[str, dict], form: Form, width: int | None) -> dict[str, list[int]]:
+    """The shapes that `read_tensors` checks: the file's own, where names and shapes make sense together."""
+    expected: dict[str, list[int]] = {}
+    for name, entry in header.items():
+        match = _NAMES[form].fullmatch(name)
+        if match is None:
+            raise UserError(f"{file} says it holds a {form}, but also holds {name[:80]!r}; it is another kind of file, or damaged")
+        expected[name] = entry["shape"]
+        if form == "lora":
+            rank = (header.get(f"{match[1]}.lora_down.weight", {}).get("shape") or [0])[0]
+            expected |= {f"{match[1]}.lora_down.weight": [rank, -1], f"{match[1]}.lora_up.weight": [-1, rank], f"{match[1]}.alpha": []}
+    if form == "custom_diffusion":
+        expected[WORD] = [1, -1 if width is None else width]
+    if not expected:
+        raise UserError(f"{file} holds no tensor; it is damaged")
+    return expected

@@ -1,0 +1,168 @@
+"""The subject: a handful of word embeddings and what is known about them, in one small file that every SD1.5 program can load.
+
+The file holds exactly one tensor, `emb_params` [n, d]; everything else is metadata. Stock ComfyUI loads it as `embedding:name`,
+AUTOMATIC1111 and Forge as an embedding, InvokeAI as a textual inversion, diffusers by
+`load_textual_inversion(..., token="<name>")`. It never holds pixels or paths.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .safetensors import read_header, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from ..models.adapter import DiffusionModel, Prompt
+
+FORMAT_VERSION = 1
+MAX_BYTES = 4 << 20
+MAX_WORDS = 75
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
+
+
+def check_name(name: str) -> str:
+    """The name itself, if it can be both `<name>` in a prompt and the name of a file everywhere; UserError otherwise."""
+    if not NAME_PATTERN.fullmatch(name) or name.lower() in _RESERVED:
+        raise UserError(
+            f"a subject's name is 1 to 64 letters, digits, '-' or '_' (and no device name of Windows), found {name[:80]!r}; "
+            "choose such a name, without folders or endings"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class SubjectInfo:
+    """Where a subject came from. Every field is in the file's metadata; none is needed to use the words."""
+
+    class_word: str = ""
+    base_model: str = ""
+    base_fingerprint: str = ""
+    probe: str = ""
+    method: str = ""  # learned, residual, words, paper_literal, another system of the family, or none
+    steps: int = 0
+    best_step: int = 0
+    effective_step: float = 0.0
+    displacement: float = 0.0  # |e - e_0| / |e_0|
+    seed: int = 0
+    pictures: int = 0
+    validation: list[float] = field(default_factory=list)  # loss on the fixed set after 0, 1, 2 ... steps
+    licence: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """n words of width d, float32 on the CPU, and their provenance."""
+
+    words: Tensor
+    info: SubjectInfo = SubjectInfo()
+
+    def __post_init__(self):
+        shape = list(self.words.shape)
+        if len(shape) != 2 or not 1 <= shape[0] <= MAX_WORDS or shape[1] < 1:
+            raise ValueError(f"expected subject words [1 to {MAX_WORDS}, d], found {shape}")
+        if not bool(torch.isfinite(self.words).all()):
+            raise ValueError("expected finite subject words, found NaN or infinity")
+
+    def save(self, path: Path, overwrite: bool = False, half: bool = False) -> None:
+        """Write the file. UserError: it exists and `overwrite` is off, or the place cannot be written. `half` stores float16."""
+        check_name(path.stem)
+        if path.exists() and not overwrite:
+            raise UserError(f"{path.name} exists already; choose another name or allow overwriting")
+        metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in asdict(self.info).items()}
+        metadata |= {
+            "format": "hybridbooth.subject",
+            "format_version": str(FORMAT_VERSION),
+            "modelspec.title": path.stem,
+            "modelspec.architecture": "stable-diffusion-v1/textual-inversion",
+            "modelspec.trigger_phrase": f"<{path.stem}>",
+        }
+        words = self.words.half() if half else self.words.float()
+        write_tensors(path, {"emb_params": words}, metadata)
+
+    @staticmethod
+    def load(path: Path, width: int | None = None) -> Subject:
+        """Read a file made by us or by any trainer that writes `emb_params`.
+
+        Args:
+            width: d of the model the words are for; another width is refused.
+        Raises:
+            UserError: the file is damaged, of another kind, or of another width.
+        """
+        header, metadata = read_header(path, "subject file", MAX_BYTES)
+        if len(header) > 1:
+            raise UserError(f"a subject file holds one tensor, emb_params, but {path.name} holds {len(header)}; it is another kind of file")
+        words = read_tensors(path, "subject file", header, {"emb_params": [-1, -1]})["emb_params"]
+        if width is not None and words.shape[1] != width:
+            raise UserError(
+                f"the words in {path.name} have width {words.shape[1]}, but this model's words have width {width}; "
+                "use a subject made for this family of models"
+            )
+        if not 1 <= len(words) <= MAX_WORDS or words.shape[1] == 0:
+            raise UserError(f"expected 1 to {MAX_WORDS} words in {path.name}, found {list(words.shape)}; it is another kind of file")
+        return Subject(words, _info(metadata))
+
+    def at_strength(self, strength: float, class_embedding: Tensor | None) -> Tensor | str:
+        """The words [n, d] on the line from the class noun (0) to the subject (1); at 0 the class noun itself, as text.
+
+        Args:
+            strength: 0..2; above 1 exaggerates.
+            class_embedding: [k, d], the rows of the class word's tokens; None if the file names no class word.
+        Raises:
+            UserError: the strength is out of range, or is not 1 for a subject without a class word (made by another program).
+        """
+        if not 0 <= strength <= 2:
+            raise UserError(f"expected a strength from 0 (class noun) over 1 (subject) to 2, found {strength}")
+        if strength != 1 and (not self.info.class_word or class_embedding is None):
+            raise UserError(f"the subject's file names no class noun, so it has no strength but 1 (found {strength:g}); set it to 1")
+        if strength == 0:
+            return self.info.class_word
+        if strength == 1 or class_embedding is None:
+            return self.words
+        start = class_embedding.to(self.words).mean(0)
+        return start + strength * (self.words - start)
+
+    @contextmanager
+    def applied(self, model: DiffusionModel, strength: float = 1.0) -> Iterator[Prompt]:
+        """What `family.artefact.Artefact` asks for: yields the words (at strength 0 the class noun); the model never changes.
+
+        Raises:
+            UserError: the words are for another family of models, or what `at_strength` raises.
+        """
+        if self.words.shape[1] != model.embedding_width:
+            raise UserError(
+                f"the subject's words have width {self.words.shape[1]}, but {model.name} reads words of width {model.embedding_width}; "
+                "use a subject made for this family of models"
+            )
+        rows = model.word_embeddings(self.info.class_word) if self.info.class_word and strength != 1 else None
+        yield [self.at_strength(strength, rows)]
+
+
+def _info(metadata: dict[str, str]) -> SubjectInfo:
+    """Provenance from metadata; a field that is missing or damaged keeps its default, since none is needed to use the words."""
+    values = {}
+    for f in fields(SubjectInfo):
+        text = metadata.get(f.name, "")
+        default = getattr(SubjectInfo(), f.name)
+        if isinstance(default, str):
+            values[f.name] = text[:4096]
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        numbers = value if isinstance(value, list) else [value]
+        plain = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 2**64 for v in numbers)
+        if plain and isinstance(value, list) == isinstance(default, list):
+            values[f.name] = value if isinstance(value, list) else type(default)(value)
+    return SubjectInfo(**values)

@@ -1,0 +1,120 @@
+"""What all trained systems share: the plain denoising objective, rows drawn at random, AdamW as published, and snapshots.
+
+Axes: B rows of a step, R pictures, C h w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..fast_cpu import kept_memory
+from ..models.adapter import DiffusionModel
+from ..refine.losses import denoising_loss
+from .artefact import Artefact, Trained
+
+SEEDS = 1 << 63
+BETAS, EPSILON, DECAY = (0.9, 0.999), 1e-8, 1e-2  # of AdamW, in all of diffusers' training scripts
+MAX_STEPS = 100_000
+
+OnStep = Callable[[int, int, float], None]
+"""Called with (steps done, steps, loss) after every step; may raise to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What every trained system is told.
+
+    Attributes:
+        steps: of AdamW, at a constant learning rate.
+        learning_rate: see each system for the published one.
+        batch: rows (picture, time, noise) a step averages over; class pictures come on top.
+        seed: of all that is drawn.
+        keep: numbers of steps after which an artefact is kept too.
+    """
+
+    steps: int
+    learning_rate: float
+    batch: int
+    seed: int = 0
+    keep: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise UserError(f"expected 1 to {MAX_STEPS} training steps, found {self.steps}")
+        if not 0 < self.learning_rate <= 1:
+            raise UserError(f"expected a learning rate above 0 and at most 1, found {self.learning_rate}")
+        if not 1 <= self.batch <= 1024:
+            raise UserError(f"expected 1 to 1024 rows a step, found {self.batch}")
+        if not all(1 <= count <= self.steps for count in self.keep):
+            raise UserError(f"expected numbers of steps to keep from 1 to {self.steps}, found {', '.join(map(str, self.keep))}")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a step looks at: clean latents [B, C, h, w], times int64 [B], noise [B, C, h, w]."""
+
+    latents: Tensor
+    t: Tensor
+    noise: Tensor
+
+    def joined(self, other: Rows) -> Rows:
+        """These rows, then the other's."""
+        return Rows(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in vars(self)))
+
+
+def draw_rows(latents: Tensor, count: int, times: int, generator: torch.Generator) -> Rows:
+    """`count` rows out of R latents: picture and time uniform (Ho et al. 2020, algorithm 1), noise standard normal."""
+    pick = torch.randint(len(latents), (count,), generator=generator)
+    t = torch.randint(times, (count,), generator=generator)
+    noise = torch.randn((count, *latents.shape[1:]), generator=generator)
+    return Rows(latents[pick.to(latents.device)], t.to(latents.device), noise.to(latents))
+
+
+def row_losses(model: DiffusionModel, rows: Rows, context: Tensor) -> Tensor:
+    """The squared error of what the network puts out (eps or v), its mean for each of the B rows (Ho et al. 2020, eq. 14)."""
+    predicted = model.predict_noise(model.schedule.add_noise(rows.latents, rows.noise, rows.t), rows.t, context)
+    return denoising_loss(predicted, rows.noise, model.schedule.loss_weight(rows.t))
+
+
+def train(
+    leaves: Sequence[Tensor],
+    loss_at: Callable[[torch.Generator], Tensor],
+    snapshot: Callable[[int], Artefact],
+    config: TrainingConfig,
+    on_step: OnStep | None = None,
+) -> Trained:
+    """Minimise a loss over leaves by AdamW.
+
+    Args:
+        loss_at: the loss of one step, whose rows are drawn from the generator given: step k draws the same in a run of any length.
+        snapshot: the artefact as it is after so many steps.
+    Raises:
+        UserError: the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(leaves, lr=config.learning_rate, betas=BETAS, eps=EPSILON, weight_decay=DECAY)
+    artefacts: dict[int, Artefact] = {}
+    losses: list[float] = []
+    with torch.enable_grad(), kept_memory(leaves[0].device):
+        for done in range(1, config.steps + 1):
+            loss = loss_at(step_generator(config.seed, done))
+            if not bool(torch.isfinite(loss)):
+                raise UserError(f"the loss of step {done} is not finite; lower the learning rate, or check the picture and the checkpoint")
+            optimizer.zero_grad()
+            loss.backward(inputs=list(leaves))
+            optimizer.step()
+            losses.append(loss.item())
+            if done in config.keep or done == config.steps:
+                artefacts[done] = snapshot(done)
+            if on_step:
+                on_step(done, config.steps, losses[-1])
+    return Trained(artefacts, losses)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The source of all that is drawn in one step, on the CPU."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % SEEDS)

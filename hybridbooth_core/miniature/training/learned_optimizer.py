@@ -1,0 +1,133 @@
+"""Trains the probe's learned steps: one photo of a creature gives a gradient, and the step is judged in other pictures of it.
+
+Axes: B creatures, k rows of a step's gradient, V other views of each creature, n words, d their width, C h w latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...encoders.features import FeatureEncoder, square_crops
+from ...models.adapter import Prompt
+from ...models.diffusers_adapter import DiffusersModel, ImageCoder
+from ...probe.probe import Features, Probe
+from ...refine.losses import denoising_loss, subject_weight
+from ...refine.personalize import personalize
+from ...refine.refine import RefineConfig
+from ...refine.task import TEMPLATES
+from ...refine.timesteps import antithetic_noise, stratified_timesteps
+from ..captions import mask_latent_weight, scene_prompt
+from ..evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
+from ..nets import Judge
+from ..render import SIZE, render
+from ..world import Scenes, creatures, split_numbers
+from ..world_model import LATENT_SHAPE
+from .loop import Schedule, train
+from .pictures import choose
+from .probe import TIMES, class_embeddings
+
+HIDDEN = 512
+UNROLLED = 3  # steps in a row, each judged; a later one starts where the earlier ones led
+VIEWS = 2
+PHOTOS = 0.7  # share of references in the style that a person brings
+
+
+def with_stepper(probe: Probe, hidden: int = HIDDEN) -> Probe:
+    """The same probe with untrained learned steps."""
+    grown = Probe(replace(probe.config, stepper=hidden))
+    grown.load_state_dict(probe.state_dict(), strict=False)
+    return grown.eval()
+
+
+def photo_gradient(model: DiffusersModel, words: Tensor, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
+    """What a refinement sees, for B creatures at once: d loss / d words [B, n, d], the loss that of `refine_task.Task`.
+
+    Args:
+        latents: [B, C, h, w] of the one photo of each. weight: [B, 1, h, w] of the loss.
+    """
+    config = RefineConfig()
+    k = config.batch
+    t = torch.cat([stratified_timesteps(k, *config.times, len(model.schedule), generator) for _ in words])
+    noise = torch.cat([antithetic_noise(k, tuple(latents.shape[1:]), generator) for _ in words])
+    leaf = words.detach().requires_grad_(True)
+    said: list[Prompt] = [[*template, row] for row in leaf for template in TEMPLATES]
+    context = model.encode_prompts(said).context  # row i of a creature is told the template i modulo their number, as in Task
+    pick = torch.arange(len(words) * k)
+    context = context[pick // k * len(TEMPLATES) + pick % k % len(TEMPLATES)]
+    noisy = model.schedule.add_noise(latents[pick // k], noise, t)
+    losses = denoising_loss(model.predict_noise(noisy, t, context), noise, weight[pick // k] * model.schedule.loss_weight(t))
+    (gradient,) = torch.autograd.grad(losses.sum() / k, leaf)
+    return gradient
+
+
+def train_stepper(
+    schedule: Schedule,
+    folder: Path,
+    model: DiffusersModel,
+    autoencoder: ImageCoder,
+    probe: Probe,
+    clip: FeatureEncoder,
+    dino: FeatureEncoder,
+    judge: Judge,
+    seed: int = 0,
+) -> Probe:
+    """A probe with learned steps from one without; what it had stays as it is.
+
+    Each step's words are judged by the probe's own training loss in `VIEWS` other scenes, named by their prompts. No gradient flows from
+    one step into the last, nor through the photo's gradient: second derivatives would cost much and are not needed.
+    """
+    torch.manual_seed(seed + 30)
+    probe = with_stepper(probe).requires_grad_(False)
+    assert probe.stepper is not None
+    probe.stepper.requires_grad_(True)
+    nouns = class_embeddings(model)
+
+    def loss_of(generator: torch.Generator, step: int) -> Tensor:
+        who, where = choose(generator, schedule.batch, views=1 + VIEWS)
+        as_photo = torch.rand(len(who), generator=generator) < PHOTOS
+        as_photo &= torch.arange(len(who)) % (1 + VIEWS) == 0
+        where = Scenes(**{**vars(where), "style": where.style.masked_fill(as_photo, 0)})
+        pictures, masks = render(who, where)
+        first = torch.arange(0, len(who), 1 + VIEWS)
+        others = torch.cat([first + view for view in range(1, 1 + VIEWS)])  # all first other views, then all second ones
+        with torch.no_grad():
+            crops = square_crops(pictures[first], masks[first], SIZE)
+            words = probe(Features(clip(crops), dino(crops), autoencoder.encode(crops)), nouns[who.kind[first]])
+            latents = autoencoder.encode(pictures)
+        photo_weight = subject_weight(masks[first], latents[first], RefineConfig().background)
+        weight = mask_latent_weight(masks[others], LATENT_SHAPE[1], inside=8.0)
+        noise = torch.randn(latents[others].shape, generator=generator)
+        t = stratified_timesteps(len(others), *TIMES, len(model.schedule), generator)
+        noisy = model.schedule.add_noise(latents[others], noise, t)
+        target = model.schedule.velocity(latents[others], noise, t)
+        said = [scene_prompt(where, row, [""], keep=0.9, generator=generator) for row in others.tolist()]
+        total = torch.zeros(())
+        for _ in range(UNROLLED):
+            gradient = photo_gradient(model, words, latents[first], photo_weight, generator)
+            words = words.detach() + probe.step(words.detach(), gradient)
+            prompts = [[before, words[row % len(words)], after] for row, (before, _, after) in enumerate(said)]
+            output = model.network_output(noisy, t, model.encode_prompts(prompts).context)
+            total = total + ((output - target) ** 2 * weight).mean() / weight.mean()
+        return total / UNROLLED
+
+    def check() -> dict[str, float]:
+        who = creatures(split_numbers("tune", 16))
+        refs = [reference_of(who, row) for row in range(len(who))]
+        made = [_personalized(row) for row in zip(refs, class_nouns(who), strict=True)]
+        guess, refined = (evaluate(model, judge, who, words, EVALUATION_SCENES[:4]) for words in zip(*made, strict=True))
+        gain = (refined.identity - guess.identity).mean().item()
+        return {"identity": refined.identity.mean().item(), "prompt": refined.prompt.mean().item(), "gain": gain}
+
+    def _personalized(row) -> tuple[Tensor, Tensor]:
+        ref, noun = row
+        crops = square_crops(ref.pictures, ref.masks, SIZE)
+        features = Features(clip(crops), dino(crops), autoencoder.encode(crops))
+        made = personalize(model, probe, ref, features, noun, RefineConfig(mode="learned"))
+        return made.start, made.subject.words
+
+    train("stepper", {"stepper": probe.stepper}, loss_of, schedule, folder, seed, check)
+    return probe

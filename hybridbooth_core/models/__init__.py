@@ -1,0 +1,1 @@
+"""What procedures know of a text-to-image model: the model adapter, its implementation on diffusers, sampling, and memory."""

@@ -1,0 +1,231 @@
+"""The seam on diffusers' and transformers' own classes: standalone use, training, and the miniature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..errors import UserError
+from ..fast_cpu import FastProducts, kept_memory
+from .adapter import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
+from .attention import head_probabilities
+from .checkpointing import checkpointed
+from .memory import Effort
+from .noise_schedule import NoiseSchedule
+
+
+class Tokenizer(Protocol):
+    """Text to the ids of its tokens, without start and end. `start`, `end` and `pad` are ids; `length` includes start and end."""
+
+    start: int
+    end: int
+    pad: int
+    length: int
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """See `TrainableModel.vocabulary`."""
+        ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+class ImageCoder(Protocol):
+    """Pictures [B, H, W, 3] in 0..1 to scaled latents and back."""
+
+    def encode(self, pictures: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+class DiffusersModel:
+    """`TrainableModel` on a UNet2DConditionModel, a CLIPTextModel, a tokenizer and an image coder (frozen by whoever loads them).
+
+    Implements the protocols of `diffusion_model`; see there for shapes and errors.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        unet: Any,
+        text_encoder: Any,
+        tokenizer: Tokenizer,
+        coder: ImageCoder,
+        schedule: NoiseSchedule,
+        picture_size: int,
+    ):
+        self.name, self.picture_size = name, picture_size
+        self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
+        self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
+        self._weights: Mapping[str, Tensor] = {}
+        self._checkpointing = False
+        self._table: nn.Embedding = self._text.embeddings.token_embedding
+        if unet.config.cross_attention_dim != self.embedding_width:
+            raise UserError(
+                f"the denoiser of {name} reads words of width {unet.config.cross_attention_dim} but its text encoder writes "
+                f"{self.embedding_width}; use parts of one model"
+            )
+
+    @property
+    def embedding_width(self) -> int:
+        return self._table.weight.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self._table.weight.device
+
+    def text_table(self) -> Tensor:
+        """The word table [V, d], detached."""
+        return self._table.weight.detach()
+
+    @property
+    def fingerprint(self) -> str:
+        return words_fingerprint(self)
+
+    def word_embeddings(self, text: str) -> Tensor:
+        ids = torch.tensor(self.tokenizer.encode(text), device=self.device, dtype=torch.long)
+        return self._table.weight[ids].detach().float()
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
+        laid_out = [self._lay_out(prompt) for prompt in prompts]
+        widths = {len(columns) for _, columns, _, _ in laid_out}
+        if len(widths) > 1:
+            raise ValueError(f"expected prompts with the same number of subject words, found {sorted(widths)}")
+        ids = torch.tensor([row for row, _, _, _ in laid_out], device=self.device)
+        columns = torch.tensor([row for _, row, _, _ in laid_out], device=self.device, dtype=torch.long)
+        words = [row for _, _, row, _ in laid_out]
+        ends = torch.tensor([end for _, _, _, end in laid_out], device=self.device)
+        with self._words_in_place(columns, words), FastProducts():
+            context = self.text_encoder(ids).last_hidden_state
+        return EncodedPrompts(context, columns, ends)
+
+    def _lay_out(self, prompt: Prompt) -> tuple[list[int], list[int], Tensor | None, int]:
+        """Padded token ids of a prompt, the columns its embeddings take, these embeddings [n, d], and the column of the end token."""
+        ids, columns, words = [self.tokenizer.start], [], []
+        for piece in prompt:
+            if isinstance(piece, str):
+                ids += self.tokenizer.encode(piece)
+                continue
+            if piece.ndim != 2 or piece.shape[1] != self.embedding_width:
+                raise ValueError(f"expected subject words [n, {self.embedding_width}], found {list(piece.shape)}")
+            columns += range(len(ids), len(ids) + len(piece))
+            ids += [self.tokenizer.pad] * len(piece)
+            words.append(piece)
+        ids.append(self.tokenizer.end)
+        if len(ids) > self.tokenizer.length:
+            raise UserError(
+                f"the prompt has {len(ids) - 2} tokens but {self.name} reads at most {self.tokenizer.length - 2}; shorten the prompt"
+            )
+        end = len(ids) - 1
+        ids += [self.tokenizer.pad] * (self.tokenizer.length - len(ids))
+        return ids, columns, torch.cat([w.to(self.device) for w in words]) if words else None, end
+
+    @contextmanager
+    def _words_in_place(self, columns: Tensor, words: list[Tensor | None]) -> Iterator[None]:
+        """While open, the token table's output carries the subject words at their columns: before positions are added."""
+        if columns.shape[1] == 0:
+            yield
+            return
+        stacked = torch.stack([w for w in words if w is not None])
+
+        def place(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            rows = torch.arange(len(output), device=output.device)[:, None]
+            return output.index_put((rows, columns), stacked.to(output.dtype))
+
+        hook = self._table.register_forward_hook(place)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        return self.coder.encode(pictures.to(self.device))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.coder.decode(latents)
+
+    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+        return self.schedule.noise_from_output(self.network_output(noisy, t, context, tap), noisy, t)
+
+    def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+        """What the denoiser itself puts out (eps or v), for its own training; computed in its own precision, given in that of `noisy`."""
+        given = noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)
+        with self._listening(tap), FastProducts():
+            if self._weights:  # which would be gone on the way back: no checkpointing with these
+                return functional_call(self.unet, dict(self._weights), given).sample.to(noisy.dtype)
+            with checkpointed(self._blocks() if self._checkpointing and torch.is_grad_enabled() else ()):
+                return self.unet(*given).sample.to(noisy.dtype)
+
+    def _blocks(self) -> list[nn.Module]:
+        """The residual blocks and transformers, none inside another."""
+        levels = [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
+        return [layer for level in levels for name in ("resnets", "attentions") for layer in getattr(level, name, None) or ()]
+
+    @contextmanager
+    def working(self, effort: Effort) -> Iterator[None]:
+        """See `effort.Adjustable`."""
+        before, self._checkpointing = self._checkpointing, effort.checkpointing
+        try:
+            with kept_memory(self.device):
+                yield
+        finally:
+            self._checkpointing = before
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        return self.tokenizer.vocabulary
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return self.unet
+
+    @contextmanager
+    def replaced(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        own = dict(self.unet.named_parameters())
+        for name, tensor in weights.items():
+            if name not in own or own[name].shape != tensor.shape:
+                found = f"{list(own[name].shape)} there" if name in own else "no such parameter there"
+                raise ValueError(f"expected parameters of the denoiser of {self.name}, found {name} {list(tensor.shape)} and {found}")
+        before, self._weights = self._weights, {**self._weights, **weights}
+        try:
+            yield
+        finally:
+            self._weights = before
+
+    @contextmanager
+    def _listening(self, tap: AttentionTap | None) -> Iterator[None]:
+        """While open, each tapped cross-attention's query and key projections are overheard; at the end the maps are computed from them.
+
+        At the end, since a block under checkpointing runs again on the way back, when nobody listens any more.
+        """
+        if tap is None:
+            yield
+            return
+        heard: list[Tensor] = []
+        attentions = self._tapped_attentions()
+
+        def keep(module, args, output):
+            heard.append(output)
+
+        hooks = [layer.register_forward_hook(keep) for attention in attentions for layer in (attention.to_q, attention.to_k)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for attention, query, key in zip(attentions, heard[::2], heard[1::2], strict=True):
+            tap.maps.append(head_probabilities(query, key, attention.heads, tap.columns))
+
+    def _tapped_attentions(self) -> list[Any]:
+        """The cross-attentions handed out by `AttentionTap`, in the order in which the denoiser runs them."""
+        down, up = list(self.unet.down_blocks), list(self.unet.up_blocks)
+        if len(down) > 2:  # the finest resolution is the first going down and the last coming up
+            down, up = down[1:], up[:-1]
+        blocks = [*down, self.unet.mid_block, *up]
+        layers = [layer for block in blocks for layer in getattr(block, "attentions", [])]
+        return [block.attn2 for layer in layers for block in layer.transformer_blocks]

@@ -1,0 +1,157 @@
+"""The probe: merge, regressor and learned steps in one file. It looks at a picture once and guesses the words of its subject."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..fast_cpu import FastProducts
+from ..files.safetensors import read_header, read_tensors, write_tensors
+from .learned_optimizer import Stepper
+from .merge import FeatureMerge
+from .regressors import build_regressor
+
+FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
+MAX_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What a probe is made of, and for which model. All of it is in the file; nothing is told from the file's name."""
+
+    width: int  # d of the words
+    clip: str  # id of the encoder: its repository on the hub, or the miniature's own
+    clip_width: int
+    dino: str
+    dino_width: int
+    regressor: str = "promptnet"
+    sizes: dict[str, Any] = field(default_factory=dict)  # of the regressor
+    words: int = 5
+    word_norm: float = 1.0  # mean norm of the vocabulary's rows: the unit of the outputs
+    residual_step: float = 5e-5  # the effective step recommended for refining this probe's K, Q, V
+    words_step: float = 0.1  # and for refining its words
+    stepper: int = 0  # hidden width of its learned steps, 0 without
+    learned_step: float = 0.5  # the share of each learned step that is taken
+    base_model: str = ""
+    base_fingerprint: str = ""
+    trained_on: str = ""
+    licence: str = ""
+
+    def __post_init__(self):
+        texts = [self.clip, self.dino, self.regressor, self.base_model, self.base_fingerprint, self.trained_on, self.licence]
+        if not isinstance(self.sizes, dict) or not all(isinstance(text, str) for text in texts):
+            raise UserError("the probe's configuration mixes up texts, numbers and tables; the probe file is damaged")
+        sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
+        numbers = [self.width, self.clip_width, self.dino_width, self.words, self.stepper, *sizes]
+        whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
+        if not whole or not 1 <= self.words <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
+            raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
+        for scale in (self.word_norm, self.residual_step, self.words_step, self.learned_step):
+            if not (isinstance(scale, int | float) and 0 < scale < 1e4):
+                raise UserError(f"expected scales above 0 in the probe's configuration, found {scale!r}; the probe file is damaged")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a probe sees of B reference pictures: CLIP tokens [B, L, C_c], DINO tokens [B, L, C_d], clean latents [B, C, h, w]."""
+
+    clip: Tensor
+    dino: Tensor
+    latents: Tensor
+
+    def to(self, device: torch.device) -> Features:
+        """The same on a device."""
+        return Features(self.clip.to(device), self.dino.to(device), self.latents.to(device))
+
+
+class Probe(nn.Module):
+    """Words from features: e_i = s x output_i, and the last word starts from the class noun, e_n = E[class] + s x output_n.
+
+    s makes an output of unit spread as long as an average word of the vocabulary. Because the last word leans on the class noun, a
+    prompt such as "a photo of <subject> on snow" needs no noun of its own.
+    """
+
+    def __init__(self, config: ProbeConfig):
+        super().__init__()
+        self.config = config
+        self.merge = FeatureMerge(config.clip_width, config.dino_width, config.width)
+        self.regressor = build_regressor(config.regressor, config.words, config.width, config.sizes)
+        self.stepper = Stepper(config.words, config.width, config.stepper) if config.stepper else None
+
+    def forward(self, features: Features, nouns: Tensor) -> Tensor:
+        """Words [B, n, d] from the features of B pictures and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
+        with FastProducts():
+            output = self.regressor(self.merge(features.clip, features.dino), features.latents)
+        words = output * self._unit
+        last = words[:, -1:] + nouns.to(words).expand(len(words), -1)[:, None]
+        return torch.cat([words[:, :-1], last], 1)
+
+    def step(self, words: Tensor, gradient: Tensor) -> Tensor:
+        """The learned change [B, n, d] of words [B, n, d], given the gradient [B, n, d] of one photo's denoising loss in them.
+
+        Raises:
+            ValueError: other shapes, or a probe without learned steps.
+        """
+        if self.stepper is None:
+            raise ValueError("expected a probe with learned steps, found one without")
+        return self.stepper(words / self._unit, gradient) * self._unit
+
+    @property
+    def _unit(self) -> float:
+        """The spread of an average word's entries."""
+        return self.config.word_norm / math.sqrt(self.config.width)
+
+    def about(self) -> str:
+        """A few lines for a person: what it is for, what it was trained on and under which licence."""
+        c = self.config
+        parameters = sum(p.numel() for p in self.parameters()) / 1e6
+        steps = f"; learned steps of {c.stepper}" if c.stepper else ""
+        return "\n".join(
+            [
+                f"{c.words} words of width {c.width} for {c.base_model or 'a model that the file does not name'}",
+                f"trained on: {c.trained_on or 'not said in the file'}",
+                f"licence: {c.licence or 'not said in the file'}",
+                f"reads pictures with {c.clip} and {c.dino}",
+                f"regressor: {c.regressor}, {parameters:.3g} M parameters in all{steps}",
+            ]
+        )
+
+    def save(self, path: Path, half: bool = True) -> None:
+        """Write the probe's file; float16 unless `half` is off."""
+        tensors = {name: tensor.half() if half else tensor.float() for name, tensor in self.state_dict().items()}
+        metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": json.dumps(asdict(self.config))}
+        write_tensors(path, tensors, metadata)
+
+    @staticmethod
+    def load(path: Path) -> Probe:
+        """Read a probe's file, in eval mode and frozen.
+
+        Raises:
+            UserError: the file is no probe, damaged, of a newer format, or its tensors are not those its configuration promises.
+        """
+        header, metadata = read_header(path, "probe", MAX_BYTES)
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{path.name} is no HybridBooth probe; choose a probe file, or a subject with Load Subject")
+        if metadata.get("format_version") != str(FORMAT_VERSION):
+            found = metadata.get("format_version", "")[:20]
+            raise UserError(f"{path.name} has probe format {found!r}, this pack reads {FORMAT_VERSION}; update the pack")
+        try:
+            config = ProbeConfig(**json.loads(metadata["config"]))
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"the configuration in {path.name} is damaged ({error}); get the probe again") from error
+        with torch.device("meta"):
+            shapes = {name: list(tensor.shape) for name, tensor in Probe(config).state_dict().items()}
+        tensors = read_tensors(path, "probe", header, shapes)
+        with torch.device("meta"):
+            probe = Probe(config)
+        probe.load_state_dict(tensors, assign=True)
+        return probe.eval().requires_grad_(False)

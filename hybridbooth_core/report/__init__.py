@@ -1,0 +1,1 @@
+"""Images that show a user how a subject was made."""

@@ -1,0 +1,181 @@
+"""Pages for a person to look at: pictures, heat, outlines, captions and a curve. PIL alone, since ComfyUI brings no matplotlib.
+
+Pictures are float [H, W, 3] in 0..1; x and y are pixels from the top left of the page.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UserError
+
+INK, FAINT, LINE, ACCENT = "#111111", "#8a8a8a", "#3366aa", "#cc3311"
+_FINER = 3  # the curve is drawn so many times larger and brought down, since PIL's lines have hard edges
+_HEAT = torch.tensor(  # matplotlib's inferno at 0, 1/8 ... 1
+    [[0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164]]
+) / 255.0  # fmt: skip
+
+
+class Page:
+    """A white page to put things on."""
+
+    def __init__(self, width: int, height: int):
+        self.image = Image.new("RGB", (width, height), "white")
+        self._draw = ImageDraw.Draw(self.image)
+
+    def text(self, x: float, y: float, text: str, size: float = 13, anchor: str = "la", colour: str = INK, width: float = 0) -> None:
+        """Lines of text; what is wider than `width` (0: no limit) is cut short. `anchor` is PIL's: "la" left and above, "mm" middle."""
+        font = ImageFont.load_default(size)
+        lines = [_shortened(line, font, width) if width else line for line in text.split("\n")]
+        top = y - (len(lines) - 1) * 1.35 * size / 2 if anchor[1] == "m" else y
+        for number, line in enumerate(lines):
+            self._draw.text((x, top + 1.35 * size * number), line, font=font, fill=colour, anchor=anchor)
+
+    def show(self, picture: Tensor, x: int, y: int, width: int, height: int, caption: str = "", size: float = 13) -> None:
+        """A picture as large as fits into the box, in its middle, and a caption above the box."""
+        small = fitted(picture, width, height)
+        left, top = x + (width - small.shape[1]) // 2, y + (height - small.shape[0]) // 2
+        self.image.paste(to_image(small), (left, top))
+        if caption:
+            self.text(x + width / 2, y - 7, caption, size, "md", width=width)
+
+    def curve(self, values: Sequence[float], marked: int, x: int, y: int, width: int, height: int, caption: str = "") -> None:
+        """Values over 0, 1, 2 ..., with a ring around one of them, in the box; values that are not finite are left out."""
+        large = _curve([float(v) for v in values], marked, width * _FINER, height * _FINER)
+        self.image.paste(large.resize((width, height), Image.Resampling.LANCZOS), (x, y))
+        if caption:
+            self.text(x + width / 2, y - 7, caption, 13, "md", width=width)
+
+    def picture(self) -> Tensor:
+        """The page as a picture [H, W, 3]."""
+        return torch.from_numpy(np.asarray(self.image, dtype=np.float32) / 255)
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """A picture as PIL's."""
+    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
+
+
+def write_picture(picture: Tensor, path: Path) -> None:
+    """[H, W, 3] in 0..1 to a PNG in one stroke, so that a file that is there is whole; UserError if the place cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        to_image(picture).save(partial, format="PNG")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); free some space, or choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def fitted(picture: Tensor, width: int, height: int) -> Tensor:
+    """A picture enlarged or reduced to the largest size within a box that keeps its shape."""
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    resized = to_image(picture).resize(size, Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255)
+
+
+def heated(picture: Tensor, heat: Tensor) -> Tensor:
+    """A picture seen through the colours of `heat` [h, w] of any scale: dark where it is least, glowing at its peak."""
+    heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp_min(1e-12)
+    heat = F.interpolate(heat[None, None].float(), size=picture.shape[:2], mode="bicubic", align_corners=False)[0, 0].clamp(0, 1)
+    place = heat * (len(_HEAT) - 1)
+    low = place.floor().long().clamp(max=len(_HEAT) - 2)
+    colour = torch.lerp(_HEAT[low], _HEAT[low + 1], (place - low)[..., None])
+    grey = picture.mean(-1, keepdim=True)
+    return torch.lerp(0.25 * picture + 0.3 * grey, colour, 0.3 + 0.4 * heat[..., None]).clamp(0, 1)
+
+
+def outlined(picture: Tensor, mask: Tensor) -> Tensor:
+    """A picture with what is off the mask [h, w] washed out and a line along its border."""
+    mask = F.interpolate(mask[None, None].float(), size=picture.shape[:2], mode="bicubic", antialias=True, align_corners=False)
+    mask = mask[0, 0].clamp(0, 1)
+    washed = torch.lerp(picture.mean(-1, keepdim=True).expand_as(picture), torch.ones(3), 0.45)
+    inside = (mask > 0.5).float()[None, None]
+    reach = 2 * max(1, round(min(picture.shape[:2]) / 250)) + 1
+    border = F.max_pool2d(inside, reach, 1, reach // 2) + F.max_pool2d(-inside, reach, 1, reach // 2)
+    soft = F.avg_pool2d(border, 3, 1, 1, count_include_pad=False)[0, 0, ..., None]
+    accent = torch.tensor([int(ACCENT[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return torch.lerp(torch.lerp(washed, picture, mask[..., None]), accent, soft)
+
+
+def mosaic(pictures: Sequence[Tensor], width: int, height: int, gap: int = 6) -> Tensor:
+    """Up to nine pictures side by side in a box, white between them."""
+    if len(pictures) == 1:
+        return fitted(pictures[0], width, height)
+    shown = pictures[:9]
+    columns = math.ceil(math.sqrt(len(shown)))
+    rows = math.ceil(len(shown) / columns)
+    cell = ((width - gap * (columns - 1)) // columns, (height - gap * (rows - 1)) // rows)
+    page = Page(width, height)
+    for index, picture in enumerate(shown):
+        page.show(picture, index % columns * (cell[0] + gap), index // columns * (cell[1] + gap), *cell)
+    return page.picture()
+
+
+def _shortened(line: str, font, width: float) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(f"{line}…") > width:
+        line = line[:-1]
+    return f"{line.rstrip()}…"
+
+
+def _curve(values: list[float], marked: int, width: int, height: int) -> Image.Image:
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    points = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
+    if not points:
+        return image
+    font, unit = ImageFont.load_default(11 * _FINER), _FINER
+    low, high = min(v for _, v in points), max(v for _, v in points)
+    ticks, decimals = _ticks(low, high)
+    labels = [f"{tick:.{decimals}f}" for tick in ticks]
+    left, bottom = max(font.getlength(label) for label in labels) + 12 * unit, height - 24 * unit
+    right, top = width - 10 * unit, 10 * unit
+    spread = max(high - low, 1e-9 * max(abs(high), 1.0))
+
+    def at(i: float, v: float) -> tuple[float, float]:
+        along = i / (len(values) - 1) if len(values) > 1 else 0.5
+        across = (v - low) / spread if high > low else 0.5
+        return left + 8 * unit + (right - left - 16 * unit) * along, bottom - 8 * unit - (bottom - top - 16 * unit) * across
+
+    for tick, label in zip(ticks, labels, strict=True):
+        y = at(0, tick)[1]
+        draw.line([(left, y), (right, y)], fill="#e8e8e8", width=unit)
+        draw.text((left - 6 * unit, y), label, font=font, fill=INK, anchor="rm")
+    for i in range(0, len(values), max(1, math.ceil((len(values) - 1) / 8))):
+        draw.text((at(i, low)[0], bottom + 5 * unit), str(i), font=font, fill=INK, anchor="ma")
+    draw.line([(left, top), (left, bottom), (right, bottom)], fill=FAINT, width=unit)
+    draw.line([at(*point) for point in points], fill=LINE, width=2 * unit, joint="curve")
+    for i, v in points:
+        _disc(draw, at(i, v), (3.5 if len(points) <= 20 else 2) * unit, fill=LINE)
+        if i == marked:
+            _disc(draw, at(i, v), 8 * unit, outline=ACCENT, width=2 * unit)
+    return image
+
+
+def _disc(draw: ImageDraw.ImageDraw, middle: tuple[float, float], radius: float, **look) -> None:
+    draw.ellipse([middle[0] - radius, middle[1] - radius, middle[0] + radius, middle[1] + radius], **look)
+
+
+def _ticks(low: float, high: float) -> tuple[list[float], int]:
+    """Up to five round numbers within low..high, and the decimals they need."""
+    if high <= low:
+        return [low], 4
+    raw = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    ticks = [step * k for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    return ticks, max(0, -math.floor(math.log10(step) + 1e-9))

@@ -1,0 +1,76 @@
+"""What a probe is trained in: the frozen model and encoders, and a source of batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..encoders.features import FeatureEncoder
+from ..models.diffusers_adapter import DiffusersModel
+from ..probe.probe import Features, Probe
+from ..refine.personalize import class_embedding
+from .batch import Batch, Source
+from .objective import Inputs
+
+
+@dataclass(eq=False)
+class Setting:
+    """Everything that stays as it is. `clip` and `dino` are None where their tokens are cached.
+
+    Attributes:
+        provenance: what the exported probe says of its data: `trained_on`, `licence`.
+    """
+
+    model: DiffusersModel
+    clip: FeatureEncoder | None
+    dino: FeatureEncoder | None
+    source: Source
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _nouns(self) -> dict[str, Tensor]:
+        return {}
+
+    def noun(self, word: str) -> Tensor:
+        """The embedding [d] of a class noun, looked up once."""
+        if word not in self._nouns:
+            self._nouns[word] = class_embedding(self.model, word)
+        return self._nouns[word]
+
+    @torch.no_grad()
+    def inputs(self, probe: Probe, batch: Batch) -> Inputs:
+        """What the frozen networks make of a batch, on the model's device."""
+        device = self.model.device
+        features = Features(
+            clip=_tokens(self.clip, batch.clip, device),
+            dino=_tokens(self.dino, batch.dino, device),
+            latents=self._latents(batch.reference)
+            if getattr(probe, "module", probe).regressor.reads_latents
+            else batch.reference.to(device),
+        )
+        return Inputs(features, self.latents(batch), torch.stack([self.noun(noun) for noun in batch.nouns]))
+
+    @torch.no_grad()
+    def latents(self, batch: Batch) -> Tensor:
+        """What is to be drawn, [B, C, h, w]."""
+        return self._latents(batch.target)
+
+    def _latents(self, given: Tensor) -> Tensor:
+        device = self.model.device
+        return self.model.encode_image(given.to(device)).float() if is_pictures(given) else given.to(device).float()
+
+
+def is_pictures(given: Tensor) -> bool:
+    """Whether a tensor holds pictures [B, H, W, 3] rather than tokens or latents."""
+    return given.ndim == 4 and given.shape[-1] == 3
+
+
+def _tokens(encoder: FeatureEncoder | None, given: Tensor, device: torch.device) -> Tensor:
+    if not is_pictures(given):
+        return given.to(device).float()
+    if encoder is None:
+        raise ValueError("expected tokens, since there is no encoder, found pictures")
+    return encoder(given.to(device)).to(device).float()

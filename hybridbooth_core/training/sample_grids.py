@@ -1,0 +1,218 @@
+"""A training to look at: some subjects that it is not trained on, what the probe makes of them, refined, and in new contexts.
+
+Every board of a training shows the same subjects from the same noise, so that only the probe differs from one to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.examples import Example
+from ..data.reader import ShardReader
+from ..encoders.features import Reference, extract_features, reference
+from ..errors import UserError
+from ..models.adapter import Prompt
+from ..models.memory import give_back, is_out_of_memory
+from ..models.sampling import generate, starting_noise
+from ..probe.probe import Features, Probe
+from ..refine.refine import RefineConfig, refine
+from ..report.drawing import FAINT, Page, fitted, outlined, write_picture
+from .config import MINIATURE, TrainConfig
+from .context import Setting
+from .sources import NOUN
+
+REFINED = RefineConfig(mode="residual", steps=5)  # what a probe without learned steps is refined by
+LOOKED_THROUGH = 256  # examples, for subjects that are masked and differ
+EDGE, GAP, WIDE_GAP, TOP, FOOT, LEFT = 28, 10, 34, 132, 56, 128
+SMALL, LARGE = 180, 256  # side of a cell, for pictures of up to 128 pixels and for larger ones
+AT_ONCE = 512  # pixels of the sides of pictures that are drawn at once: one of 512, since a training's weights are in memory too
+
+log = logging.getLogger("hybridbooth")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What is said before the words, and after them in new contexts; how strongly prompts are followed."""
+
+    before: str
+    contexts: tuple[str, ...]
+    guidance: float
+
+
+PHOTOS = Wording("a photo of", ("in the jungle", "on the beach", "in a city at night"), 7.5)
+CREATURES = Wording("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A subject of a board: one picture with its mask, or none, what the probe sees of it, and its class noun."""
+
+    ref: Reference
+    features: Features
+    noun: str
+
+
+def chosen_subjects(config: TrainConfig, setting: Setting) -> list[Shown]:
+    """The subjects of a training's boards: tune creatures, or pictures of the validation's shards (without any, of the training's).
+
+    Of shards those come first that are masked and of an identity that is not there yet.
+
+    Raises:
+        UserError: a shard is missing, unreadable or not what was prepared.
+    """
+    if config.base == MINIATURE:
+        return _creatures(config.watch.board_subjects, setting)
+    reader = ShardReader(config.data.validation or config.data.shards or Path(), lanes=1)
+    examples = islice(reader.read(), min(LOOKED_THROUGH, reader.epoch_length))
+    return [_shown(example, setting) for example in _differing(examples, config.watch.board_subjects)]
+
+
+def _creatures(count: int, setting: Setting) -> list[Shown]:
+    from ..miniature.evaluate import class_nouns, reference_of
+    from ..miniature.world import creatures, split_numbers
+
+    who = creatures(split_numbers("tune", count))
+    refs = [reference_of(who, row) for row in range(count)]
+    return [Shown(ref, _seen(setting, ref), noun) for ref, noun in zip(refs, class_nouns(who), strict=True)]
+
+
+def _differing(examples: Iterable[Example], count: int) -> list[Example]:
+    best: list[tuple[int, Example]] = []
+    identities: set[str | None] = set()
+    for example in examples:
+        again = example.identity is not None and example.identity in identities
+        identities.add(example.identity)
+        best = sorted([*best, (2 * again + (example.mask is None), example)], key=lambda entry: entry[0])[:count]
+        if len(best) == count and best[-1][0] == 0:
+            break
+    return [example for _, example in best]
+
+
+def _shown(example: Example, setting: Setting) -> Shown:
+    assert example.picture is not None
+    mask = None if example.mask is None or not 0.001 < example.mask.mean() < 0.999 else example.mask
+    ref = reference(example.picture[None], None if mask is None else mask[None])
+    noun = example.class_word or NOUN
+    if setting.clip is not None:
+        return Shown(ref, _seen(setting, ref), noun)
+    tokens = [tensor[None].float() for tensor in (example.clip, example.dino, example.reference_latents) if tensor is not None]
+    return Shown(ref, Features(*tokens).to(setting.model.device), noun)
+
+
+@torch.no_grad()
+def _seen(setting: Setting, ref: Reference) -> Features:
+    assert setting.clip is not None and setting.dino is not None
+    return extract_features(setting.model, setting.clip, setting.dino, ref)
+
+
+def board(config: TrainConfig, setting: Setting, subjects: Sequence[Shown]) -> Callable[[Probe, Path], None]:
+    """What draws a board of a probe into a PNG file.
+
+    It changes neither the probe nor any random state. A board that cannot be drawn, for want of memory or otherwise, is a line in the log:
+    no training ends for it.
+    """
+    wording = CREATURES if config.base == MINIATURE else PHOTOS
+
+    def draw(probe: Probe, path: Path) -> None:
+        devices = [setting.model.device] if setting.model.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices):
+                rows = [_row(config, setting, subject, wording, probe) for subject in subjects]
+            write_picture(_page(config, setting, rows, wording, path), path)
+        except Exception as error:
+            if not (isinstance(error, UserError) or is_out_of_memory(error)):
+                raise
+            log.warning("no board was drawn: %s", str(error).splitlines()[0][:300])
+            give_back(setting.model.device)
+
+    return draw
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """A subject and its pictures: the guess, refined, and in the contexts."""
+
+    subject: Shown
+    pictures: list[Tensor]
+    change: str
+
+
+def _row(config: TrainConfig, setting: Setting, subject: Shown, wording: Wording, probe: Probe) -> _Row:
+    model = setting.model
+    noun = setting.noun(subject.noun)
+    with torch.no_grad():
+        guess = probe(subject.features, noun)[0]
+    try:
+        result = refine(model, subject.ref, noun, REFINED, probe, subject.features)
+        refined, change = result.words, f"loss {result.validation[0]:.4f}\n{min(result.validation):.4f} refined"
+    except UserError as error:  # words of a probe gone astray
+        log.warning("a subject of the board cannot be refined: %s", error)
+        refined, change = guess, "not refined"
+    words = [guess, refined, *[refined] * len(wording.contexts)]
+    prompts: list[Prompt] = [[wording.before, said, *after] for said, after in zip(words, _endings(wording), strict=True)]
+    noise = starting_noise(len(prompts) - 1, tuple(subject.features.latents.shape[1:]), config.seed)
+    noise = torch.cat([noise[:1], noise])  # guess and refined from the same
+    at_once = max(1, AT_ONCE // model.picture_size)
+    drawn = [
+        generate(model, prompts[i : i + at_once], noise[i : i + at_once], config.watch.board_steps, wording.guidance).float().cpu()
+        for i in range(0, len(prompts), at_once)
+    ]
+    return _Row(subject, list(torch.cat(drawn)), change)
+
+
+def _endings(wording: Wording) -> list[list[str]]:
+    """What stands behind the words in each column: of the guess, of the refined words, and in each context."""
+    return [[], [], *([context] for context in wording.contexts)]
+
+
+def _page(config: TrainConfig, setting: Setting, rows: Sequence[_Row], wording: Wording, path: Path) -> Tensor:
+    cell = SMALL if rows[0].subject.ref.pictures.shape[1] <= 128 else LARGE
+    groups = {
+        "given": ["the reference"],
+        f"\u201c{wording.before} <subject>\u201d": ["guessed", f"refined, {REFINED.steps} steps"],
+        "refined, in new contexts": [f"\u201c\u2026 {context}\u201d" for context in wording.contexts],
+    }
+    left, places = LEFT, []
+    heads = []
+    for name, titles in groups.items():
+        heads.append((name, left, left + len(titles) * (cell + GAP) - GAP))
+        places += [(title, left + number * (cell + GAP)) for number, title in enumerate(titles)]
+        left = heads[-1][2] + WIDE_GAP
+    page = Page(left - WIDE_GAP + EDGE, TOP + len(rows) * (cell + GAP) - GAP + FOOT)
+    middle, wide = page.image.width / 2, page.image.width - 2 * EDGE
+    page.text(middle, 36, _title(config, setting, path), 22, "mm", width=wide)
+    for name, start, end in heads:
+        page.text((start + end) / 2, TOP - 54, name, 15, "mm", width=end - start)
+        page.image.paste(FAINT, (start, TOP - 38, end, TOP - 37))
+    for title, x in places:
+        page.text(x + cell / 2, TOP - 18, title, 13, "mm", FAINT, cell)
+    for number, row in enumerate(rows):
+        y = TOP + number * (cell + GAP)
+        page.text(LEFT - 16, y + cell / 2 - 18, row.subject.noun, 18, "rm", width=LEFT - 24)
+        page.text(LEFT - 16, y + cell / 2 + 18, row.change, 12, "rm", FAINT, LEFT - 20)
+        given, masks = fitted(row.subject.ref.pictures[0], cell, cell), row.subject.ref.masks
+        shown = [given if masks is None else outlined(given, masks[0]), *row.pictures]
+        for (_, x), picture in zip(places, shown, strict=True):
+            page.show(picture, x, y, cell, cell)
+    page.text(middle, page.image.height - FOOT / 2, _foot(config, wording), 12, "mm", FAINT, wide)
+    return page.picture()
+
+
+def _title(config: TrainConfig, setting: Setting, path: Path) -> str:
+    step = re.fullmatch(r"step-(\d+)", path.stem)
+    after = f"after {int(step[1]):,} of {config.steps:,} steps" if step else "as it is now"
+    return f"{config.probe.words} words by a {config.probe.regressor} for {setting.model.name}, {after}"
+
+
+def _foot(config: TrainConfig, wording: Wording) -> str:
+    held_out = config.base == MINIATURE or config.data.validation is not None
+    whose = "subjects that are not trained on" if held_out else "subjects of the training, since --data.validation names no others"
+    return f"{whose}; {config.watch.board_steps} sampling steps, guidance {wording.guidance:g}, the same noise on every board"

@@ -1,0 +1,216 @@
+"""Fitting a refinement into memory: every rung computes the same step, and a fall from one to the next leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hybridbooth_core.encoders.features import Reference
+from hybridbooth_core.models import memory as effort_module
+from hybridbooth_core.models.adapter import AttentionTap
+from hybridbooth_core.models.memory import Effort, is_out_of_memory, ladder, with_fallbacks
+from hybridbooth_core.refine.refine import RefineConfig, Task, refine
+
+CONFIG = RefineConfig(mode="words", steps=2, batch=4, validation=5, effective_step=0.1, mask_weight=0.5, seed=1)
+PLAIN = Effort(False, 4, 64)
+
+
+class Needy:
+    """A model that runs out of memory while `fails` says so; `seen` are the (effort, rows) of all passes."""
+
+    def __init__(self, model, fails, error: type[Exception] = torch.OutOfMemoryError):
+        self.model, self.fails, self.error = model, fails, error
+        self.effort, self.seen, self.left = None, [], []
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def working(self, effort):
+        self.effort = effort
+        return self.model.working(effort)
+
+    def predict_noise(self, noisy, t, context, tap=None):
+        self.seen.append((self.effort, len(noisy)))
+        predicted = self.model.predict_noise(noisy, t, context, tap)
+        if torch.is_grad_enabled() and self.fails(self.effort):
+            self.left.append(weakref.ref(predicted))
+            raise self.error("CUDA out of memory. Tried to allocate 2.00 GiB")
+        assert not any(lost() is not None for lost in self.left), "an attempt that failed still holds its tensors"
+        return predicted
+
+
+class Counting(Needy):
+    """One that knows its memory: a row takes a gigabyte, half of that with checkpointing, and some gigabytes are free."""
+
+    def __init__(self, model, free: float):
+        super().__init__(model, lambda effort: False)
+        self.free = free
+
+    def memory_needed(self, effort):
+        return int(1e9 * effort.rows / (2 if effort.checkpointing else 1))
+
+    def memory_free(self):
+        return int(1e9 * self.free)
+
+
+def steps(model, subject, new_probe, config=CONFIG):
+    probe = new_probe(stepper=16)
+    torch.nn.init.normal_(probe.stepper.direct.weight, std=0.3)  # an untrained stepper takes no steps
+    return refine(model, subject.ref, subject.noun, config, probe, subject.features)
+
+
+def test_the_order_of_what_is_tried():
+    assert ladder(4, 512) == [Effort(False, 4, 512), Effort(True, 4, 512), Effort(True, 2, 512), Effort(True, 1, 512), Effort(True, 1, 384)]
+    assert ladder(1, 64) == [Effort(False, 1, 64), Effort(True, 1, 64)]
+    assert [rung.rows for rung in ladder(5, 64)] == [5, 5, 2, 1]
+
+
+@pytest.mark.parametrize("form", ["balanced", "paper"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_step_in_parts_is_the_step(world, subject, rows, form):
+    """Loss and gradient, masks and all, and the validation; also where the parts are not equal and the step is not the first."""
+    words = torch.randn(5, 96)
+    config = replace(CONFIG, mask_loss=form)
+    with torch.enable_grad():
+        whole, parts = (Task(world, subject.ref, config, replace(PLAIN, rows=count)) for count in (4, rows))
+        drawn = whole.rows(4, torch.Generator().manual_seed(5))
+        leaf = words.clone().requires_grad_(True)
+        loss = whole.loss(leaf, *drawn, with_masks=True, first=12)
+        loss.backward()
+        found, gradient = parts.gradient(words, *drawn, step=3)
+    torch.testing.assert_close(found, loss.detach(), rtol=1e-5, atol=1e-6)
+    assert float((gradient - leaf.grad).norm() / leaf.grad.norm()) < 1e-5
+    assert parts.validate(words) == pytest.approx(whole.validate(words), rel=1e-5)
+    bare = Task(world, Reference(subject.ref.pictures, None), config, replace(PLAIN, rows=rows))
+    other = bare.gradient(words, *drawn, step=3)[1]
+    assert float((other - gradient).norm() / gradient.norm()) > 1e-3, "masks take part"
+
+
+@pytest.mark.parametrize("mode", ["words", "residual", "learned"])
+def test_every_rung_refines_alike(world, subject, new_probe, mode):
+    torch.manual_seed(7)
+    config = replace(CONFIG, mode=mode, effective_step={"words": 0.1, "residual": 5e-3, "learned": 0.5}[mode])
+    expected = steps(world, subject, new_probe, config)
+    assert expected.moves[-1] > 1e-3
+    for rung in ladder(4, 64)[1:]:
+        poor = Needy(world, lambda effort, rung=rung: (effort.checkpointing, -effort.rows) < (True, -rung.rows))
+        torch.manual_seed(7)
+        found = steps(poor, subject, new_probe, config)
+        assert found.effort == rung
+        assert float((found.words - expected.words).norm() / (expected.words - expected.start).norm()) < 1e-3
+        assert found.losses == pytest.approx(expected.losses, rel=1e-5)
+        assert found.validation == pytest.approx(expected.validation, rel=1e-5)
+
+
+def test_checkpointing_gives_equal_gradients_and_keeps_less(world, subject, new_probe):
+    """Words mode and residual mode, through the taps too."""
+    words = torch.randn(5, 96)
+    kept, gradients = [], []
+    for checkpointing in (False, True):
+        task = Task(world, subject.ref, CONFIG, replace(PLAIN, checkpointing=checkpointing))
+        total = 0
+
+        def keep(tensor):
+            nonlocal total
+            total += tensor.numel()
+            return tensor
+
+        with torch.enable_grad(), world.working(task.effort), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            gradients.append(task.gradient(words, *task.rows(4, torch.Generator().manual_seed(5)), step=0)[1])
+        kept.append(total)
+    assert torch.equal(*gradients) and float(gradients[0].norm()) > 0
+    assert kept[1] < kept[0] / 4
+
+
+def test_checkpointing_leaves_nothing_on_the_blocks(world, monkeypatch):
+    noisy, t, context = torch.randn(1, 16, 8, 8), torch.tensor([500]), torch.randn(1, 32, 96, requires_grad=True)
+    modules = list(world.unet.modules())
+    world.unet.mid_block.resnets[0].forward = own = world.unet.mid_block.resnets[0].forward
+    try:
+        with world.working(replace(PLAIN, checkpointing=True)):
+            world.predict_noise(noisy, t, context, AttentionTap(torch.tensor([[1]]))).sum().backward()
+            with pytest.raises(RuntimeError):
+                world.predict_noise(noisy, t, context[..., :5])
+        assert [module for module in modules if "forward" in vars(module)] == [world.unet.mid_block.resnets[0]]
+        assert world.unet.mid_block.resnets[0].forward == own, "what somebody else had put there is put back"
+    finally:
+        del world.unet.mid_block.resnets[0].forward
+    assert context.grad is not None
+
+
+def test_each_fall_is_one_line_and_starts_anew(world, subject, new_probe, caplog):
+    heard = []
+    poor = Needy(world, lambda effort: effort.rows > 1 and poor.seen.count((effort, effort.rows)) > 1)
+    with caplog.at_level(logging.INFO, "hybridbooth"):
+        found = refine(
+            poor, subject.ref, subject.noun, CONFIG, new_probe(), subject.features, on_step=lambda done, of, loss: heard.append(done)
+        )
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3 and all("\n" not in line and "starting anew with" in line for line in lines)
+    assert lines[0].endswith("checkpointing on, 4 rows at once, 64 px") and lines[2].endswith("checkpointing on, 1 row at once, 64 px")
+    assert heard[-2:] == [1, 2] and len(found.losses) == 2 and found.effort == Effort(True, 1, 64)
+    assert max(rows for effort, rows in poor.seen if effort == found.effort) == 2, "a validation's rows are few at once as well"
+
+
+def test_smaller_pictures_are_the_last_resort(world, subject, new_probe, monkeypatch):
+    monkeypatch.setattr(effort_module, "SMALL_SIDE", 32)
+    poor = Needy(world, lambda effort: effort.side > 32)
+    found = steps(poor, subject, new_probe)
+    assert found.effort == Effort(True, 1, 32) and len(found.losses) == 2 and torch.isfinite(found.words).all()
+
+
+def test_where_nothing_fits_one_sentence_says_so(world, subject, new_probe, refuses):
+    poor = Needy(world, lambda effort: True)
+    message = refuses(steps, poor, subject, new_probe)
+    assert "checkpointing on, 1 row at once" in message and "close other programs" in message
+    assert len(poor.left) == 4 and not any(lost() is not None for lost in poor.left), "memory was not given back"
+    assert not any("forward" in vars(module) for module in world.unet.modules())
+
+
+def test_the_sentence_names_what_was_needed_where_it_is_known(world, refuses):
+    def attempt(effort):
+        raise MemoryError
+
+    assert "about 0.5 GB needed, 0.2 GB free" in refuses(with_fallbacks, Counting(world, 0.2), ladder(4, 64), attempt)
+
+
+def test_other_errors_pass_through(world, subject, new_probe):
+    poor = Needy(world, lambda effort: True, error=ValueError)
+    with pytest.raises(ValueError, match="out of memory"):
+        steps(poor, subject, new_probe)
+    assert len(poor.left) == 1
+
+
+@pytest.mark.parametrize(("free", "rung"), [(4.5, 0), (3.9, 1), (1.9, 2), (0.6, 3), (0.1, 3)])
+def test_the_first_rung_is_the_first_with_room(world, subject, new_probe, caplog, free, rung):
+    model = Counting(world, free)
+    with caplog.at_level(logging.INFO, "hybridbooth"):
+        found = steps(model, subject, new_probe, replace(CONFIG, steps=1))
+    assert found.effort == ladder(4, 64)[rung] and {effort for effort, _ in model.seen} == {found.effort}
+    assert found.memory_estimate == model.memory_needed(found.effort)
+    assert len(caplog.records) == (rung > 0)
+
+
+def test_a_model_that_knows_nothing_of_it_is_worked_with_plainly(world, subject, new_probe):
+    class Simple:
+        def __getattr__(self, name):
+            if name in ("working", "memory_needed", "memory_free"):
+                raise AttributeError(name)
+            return getattr(world, name)
+
+    found = steps(Simple(), subject, new_probe)
+    assert found.effort == PLAIN and found.memory_estimate is None
+    assert torch.equal(found.words, steps(world, subject, new_probe).words)
+
+
+def test_what_counts_as_out_of_memory():
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(1 << 50, dtype=torch.uint8)
+    assert is_out_of_memory(real.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("HIP out of memory")) and is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"))
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied")) and not is_out_of_memory(ValueError("out of memory"))

@@ -1,0 +1,131 @@
+"""Several subjects at once come out as each does alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hybridbooth_core.encoders.features import Reference, extract_features, reference
+from hybridbooth_core.miniature.render import render
+from hybridbooth_core.miniature.world import creatures, random_scenes, split_numbers
+from hybridbooth_core.refine.many import refine_many
+from hybridbooth_core.refine.refine import RefineConfig, refine
+
+WORDS = RefineConfig(mode="words", steps=3, batch=3, validation=5, effective_step=0.1, seed=1)
+LEARNED = replace(WORDS, mode="learned", effective_step=0.5, validation=None)
+
+
+@pytest.fixture(scope="module")
+def subjects(world, encoders) -> list[SimpleNamespace]:
+    """Three subjects of different class nouns: two pictures, one picture, one picture without a mask."""
+    who = creatures(split_numbers("test", 3))
+    pictures, masks = render(who, random_scenes(3, torch.Generator().manual_seed(5)))
+    more, more_masks = render(who, random_scenes(3, torch.Generator().manual_seed(6)))
+    refs = [
+        reference(torch.stack([pictures[0], more[0]]), torch.stack([masks[0], more_masks[0]])),
+        reference(pictures[1:2], masks[1:2]),
+        reference(pictures[2:3]),
+    ]
+    nouns = [world.word_embeddings(name)[0] for name in ("cat", "rabbit", "fish")]
+    return [
+        SimpleNamespace(ref=ref, noun=noun, features=extract_features(world, encoders.clip, encoders.dino, ref), start=torch.randn(4, 96))
+        for ref, noun in zip(refs, nouns, strict=True)
+    ]
+
+
+def of(subjects: list[SimpleNamespace], name: str) -> list:
+    return [getattr(subject, name) for subject in subjects]
+
+
+def same(found, alone) -> None:
+    assert (found.best_step, found.stretch, found.mode) == (alone.best_step, alone.stretch, alone.mode)
+    assert (found.words - alone.words).norm() <= 0.01 * (alone.words - alone.start).norm()  # Adam makes much of tiny gradients' rounding
+    torch.testing.assert_close(torch.tensor(found.validation), torch.tensor(alone.validation), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(found.losses), torch.tensor(alone.losses), rtol=1e-4, atol=1e-5)
+
+
+def test_words_of_given_starts_come_out_as_alone(world, subjects):
+    found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), WORDS, starts=of(subjects, "start"))
+    for one, subject in zip(found, subjects, strict=True):
+        same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
+    assert not torch.allclose(found[0].words, found[1].words, atol=1e-2)
+    assert min(one.displacement for one in found) > 1e-3
+
+
+@pytest.mark.parametrize("config", [WORDS, LEARNED, replace(LEARNED, mode="auto")], ids=["words", "learned", "auto"])
+def test_guesses_of_a_probe_come_out_as_alone(world, subjects, new_probe, config):
+    probe = new_probe(stepper=16)
+    torch.nn.init.normal_(probe.stepper.out.weight, std=0.1)  # an untrained one changes nothing
+    found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), config, probe, of(subjects, "features"))
+    for one, subject in zip(found, subjects, strict=True):
+        same(one, refine(world, subject.ref, subject.noun, config, probe, subject.features))
+        assert one.moves[-1] > 1e-3
+
+
+def test_the_network_is_asked_once_for_all(world, subjects, monkeypatch):
+    calls = []
+    plain = type(world).predict_noise
+
+    def counted(model, noisy, *args):
+        calls.append(len(noisy))
+        return plain(model, noisy, *args)
+
+    monkeypatch.setattr(type(world), "predict_noise", counted)
+    refine_many(world, of(subjects, "ref"), of(subjects, "noun"), replace(WORDS, steps=1), starts=of(subjects, "start"))
+    assert calls[:3] == [15, 9, 15], "five validation rows each, three rows of the step each, and again five"
+
+
+def test_rows_that_do_not_fit_at_once_are_taken_in_turns(world, subjects, monkeypatch):
+    from hybridbooth_core.models.memory import Effort
+    from hybridbooth_core.refine import many as module
+
+    monkeypatch.setattr(module, "ladder", lambda batch, side: [Effort(False, 2, side)])
+    found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), WORDS, starts=of(subjects, "start"))
+    for one, subject in zip(found, subjects, strict=True):
+        same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
+
+
+def test_one_that_keeps_its_start_does_not_hold_up_the_others(world, subjects):
+    """No line search for it, while the others still search."""
+    starts = of(subjects, "start")
+    starts[1] = refine(world, subjects[1].ref, subjects[1].noun, replace(WORDS, steps=10), start=starts[1]).words
+    far = replace(WORDS, effective_step=1.0, steps=1)
+    found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), far, starts=starts)
+    alone = [refine(world, s.ref, s.noun, far, start=start) for s, start in zip(subjects, starts, strict=True)]
+    assert len({one.best_step > 0 for one in alone}) == 2, "the test wants both kinds"
+    for one, other in zip(found, alone, strict=True):
+        same(one, other)
+
+
+def test_what_it_cannot_do_is_refused(world, subjects, new_probe, refuses):
+    refs, nouns, features = (of(subjects, name) for name in ("ref", "noun", "features"))
+    assert "residual" in refuses(refine_many, world, refs, nouns, replace(WORDS, mode="residual"), new_probe(), features)
+    refuses(refine_many, world, [], [], WORDS, starts=[])
+    refuses(refine_many, world, refs, nouns, WORDS)
+    with pytest.raises(ValueError, match="as many"):
+        refine_many(world, refs, nouns[:2], WORDS, starts=of(subjects, "start"))
+    with pytest.raises(ValueError, match="number of subject words"):
+        refine_many(world, refs, nouns, WORDS, starts=[torch.randn(n, 96) for n in (2, 3, 3)])
+
+
+def test_it_can_be_stopped_and_leaves_no_trace(world, subjects, state_of):
+    before, heard = state_of(world.unet, world.text_encoder), []
+
+    def stop(done, of_all, loss):
+        heard.append((done, of_all))
+        if len(heard) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        refine_many(world, of(subjects, "ref"), of(subjects, "noun"), WORDS, starts=of(subjects, "start"), on_step=stop)
+    assert heard == [(1, 3)] * 3 + [(2, 3)]
+    after = state_of(world.unet, world.text_encoder)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_one_subject_is_enough(world, subjects):
+    (found,) = refine_many(world, [Reference(subjects[1].ref.pictures, None)], [subjects[1].noun], WORDS, starts=[subjects[1].start])
+    same(found, refine(world, Reference(subjects[1].ref.pictures, None), subjects[1].noun, WORDS, start=subjects[1].start))

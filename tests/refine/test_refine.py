@@ -1,0 +1,282 @@
+"""Refinement: what it promises of its result, and that it leaves probe and model bit for bit as they were."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hybridbooth_core.encoders.features import Reference
+from hybridbooth_core.models.attention import mask_at
+from hybridbooth_core.probe.probe import Features
+from hybridbooth_core.refine.refine import TEMPLATES, RefineConfig, Task, refine
+
+QUICK = RefineConfig(steps=3, batch=4, validation=4, effective_step=5e-3, seed=1)
+WORDS = replace(QUICK, mode="words", effective_step=0.1)
+KINDS = ["promptnet", "resampler"]
+
+
+@pytest.fixture
+def run(world, subject, new_probe):
+    """A function: configuration (and other arguments) to the refinement of the test creature by a fresh tiny probe."""
+
+    def call(config=QUICK, kind="promptnet", **changes):
+        arguments = {"ref": subject.ref, "noun": subject.noun, "probe": new_probe(kind), "features": subject.features} | changes
+        return refine(world, config=config, **arguments)
+
+    return call
+
+
+def guess(probe, subject) -> torch.Tensor:
+    with torch.no_grad():
+        return probe(subject.features, subject.noun).mean(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
+def test_without_steps_the_probes_guess_comes_back_bit_for_bit(run, kind, mode, new_probe, subject):
+    result = run(replace(QUICK, mode=mode, steps=0), kind)
+    assert torch.equal(result.words, guess(new_probe(kind), subject)) and torch.equal(result.start, result.words)
+    assert result.losses == [] and len(result.validation) == 1 and result.best_step == 0 and result.displacement == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_start_of_the_steps_is_the_probes_guess_bit_for_bit(run, kind, new_probe, subject):
+    """With D = 0 the residuals change nothing."""
+    assert torch.equal(run(QUICK, kind).start, guess(new_probe(kind), subject))
+
+
+@pytest.mark.parametrize("config", [QUICK, WORDS], ids=["residual", "words"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_on_the_fixed_set_goes_down_and_the_words_move(run, kind, config):
+    result = run(replace(config, steps=6), kind)
+    assert len(result.losses) == len(result.moves) == 6 and len(result.validation) == 7
+    assert min(result.validation) < result.validation[0] and result.best_step > 0
+    assert 1e-3 < result.displacement < 3
+    assert result.words.dtype == torch.float32 and not result.words.requires_grad
+
+
+@pytest.mark.parametrize("config", [QUICK, WORDS, replace(QUICK, effective_step=1.0), replace(WORDS, effective_step=1.0)],
+                         ids=["residual", "words", "residual too far", "words too far"])  # fmt: skip
+def test_the_result_is_never_worse_than_the_start(run, config, world, subject):
+    """By the validation loss, measured again from outside; also where every step is much too long."""
+    result = run(config)
+    again = replace(WORDS, steps=0)
+    loss = refine(world, subject.ref, subject.noun, again, start=result.words).validation[0]
+    start = refine(world, subject.ref, subject.noun, again, start=result.start).validation[0]
+    assert start == pytest.approx(result.validation[0], abs=1e-6)
+    assert loss <= min(result.validation) + 1e-6
+
+
+def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world, subject):
+    """Of the velocity, since that is what this model puts out; row by row, 1 on the subject and 0.2 off it, with mean 1."""
+    words = torch.randn(5, 96)
+    times, noise = Task(world, subject.ref, WORDS).fixed
+    total = 0.0
+    with torch.no_grad():
+        for row in range(4):
+            latents = world.encode_image(subject.ref.pictures[row % 2 : row % 2 + 1])
+            t, eps = times[row : row + 1], noise[row : row + 1]
+            context = world.encode_prompts([[*TEMPLATES[row // 2], words]]).context
+            output = world.network_output(world.schedule.add_noise(latents, eps, t), t, context)
+            weight = 0.2 + 0.8 * mask_at(subject.ref.masks[row % 2 : row % 2 + 1], 64).view(1, 1, 8, 8)
+            total += ((output - world.schedule.velocity(latents, eps, t)) ** 2 * weight / weight.mean()).mean().item() / 4
+    found = refine(world, subject.ref, subject.noun, replace(WORDS, steps=0), start=words).validation
+    assert found == [pytest.approx(total, rel=1e-3)]
+
+
+def test_steps_that_only_harm_give_back_the_start(run, monkeypatch):
+    losses = iter([0.5, 0.6, 0.7, 0.8])
+    monkeypatch.setattr("hybridbooth_core.refine.task.Task.validate", lambda task, words: next(losses))
+    result = run(WORDS)
+    assert result.best_step == 0 and torch.equal(result.words, result.start) and result.displacement == 0
+    assert result.validation == [0.5, 0.6, 0.7, 0.8] and min(result.moves) > 1e-3, "the steps themselves did move"
+
+
+def test_the_words_are_those_of_the_best_step_stretched(run, monkeypatch):
+    """A validation that likes step 2 and the line search's half best: the words lie half way to those of step 2."""
+    wanted = iter([1.0, 0.9, 0.5, 0.8, 0.3, 0.4, 0.6])  # start, three steps, then stretched by 0.5, 1.5, 2
+    seen = []
+
+    def validate(task, words):
+        seen.append(words.detach().clone())
+        return next(wanted)
+
+    monkeypatch.setattr("hybridbooth_core.refine.task.Task.validate", validate)
+    result = run(WORDS)
+    assert (result.best_step, result.stretch) == (2, 0.5) and result.validation == [1.0, 0.9, 0.5, 0.8]
+    torch.testing.assert_close(result.words, (seen[0] + seen[2]) / 2)
+    assert not torch.equal(seen[1], seen[2]) and not torch.equal(seen[2], seen[3])
+    assert torch.equal(result.start, seen[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
+def test_probe_and_model_are_untouched(run, kind, mode, world, new_probe, state_of, subject):
+    probe = new_probe(kind).requires_grad_(True)  # a probe just trained: even then no gradient may stay on it
+    parts = (probe, world.unet, world.text_encoder, world.coder)
+    before = state_of(*parts)
+    features = {name: tensor.clone() for name, tensor in vars(subject.features).items()}
+    run(replace(QUICK, mode=mode, steps=2), probe=probe)
+    after = state_of(*parts)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not any(p.grad is not None for part in parts for p in part.parameters())
+    assert not any(module._forward_hooks for part in parts for module in part.modules())
+    assert all(torch.equal(tensor, getattr(subject.features, name)) for name, tensor in features.items())
+
+
+@pytest.mark.parametrize("mode", ["residual", "words"])
+def test_an_interruption_passes_through_and_leaves_no_trace(run, mode, new_probe, world, state_of):
+    probe, seen = new_probe(), []
+    before = state_of(probe, world.unet)
+
+    def stop(done, of, loss):
+        seen.append((done, of))
+        if done == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(replace(QUICK, mode=mode), probe=probe, on_step=stop)
+    assert seen == [(1, 3), (2, 3)]
+    after = state_of(probe, world.unet)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not any(module._forward_hooks for part in (probe, world.unet, world.text_encoder) for module in part.modules())
+
+
+def test_on_step_hears_the_validation_loss(run):
+    heard = []
+    result = run(on_step=lambda done, of, loss: heard.append(loss))
+    assert heard == result.validation[1:]
+
+
+def test_the_papers_numbers_move_nothing_and_a_sensible_step_does(run):
+    literal = run(replace(QUICK, mode="paper_literal", steps=5, effective_step=None))
+    sensible = run(replace(QUICK, effective_step=1e-3, steps=5))
+    assert literal.effective_step == pytest.approx(2e-7)
+    assert 0 < literal.moves[-1] < 1e-3 < sensible.moves[-1] and 0 <= literal.displacement < 1e-3 < sensible.displacement
+
+
+def test_steps_default_to_those_the_probes_file_recommends(run, new_probe):
+    probe = new_probe(residual_step=3e-4, words_step=0.07)
+    assert run(replace(QUICK, effective_step=None, steps=1), probe=probe).effective_step == 3e-4
+    assert run(replace(WORDS, effective_step=None, steps=1), probe=probe).effective_step == 0.07
+
+
+def test_a_step_of_the_words_has_the_promised_length(run, subject):
+    """Adam's first step moves every entry by its rate: the share of an average word's length that was asked for."""
+    start = torch.randn(5, 96)
+    result = run(replace(WORDS, steps=1, effective_step=0.03), probe=None, features=None, start=start)
+    assert result.best_step == 1
+    moved = (result.words - result.start).norm(dim=1) / result.stretch
+    torch.testing.assert_close(moved, torch.full((5,), 0.03 * start.norm(dim=1).mean().item()), atol=1e-4, rtol=1e-2)
+
+
+def test_words_are_refined_without_any_probe(run):
+    start = torch.randn(3, 96)
+    before = start.clone()
+    result = run(replace(WORDS, steps=4), probe=None, features=None, start=start)
+    assert torch.equal(start, before) and torch.equal(result.start, before)
+    assert result.words.shape == (3, 96) and result.displacement > 1e-3 and min(result.validation) < result.validation[0]
+
+
+@pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
+def test_a_mode_without_what_it_needs_is_refused(run, mode, refuses):
+    config = replace(QUICK, mode=mode)
+    refuses(run, config, probe=None)
+    refuses(run, config, features=None)
+    if mode != "words":
+        assert mode in refuses(run, config, probe=None, features=None, start=torch.randn(5, 96))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"mode": "dreambooth"}, {"mode": None}, {"steps": -1}, {"steps": 1001}, {"effective_step": 0.0}, {"effective_step": -1e-5},
+     {"effective_step": 1.5}, {"effective_step": float("nan")}, {"effective_step": float("inf")}, {"batch": 0}, {"validation": 0},
+     {"times": (0.9, 0.1)}, {"times": (0.5, 0.5)}, {"times": (-0.1, 1.0)}, {"times": (0.0, 1.1)}, {"times": (float("nan"), 1.0)},
+     {"background": -0.1}, {"background": 1.1}, {"background": float("nan")}, {"mask_weight": -1.0}, {"mask_weight": float("nan")},
+     {"mask_loss": "elite"}],
+    ids=str,
+)  # fmt: skip
+def test_a_bad_configuration_is_refused(bad, refuses):
+    refuses(RefineConfig, **bad)
+
+
+class Spoilt:
+    """A model whose predicted noise is not finite from its n-th call on."""
+
+    def __init__(self, model, calls: int, value: float = float("nan")):
+        self.model, self.calls, self.value = model, calls, value
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def predict_noise(self, *args):
+        self.calls -= 1
+        return self.model.predict_noise(*args) * (self.value if self.calls < 0 else 1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_from_the_start_is_one_sentence(world, subject, new_probe, value, refuses):
+    spoilt = Spoilt(world, 0, value)
+    assert "not finite" in refuses(refine, spoilt, subject.ref, subject.noun, QUICK, new_probe(), subject.features)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("config", [QUICK, WORDS], ids=["residual", "words"])
+def test_a_loss_that_spoils_on_the_way_keeps_the_last_good_words(world, subject, new_probe, calls, config):
+    """Calls alternate: validation of the start, then step and validation in turns."""
+    result = refine(Spoilt(world, calls), subject.ref, subject.noun, config, new_probe(), subject.features)
+    whole = refine(world, subject.ref, subject.noun, config, new_probe(), subject.features)
+    good = (calls + 1) // 2  # validations that were finite
+    assert torch.isfinite(result.words).all() and math.isfinite(result.displacement)
+    assert result.validation[:good] == whole.validation[:good]
+    assert result.best_step == min(range(good), key=lambda i: whole.validation[i])
+
+
+def test_it_is_a_function_of_its_seed(run):
+    first, again, other = run(), run(), run(replace(QUICK, seed=2))
+    assert torch.equal(first.words, again.words) and first.validation == again.validation and first.losses == again.losses
+    assert not torch.equal(first.words, other.words) and first.validation[0] != other.validation[0]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1])
+def test_every_seed_of_the_host_is_taken(run, seed):
+    assert math.isfinite(run(replace(QUICK, seed=seed, steps=1)).validation[1])
+
+
+def test_it_does_not_touch_the_global_generator_and_needs_no_gradient_mode(run):
+    state = torch.get_rng_state()
+    expected = run(replace(WORDS, steps=1), probe=None, features=None, start=torch.ones(2, 96))
+    with torch.no_grad():
+        found = run(replace(WORDS, steps=1), probe=None, features=None, start=torch.ones(2, 96))
+    assert torch.equal(found.words, expected.words) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_was_made_in_inference_mode_can_be_refined(run, subject):
+    with torch.inference_mode():
+        ref = Reference(subject.ref.pictures.clone(), subject.ref.masks.clone())
+        features = Features(*(tensor.clone() for tensor in vars(subject.features).values()))
+        noun = subject.noun.clone()
+    assert torch.equal(run(ref=ref, features=features, noun=noun).words, run().words)
+
+
+def test_every_reference_picture_counts(run, subject):
+    pictures, masks = subject.ref.pictures, subject.ref.masks
+    both = run(ref=subject.ref)
+    for row in (0, 1):
+        one = run(ref=Reference(pictures[row : row + 1], masks[row : row + 1]))
+        assert not torch.allclose(one.words, both.words, atol=1e-6)
+    assert torch.equal(both.start, run(ref=Reference(pictures[:1], masks[:1])).start)
+
+
+def test_masks_and_their_weight_matter_and_are_not_needed(run, subject):
+    bare = Reference(subject.ref.pictures, None)
+    results = [run(), run(ref=bare), run(replace(QUICK, background=1.0)), run(replace(QUICK, mask_weight=10.0)),
+               run(replace(QUICK, mask_weight=10.0, mask_loss="paper"))]  # fmt: skip
+    for i, one in enumerate(results):
+        for other in results[:i]:
+            assert not torch.allclose(one.words, other.words, atol=1e-6)
+    without = run(replace(QUICK, background=1.0, mask_weight=0.0))
+    assert torch.equal(without.words, run(replace(QUICK, mask_weight=10.0), ref=bare).words), "without masks nothing may weigh"
