@@ -1,10 +1,10 @@
-"""Is the shipped probe of the miniature better than another one, and how do both bear other views of the one picture?
+"""Is the shipped probe of the miniature better than another one, and how do both bear other views of the one image?
 
     git show REVISION:hybridbooth_core/miniature/weights/probe.safetensors > former.safetensors
     python benchmarks/compare_probes.py former.safetensors
 
-writes benchmarks/results/compare_probes.json. Both probes look at the same pictures of the same test creatures: cropped as a person's
-masked picture is, mirrored, with a narrower and a wider crop, and without a mask. Identity and prompt as in main_job.py; differences are
+writes benchmarks/results/compare_probes.json. Both probes look at the same images of the same test creatures: cropped as a person's
+masked image is, mirrored, with a narrower and a wider crop, and without a mask. Identity and prompt as in main_job.py; differences are
 the shipped probe's minus the other's, paired by creature, with 95 % bootstrap intervals. `refined` is after the default steps.
 """
 
@@ -37,7 +37,7 @@ View = Callable[[Reference, int], Tensor]
 
 def cropped(ref: Reference, size: int, margin: float = 0.12, mirrored: bool = False, masked: bool = True) -> Tensor:
     """What the encoders see of a reference, [1, size, size, 3]."""
-    crop = square_crops(ref.pictures, ref.masks if masked else None, size, margin)
+    crop = square_crops(ref.images, ref.masks if masked else None, size, margin)
     return crop.flip(2) if mirrored else crop
 
 
@@ -58,7 +58,7 @@ def features_of(world: Miniature, ref: Reference, view: View) -> Features:
 
 
 def guesses(world: Miniature, probe: Probe, who: Creatures, view: View) -> list[Tensor]:
-    """The words of every creature, by one look at its picture."""
+    """The words of every creature, by one look at its image."""
     words = []
     for row, noun in enumerate(class_nouns(who)):
         with torch.no_grad():

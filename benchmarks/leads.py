@@ -72,7 +72,7 @@ class Told:
 
 Lead = Callable[[Case], Prompt]
 WORDS, RESIDUAL = RefineConfig(mode="words"), RefineConfig(mode="residual")
-LEARNED = RefineConfig(mode="learned", effective_step=1.0)
+LEARNED = RefineConfig(mode="learned", step_size=1.0)
 
 
 def plain(config: RefineConfig) -> Lead:
@@ -81,18 +81,18 @@ def plain(config: RefineConfig) -> Lead:
 
 def lengths_held(case: Case) -> Prompt:
     """Direction only: every word is as long as it was."""
-    found = case.refined(replace(WORDS, effective_step=0.05))
+    found = case.refined(replace(WORDS, step_size=0.05))
     return [found.words * (found.start.norm(dim=1) / found.words.norm(dim=1))[:, None]]
 
 
 def both(case: Case) -> Prompt:
-    return [case.refined(replace(WORDS, effective_step=0.02), start=case.refined(RESIDUAL).words).words]
+    return [case.refined(replace(WORDS, step_size=0.02), start=case.refined(RESIDUAL).words).words]
 
 
 def mirrored(case: Case) -> Prompt:
     assert case.ref.masks is not None
-    ref = Reference(torch.cat([case.ref.pictures, case.ref.pictures.flip(2)]), torch.cat([case.ref.masks, case.ref.masks.flip(2)]))
-    return [case.refined(replace(WORDS, effective_step=0.02), ref=ref).words]
+    ref = Reference(torch.cat([case.ref.images, case.ref.images.flip(2)]), torch.cat([case.ref.masks, case.ref.masks.flip(2)]))
+    return [case.refined(replace(WORDS, step_size=0.02), ref=ref).words]
 
 
 def told(config: RefineConfig) -> Lead:
@@ -103,22 +103,22 @@ def told(config: RefineConfig) -> Lead:
 
 
 LEADS: dict[str, Lead] = {
-    "residual 1e-4": plain(replace(RESIDUAL, effective_step=1e-4)),
-    "residual 3e-4": plain(replace(RESIDUAL, effective_step=3e-4)),
-    "residual 1e-3": plain(replace(RESIDUAL, effective_step=1e-3)),
-    "words .02": plain(replace(WORDS, effective_step=0.02)),
-    "words .05": plain(replace(WORDS, effective_step=0.05)),
-    "words .02, 25 steps": plain(replace(WORDS, effective_step=0.02, steps=25)),
+    "residual 1e-4": plain(replace(RESIDUAL, step_size=1e-4)),
+    "residual 3e-4": plain(replace(RESIDUAL, step_size=3e-4)),
+    "residual 1e-3": plain(replace(RESIDUAL, step_size=1e-3)),
+    "words .02": plain(replace(WORDS, step_size=0.02)),
+    "words .05": plain(replace(WORDS, step_size=0.05)),
+    "words .02, 25 steps": plain(replace(WORDS, step_size=0.02, steps=25)),
     "words .05, lengths held": lengths_held,
     "residual, then words": both,
-    "words .02, times .35 to .75": plain(replace(WORDS, effective_step=0.02, times=(0.35, 0.75))),
-    "words .02, times .5 to 1": plain(replace(WORDS, effective_step=0.02, times=(0.5, 1.0))),
+    "words .02, times .35 to .75": plain(replace(WORDS, step_size=0.02, times=(0.35, 0.75))),
+    "words .02, times .5 to 1": plain(replace(WORDS, step_size=0.02, times=(0.5, 1.0))),
     "words .02, photo and mirror image": mirrored,
-    "words .02, told the photo's scene (an oracle)": told(replace(WORDS, effective_step=0.02)),
+    "words .02, told the photo's scene (an oracle)": told(replace(WORDS, step_size=0.02)),
     "guess, class noun after the words": lambda case: [*plain(replace(RESIDUAL, steps=0))(case), case.noun],
     "learned, 3 steps": plain(replace(LEARNED, steps=3)),
     "learned": plain(LEARNED),
-    "learned, half steps": plain(replace(LEARNED, effective_step=0.5)),
+    "learned, half steps": plain(replace(LEARNED, step_size=0.5)),
     "learned, 10 steps": plain(replace(LEARNED, steps=10)),
     "learned, batch 8": plain(replace(LEARNED, batch=8)),
     "learned, validation of 16 rows": plain(replace(LEARNED, validation=16)),

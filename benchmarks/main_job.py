@@ -3,7 +3,7 @@
     python benchmarks/main_job.py
 
 writes benchmarks/results/main_job.json. Every method draws the same test creatures in the same eight scenes from the same noise, over two
-sampling seeds. Identity is the judge's cosine to a true render (1 the same creature, 0 another), prompt the share of pictures in which
+sampling seeds. Identity is the judge's cosine to a true render (1 the same creature, 0 another), prompt the share of images in which
 every word of the scene came true. Intervals are over identities, paired where two methods are compared.
 """
 
@@ -154,11 +154,11 @@ def main() -> None:
         **{f"{name}_mean": round(gain.mean().item(), 4) for name, gain in gains.items()},
         **{f"{name}_ci95": interval(gain) for name, gain in gains.items()},
         "mode": default[0].mode,
-        "effective_step": residual[0].effective_step,
-        "displacement_default": _mean([r.moves[-1] for r in default]),
-        "displacement_effective": _mean([r.moves[-1] for r in residual]),
-        "displacement_words": _mean([r.moves[-1] for r in words]),
-        "displacement_literal": _mean([r.moves[-1] for r in literal]),
+        "effective_step": residual[0].step_size,
+        "displacement_default": _mean([r.relative_changes[-1] for r in default]),
+        "displacement_effective": _mean([r.relative_changes[-1] for r in residual]),
+        "displacement_words": _mean([r.relative_changes[-1] for r in words]),
+        "displacement_literal": _mean([r.relative_changes[-1] for r in literal]),
         "best_step_mean": _mean([r.best_step for r in default]),
         "base_gates": manifest()["gates"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",

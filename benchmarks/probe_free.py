@@ -7,7 +7,7 @@
 The first compares settings on 32 tune creatures and writes them into benchmarks/results/probe_free.json; the second compares the best of
 them on 64 others, since single creatures differ by more than settings do; the third measures the methods on test creatures. Each keeps
 what the others wrote. All rows draw the same creatures in the same eight scenes from the same noise. Identity is the
-judge's cosine to a true render (1 the same creature, 0 another), prompt the share of pictures in which every word of the scene came true.
+judge's cosine to a true render (1 the same creature, 0 another), prompt the share of images in which every word of the scene came true.
 Intervals are over creatures (95 %, bootstrap), paired where two rows are compared.
 """
 
@@ -35,7 +35,7 @@ from hybridbooth_core.models.adapter import Piece
 from hybridbooth_core.probe_free.inversion import InversionConfig
 from hybridbooth_core.probe_free.nouns import single_words
 from hybridbooth_core.probe_free.refining import REFINING
-from hybridbooth_core.probe_free.start import Start, StartConfig, first_words
+from hybridbooth_core.probe_free.start import Start, StartConfig, initial_embeddings
 from hybridbooth_core.probe_free.words import NOUNS
 from hybridbooth_core.refine.many import refine_many
 from hybridbooth_core.refine.personalize import class_embedding, personalize
@@ -60,7 +60,9 @@ class Cases:
     def starts(self, config: StartConfig, retrieve_noun: bool = False) -> list[Start]:
         """First words of each, from the true noun or from the one that CLIP finds."""
         said = ["" if retrieve_noun else noun for noun in self.nouns]
-        return [first_words(self.world.model, self.world.space, ref, noun, config) for ref, noun in zip(self.refs, said, strict=True)]
+        return [
+            initial_embeddings(self.world.model, self.world.space, ref, noun, config) for ref, noun in zip(self.refs, said, strict=True)
+        ]
 
     def first(self, config: StartConfig, retrieve_noun: bool = False) -> list[Tensor]:
         return [start.subject.words for start in self.starts(config, retrieve_noun)]
@@ -84,16 +86,16 @@ HELD = StartConfig(inversion=InversionConfig(60, 0.05, context=1.0))
 HELD_LOOKS = replace(HELD, attributes=True)
 BASELINE = "class noun, steps of .2"
 SEARCH: dict[str, Method] = {
-    BASELINE: lambda cases: cases.refined(NOUN, effective_step=0.2),
-    "class noun, steps of .1": lambda cases: cases.refined(NOUN, effective_step=0.1),
-    "class noun, steps of .3": lambda cases: cases.refined(NOUN, effective_step=0.3),
-    "attributes, steps of .2": lambda cases: cases.refined(LOOKS, effective_step=0.2),
-    "attributes, steps of .1": lambda cases: cases.refined(LOOKS, effective_step=0.1),
-    "inversion, steps of .2": lambda cases: cases.refined(TURNED, effective_step=0.2),
-    "inversion held in other sentences, steps of .2": lambda cases: cases.refined(HELD, effective_step=0.2),
-    "inversion held in other sentences, steps of .1": lambda cases: cases.refined(HELD, effective_step=0.1),
-    "attributes, inversion held in other sentences, steps of .2": lambda cases: cases.refined(HELD_LOOKS, effective_step=0.2),
-    "attributes, inversion held in other sentences, steps of .1": lambda cases: cases.refined(HELD_LOOKS, effective_step=0.1),
+    BASELINE: lambda cases: cases.refined(NOUN, step_size=0.2),
+    "class noun, steps of .1": lambda cases: cases.refined(NOUN, step_size=0.1),
+    "class noun, steps of .3": lambda cases: cases.refined(NOUN, step_size=0.3),
+    "attributes, steps of .2": lambda cases: cases.refined(LOOKS, step_size=0.2),
+    "attributes, steps of .1": lambda cases: cases.refined(LOOKS, step_size=0.1),
+    "inversion, steps of .2": lambda cases: cases.refined(TURNED, step_size=0.2),
+    "inversion held in other sentences, steps of .2": lambda cases: cases.refined(HELD, step_size=0.2),
+    "inversion held in other sentences, steps of .1": lambda cases: cases.refined(HELD, step_size=0.1),
+    "attributes, inversion held in other sentences, steps of .2": lambda cases: cases.refined(HELD_LOOKS, step_size=0.2),
+    "attributes, inversion held in other sentences, steps of .1": lambda cases: cases.refined(HELD_LOOKS, step_size=0.1),
 }
 PROMISING = ("attributes, steps of .1", "inversion held in other sentences, steps of .2")
 METHODS: dict[str, Method] = {

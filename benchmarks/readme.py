@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.family.plot import pareto_picture
+from benchmarks.family.plot import pareto_image
 from benchmarks.family.tables import ablation_page, ablation_table, family_page, family_table
 from benchmarks.sd15.tables import sd15_page
 
@@ -103,7 +103,7 @@ def compare_table(result: dict) -> str:
         low, high = entry["ci95"]
         return f"{entry['mean']:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
-    lines = ["| the picture | identity, former probe | identity, this one | difference, paired | prompt |", "|---|---|---|---|---|"]
+    lines = ["| the image | identity, former probe | identity, this one | difference, paired | prompt |", "|---|---|---|---|---|"]
     for view, row in result["rows"].items():
         identity = row["identity"]
         cells = [cell(identity["other"]), cell(identity["shipped"]), cell(identity["difference"], "+")]
@@ -181,7 +181,7 @@ def main() -> None:
     for page, text in pages().items():
         page.write_text(text)
     if family := results("family"):
-        pareto_picture(family, ROOT / "docs/family.png")
+        pareto_image(family, ROOT / "docs/family.png")
 
 
 if __name__ == "__main__":

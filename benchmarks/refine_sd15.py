@@ -23,8 +23,6 @@ from typing import Any
 
 import torch
 
-from hybridbooth_core.fast_cpu.products import onednn_is_faster
-
 sys.path.insert(0, str(Path(__file__).parent))
 from main_job import import_seconds
 from sd15.rows import ROWS, SLOW_ON_CPU, Setting
@@ -72,7 +70,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
     )
     return {
         "processor": names[0] if names else platform.processor(), "architecture": platform.machine(), "threads": options.threads,
-        "dtype": "float32", "vector_instructions": torch.backends.cpu.get_cpu_capability(), "products_by_onednn": onednn_is_faster(),
+        "dtype": "float32", "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "quick": options.quick, "versions": versions,
     }  # fmt: skip
 

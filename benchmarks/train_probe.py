@@ -5,7 +5,7 @@
     python benchmarks/train_probe.py --quick --out /tmp/trial.json
 
 writes benchmarks/results/train_probe.json (of another device: train_probe_cuda.json). Weights are random, at the true layout, 512 x 512
-pixels; shards are made of made-up pictures. Steps are those of the trainer itself. Every row is measured in a process of its own and
+pixels; shards are made of made-up images. Steps are those of the trainer itself. Every row is measured in a process of its own and
 stored when it is done, so a stopped run goes on where it was; `--again` measures anew. `floor_fraction`: see benchmarks/sd15/measure.py.
 """
 

@@ -1,3 +1,3 @@
-"""HybridBooth's core: a subject from one picture, in a handful of word embeddings, for Stable Diffusion 1.5 and its miniature."""
+"""HybridBooth's core: a subject from one image, in a handful of word embeddings, for Stable Diffusion 1.5 and its miniature."""
 
 __version__ = "0.1.0"

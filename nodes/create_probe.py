@@ -11,8 +11,8 @@ from ..hybridbooth_core.encoders.catalogue import CATALOGUE, CLIP_L
 from ..hybridbooth_core.probe.probe import ProbeConfig
 from ..hybridbooth_core.probe.regressors import KINDS
 from ..hybridbooth_core.probe.untrained import UNTRAINED, new_probe, promptnet_sizes
-from .host.session import ordinary_tensors
-from .host.weights import attention_heads, base_of, denoiser_state, word_norm
+from .host.session import outside_inference_mode
+from .host.weights import attention_heads, base_of, denoiser_state, embedding_norm
 from .schema import ProbeSocket, schema, seed_input
 
 DINOS = {entry.label: entry for entry in CATALOGUE.values() if entry is not CLIP_L}
@@ -26,7 +26,7 @@ class CreateProbe(io.ComfyNode):
             display_name="Create Probe (untrained)",
             description=(
                 "A new probe for this model; a promptnet starts from the model's own encoder half. It is not trained: its guess knows the "
-                "class noun and nothing of your picture. For tests and measurements; without a trained probe use Probe-Free Start."
+                "class noun and nothing of your image. For tests and measurements; without a trained probe use Probe-Free Start."
             ),
             search_aliases=["hybridbooth", "probe", "promptnet", "resampler"],
             is_experimental=True,
@@ -50,12 +50,12 @@ class CreateProbe(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, regressor: str, dino: str, words: int, seed: int) -> io.NodeOutput:
-        with ordinary_tensors():
+        with outside_inference_mode():
             state, (name, fingerprint, width) = denoiser_state(model, clip), base_of(model, clip)
             config = ProbeConfig(
                 width=width, clip=CLIP_L.id, clip_width=CLIP_L.width, dino=DINOS[dino].id, dino_width=DINOS[dino].width, words=words,
                 regressor=regressor, sizes=promptnet_sizes(state, attention_heads(model)) if regressor == "promptnet" else {},
-                word_norm=word_norm(clip), base_model=name, base_fingerprint=fingerprint, trained_on=UNTRAINED,
+                embedding_norm=embedding_norm(clip), base_model=name, base_fingerprint=fingerprint, trained_on=UNTRAINED,
             )  # fmt: skip
             probe = new_probe(config, state, seed).eval().requires_grad_(False)
         return io.NodeOutput(probe, probe.about())

@@ -21,7 +21,7 @@ class DownloadEncoders(io.ComfyNode):
             "DownloadEncoders",
             display_name="Download Encoders",
             description=(
-                "Fetches a picture encoder that probes read with into models/hybridbooth, checked by its hash. What is there is not "
+                "Fetches an image encoder that probes read with into models/hybridbooth, checked by its hash. What is there is not "
                 "fetched again; nothing else in this pack uses the network."
             ),
             search_aliases=["hybridbooth", "download", "clip vision", "dinov2"],

@@ -1,4 +1,4 @@
-"""The node for public word mappers: networks that others trained to put a picture into words."""
+"""The node for public word mappers: networks that others trained to put an image into words."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class MapperWords(io.ComfyNode):
             inputs=[
                 io.Combo.Input("mapper", options=files_of(FORMAT), tooltip="A file in models/hybridbooth that convert-mapper wrote."),
                 io.Clip.Input("clip", tooltip="The CLIP of the Stable Diffusion 1.5 model that the words are for."),
-                io.Image.Input("image", tooltip="One picture of the subject, or a batch of pictures of the same subject."),
-                io.Mask.Input("mask", optional=True, tooltip="1 on the subject, 0 on the background, of the picture's size."),
+                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
+                io.Mask.Input("mask", optional=True, tooltip="1 on the subject, 0 on the background, of the image's size."),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,

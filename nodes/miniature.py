@@ -1,4 +1,4 @@
-"""Nodes of the miniature world: a model that needs no download, and pictures of creatures to try it on."""
+"""Nodes of the miniature world: a model that needs no download, and images of creatures to try it on."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class MiniatureCreature(io.ComfyNode):
             "MiniatureCreature",
             display_name="Miniature Creature",
             description="Draws one of the creatures that the miniature world has never seen, with its exact mask: a subject to try.",
-            search_aliases=["hybridbooth", "miniature", "test picture"],
+            search_aliases=["hybridbooth", "miniature", "test image"],
             inputs=[
                 io.Int.Input("number", default=0, min=0, max=len(world.SPLITS["test"]) - 1, tooltip="Which creature; each number is one."),
                 io.Combo.Input(
                     "background", options=list(world.BACKGROUNDS), default="grass", tooltip="What the creature stands on or before."
                 ),
-                io.Combo.Input("place", options=list(world.PLACES), default="middle", tooltip="Where in the picture it is."),
-                io.Combo.Input("size", options=list(world.SIZES), default="big", tooltip="How much of the picture it fills."),
+                io.Combo.Input("place", options=list(world.PLACES), default="middle", tooltip="Where in the image it is."),
+                io.Combo.Input("size", options=list(world.SIZES), default="big", tooltip="How much of the image it fills."),
                 io.Combo.Input("accessory", options=list(world.ACCESSORIES), default="none", tooltip="What it wears."),
-                io.Combo.Input("style", options=list(world.STYLES), default="photo", tooltip="The look of the whole picture."),
+                io.Combo.Input("style", options=list(world.STYLES), default="photo", tooltip="The look of the whole image."),
             ],
             outputs=[
                 io.Image.Output(display_name="image"),
@@ -59,5 +59,5 @@ class MiniatureCreature(io.ComfyNode):
     @classmethod
     def execute(cls, number: int, background: str, place: str, size: str, accessory: str, style: str) -> io.NodeOutput:
         who = world.creatures(world.split_numbers("test", 1, number))
-        picture, mask = render(who, world.scene(background, place, size, accessory, style))
-        return io.NodeOutput(picture, mask, world.KINDS[int(who.kind)])
+        image, mask = render(who, world.scene(background, place, size, accessory, style))
+        return io.NodeOutput(image, mask, world.KINDS[int(who.kind)])

@@ -1,4 +1,4 @@
-"""Nodes that look at a picture: the probe, and the features it reads."""
+"""Nodes that look at an image: the probe, and the features it reads."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..hybridbooth_core.miniature.bundle import load_probe
 from ..hybridbooth_core.probe.probe import FORMAT, Probe
 from .host.folders import changed, files_of, probe_path
 from .host.model import HostVae
-from .host.session import ordinary_tensors
+from .host.session import outside_inference_mode
 from .host.vision import host_encoders
 from .schema import FeaturesSocket, ProbeSocket, schema
 
@@ -27,7 +27,7 @@ class LoadProbe(io.ComfyNode):
             "LoadProbe",
             display_name="Load Probe",
             description=(
-                "A probe looks at a picture once and guesses the words of its subject. It belongs to one family of models; 'about' says to "
+                "A probe looks at an image once and guesses the words of its subject. It belongs to one family of models; 'about' says to "
                 "which, what it was trained on and under which licence."
             ),
             search_aliases=["hybridbooth", "probe", "personalize"],
@@ -48,7 +48,7 @@ class LoadProbe(io.ComfyNode):
 
     @classmethod
     def execute(cls, probe: str) -> io.NodeOutput:
-        with ordinary_tensors():
+        with outside_inference_mode():
             loaded = load_probe() if probe == BUILT_IN else Probe.load(probe_path(probe))
         return io.NodeOutput(loaded, loaded.about())
 
@@ -60,18 +60,18 @@ class ExtractFeatures(io.ComfyNode):
             "ExtractFeatures",
             display_name="Extract CLIP+DINO Features",
             description=(
-                "Reads the subject's picture with the two encoders that the probe was trained with. Several pictures of one subject may "
+                "Reads the subject's image with the two encoders that the probe was trained with. Several images of one subject may "
                 "come as a batch."
             ),
             search_aliases=["hybridbooth", "features", "reference image"],
             inputs=[
                 ProbeSocket.Input("probe", tooltip="The probe that will read the features; it says which encoders to use."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that the words are for."),
-                io.Image.Input("image", tooltip="One picture of the subject, or a batch of pictures of the same subject."),
+                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="1 on the subject, 0 on the background, of the picture's size. Without it the background is learnt as well.",
+                    tooltip="1 on the subject, 0 on the background, of the image's size. Without it the background is learnt as well.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
@@ -84,7 +84,7 @@ class ExtractFeatures(io.ComfyNode):
 
     @classmethod
     def execute(cls, probe: Probe, vae: Any, image: Tensor, mask: Tensor | None = None, clip_vision: Any = None) -> io.NodeOutput:
-        with ordinary_tensors():
+        with outside_inference_mode():
             ref = reference(image, mask)
             features = extract_features(HostVae(vae), *host_encoders(probe.config, clip_vision), ref)
         return io.NodeOutput((ref, features))

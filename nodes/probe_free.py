@@ -13,14 +13,14 @@ from ..hybridbooth_core.encoders.features import reference
 from ..hybridbooth_core.files.subject import Subject
 from ..hybridbooth_core.probe_free.inversion import InversionConfig
 from ..hybridbooth_core.probe_free.refining import REFINING, refine_subject
-from ..hybridbooth_core.probe_free.start import StartConfig, first_words
+from ..hybridbooth_core.probe_free.start import StartConfig, initial_embeddings
 from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
 from .host.session import progress
 from .host.words import clip_space_of, host_text
 from .schema import SubjectSocket, model_inputs, refined_outputs, schema, seed_input
 
-MASK_TOOLTIP = "1 on the subject, 0 on the background, of the picture's size. Without it the background is learnt as well."
+MASK_TOOLTIP = "1 on the subject, 0 on the background, of the image's size. Without it the background is learnt as well."
 
 
 class ProbeFreeStart(io.ComfyNode):
@@ -30,13 +30,13 @@ class ProbeFreeStart(io.ComfyNode):
             "ProbeFreeStart",
             display_name="Probe-Free Start",
             description=(
-                "First words of a subject where there is no probe: the class noun, given or found by CLIP, turned towards the picture in "
+                "First words of a subject where there is no probe: the class noun, given or found by CLIP, turned towards the image in "
                 "CLIP's space. They say what kind of thing it is; Refine Subject then takes some 30 steps, where a probe needs 5."
             ),
             search_aliases=["hybridbooth", "personalize", "textual inversion", "interrogate"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP of the model that the words are for. Clip skip on it does not count here."),
-                io.Image.Input("image", tooltip="One picture of the subject, or a batch of pictures of the same subject."),
+                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TOOLTIP),
                 io.ClipVision.Input(
                     "clip_vision",
@@ -72,7 +72,7 @@ class ProbeFreeStart(io.ComfyNode):
         config = StartConfig(words=words, inversion=replace(InversionConfig(), steps=inversion_steps))
         with host_text(clip) as host:
             space, ref = clip_space_of(clip, clip_vision), reference(image, mask)
-            start = first_words(host, space, ref, class_word, config, progress(inversion_steps))
+            start = initial_embeddings(host, space, ref, class_word, config, progress(inversion_steps))
         return io.NodeOutput(start.subject, start.report())
 
 
@@ -83,14 +83,14 @@ class RefineSubject(io.ComfyNode):
             "RefineSubject",
             display_name="Refine Subject",
             description=(
-                "Brings any words closer to the picture by steps on the words themselves: those of Probe-Free Start or Guess Words, or a "
+                "Brings any words closer to the image by steps on the words themselves: those of Probe-Free Start or Guess Words, or a "
                 "loaded subject that is to fit another checkpoint. Model, CLIP and VAE stay as they are."
             ),
             search_aliases=["hybridbooth", "personalize", "textual inversion"],
             inputs=[
                 *model_inputs(),
                 SubjectSocket.Input("subject", tooltip="The words to start from."),
-                io.Image.Input("image", tooltip="One picture of the subject, or a batch of pictures of the same subject."),
+                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TOOLTIP),
                 io.Int.Input("steps", default=REFINING.steps, min=0, max=1000, tooltip="Gradient steps; 20 to 40 without a probe."),
                 io.Float.Input(
@@ -100,7 +100,7 @@ class RefineSubject(io.ComfyNode):
                     max=1.0,
                     step=0.001,
                     round=False,
-                    tooltip=f"How far one step goes, as a share of a word's length. 0 suits words far off: {REFINING.effective_step}.",
+                    tooltip=f"How far one step goes, as a share of a word's length. 0 suits words far off: {REFINING.step_size}.",
                 ),
                 seed_input("Of the noise that the steps look at."),
             ],
@@ -112,7 +112,7 @@ class RefineSubject(io.ComfyNode):
         cls, model: Any, clip: Any, vae: Any, subject: Subject, image: Tensor, steps: int, effective_step: float, seed: int,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        config = replace(REFINING, steps=steps, effective_step=effective_step or REFINING.effective_step, seed=seed)
+        config = replace(REFINING, steps=steps, effective_step=effective_step or REFINING.step_size, seed=seed)
         with host_model(model, clip, vae) as host:
             ref = reference(image, mask)
             result = refine_subject(host, ref, subject, config, progress(steps))

@@ -25,14 +25,14 @@ class RefineEmbedding(io.ComfyNode):
             "RefineEmbedding",
             display_name="Refine Embedding (residual)",
             description=(
-                "Guesses the subject's words with the probe, then brings them closer to the picture by a few steps through the model. "
+                "Guesses the subject's words with the probe, then brings them closer to the image by a few steps through the model. "
                 "Model, CLIP and VAE stay as they are. By its own measure refining never makes a subject worse."
             ),
             search_aliases=["hybridbooth", "personalize", "dreambooth", "textual inversion"],
             inputs=[
                 *model_inputs(),
                 ProbeSocket.Input("probe", tooltip="The probe that guesses the words to start from."),
-                FeaturesSocket.Input("features", tooltip="The subject's picture, from Extract CLIP+DINO Features with the same probe."),
+                FeaturesSocket.Input("features", tooltip="The subject's image, from Extract CLIP+DINO Features with the same probe."),
                 io.String.Input("class_word", default="", tooltip="What kind of thing the subject is, in one noun: cat, backpack, robot."),
                 io.Combo.Input(
                     "mode",
@@ -66,7 +66,7 @@ class RefineEmbedding(io.ComfyNode):
         cls, model: Any, clip: Any, vae: Any, probe: Probe, features: tuple[Reference, Features], class_word: str,
         mode: Mode, steps: int, effective_step: float, seed: int,
     ) -> io.NodeOutput:  # fmt: skip
-        config = RefineConfig(mode=mode, steps=steps, effective_step=effective_step or None, seed=seed)
+        config = RefineConfig(mode=mode, steps=steps, step_size=effective_step or None, seed=seed)
         ref, read = features
         with host_model(model, clip, vae, probe) as host:
             scaled = replace(read, latents=host.scale_latents(read.latents)).to(host.device)

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..hybridbooth_core.files.subject import Subject
 from .host.folders import changed, new_subject_path, subject_files, subject_path
-from .host.session import ordinary_tensors
+from .host.session import outside_inference_mode
 from .host.subjects import with_subject
 from .schema import SubjectSocket, schema
 
@@ -88,5 +88,5 @@ class LoadSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject: str) -> io.NodeOutput:
-        with ordinary_tensors():
+        with outside_inference_mode():
             return io.NodeOutput(Subject.load(subject_path(subject)))

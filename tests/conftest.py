@@ -1,4 +1,4 @@
-"""Shared fixtures: a miniature model with random weights, tiny probes, reference pictures. All seeded, frozen, and made once."""
+"""Shared fixtures: a miniature model with random weights, tiny probes, reference images. All seeded, frozen, and made once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hybridbooth_core.errors import UserError
 
 torch.set_num_threads(1)  # everything here is tiny: more threads only wait for one another
 
+DATASET = Path(__file__).parent / "data" / "dreambooth"
 PROMPTNET_SIZES = {
     "channels": 32, "multipliers": [1, 2], "depth": 1, "heads": 4, "attention_levels": 2, "latent_channels": 16, "pooled": 8,
 }  # fmt: skip
@@ -60,7 +61,7 @@ def new_probe() -> Callable:
     def make(kind: str = "promptnet", **changes) -> Probe:
         sizes = PROMPTNET_SIZES if kind == "promptnet" else RESAMPLER_SIZES
         settings = {"width": 96, "clip": "test/clip@1", "clip_width": 96, "dino": "test/dino@1", "dino_width": 96, "regressor": kind,
-                    "sizes": sizes, "word_norm": 2.0, "base_model": "a test"} | changes  # fmt: skip
+                    "sizes": sizes, "embedding_norm": 2.0, "base_model": "a test"} | changes  # fmt: skip
         with torch.random.fork_rng():
             torch.manual_seed(13)
             return Probe(ProbeConfig(**settings)).eval().requires_grad_(False)
@@ -70,16 +71,16 @@ def new_probe() -> Callable:
 
 @pytest.fixture(scope="session")
 def subject(world, encoders) -> SimpleNamespace:
-    """What a person brings, and what is computed from it: two pictures of one creature with masks (`ref`), `features`, `noun`."""
+    """What a person brings, and what is computed from it: two images of one creature with masks (`ref`), `features`, `noun`."""
     from hybridbooth_core.encoders.features import extract_features, reference
     from hybridbooth_core.miniature.render import render
     from hybridbooth_core.miniature.world import creatures, random_scenes, split_numbers
 
     who = creatures(split_numbers("test", 1).repeat(2))
-    pictures, masks = render(who, random_scenes(2, torch.Generator().manual_seed(3)))
-    ref = reference(pictures, masks)
+    images, masks = render(who, random_scenes(2, torch.Generator().manual_seed(3)))
+    ref = reference(images, masks)
     features = extract_features(world, encoders.clip, encoders.dino, ref)
-    return SimpleNamespace(ref=ref, features=features, noun=world.word_embeddings("cat")[0])
+    return SimpleNamespace(ref=ref, features=features, noun=world.token_embeddings("cat")[0])
 
 
 @pytest.fixture
@@ -160,3 +161,53 @@ def new_pipeline(tmp_path, write_vocabulary) -> Callable:
         )  # fmt: skip
 
     return make
+
+
+def dataset_words() -> set[str]:
+    """Every word of the dataset's prompts."""
+    from hybridbooth_core.evaluation.protocol import LIST_FILE, parse_lists
+
+    lists = parse_lists((DATASET / LIST_FILE).read_text())
+    texts = [prompt.text(noun) for prompt in (*lists.object_prompts, *lists.live_prompts) for noun in lists.classes.values()]
+    return {word.lower() for text in ["photo of", *texts] for word in text.split()}
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, write_vocabulary) -> Path:
+    """SD1.5's layout (four resolutions, cross-attention on three, 77 tokens, a VAE of factor 8) with 32 channels and random weights."""
+    pytest.importorskip("diffusers")
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("model")
+    vocabulary = write_vocabulary(folder, dataset_words())
+    torch.manual_seed(0)
+    start, end = vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]
+    text = CLIPTextConfig(
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=77, bos_token_id=start, eos_token_id=end, pad_token_id=end,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32, 32, 32, 32), norm_num_groups=8, layers_per_block=2, cross_attention_dim=32,
+        attention_head_dim=8,
+    )  # fmt: skip
+    with torch.no_grad():
+        for part in (unet, vae):  # as they start, all images would be nearly one grey
+            for parameter in part.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(text),
+        tokenizer=CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77),
+        unet=unet,
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "tiny-sd15", safe_serialization=True)
+    return folder / "tiny-sd15"

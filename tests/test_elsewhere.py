@@ -17,7 +17,7 @@ from hybridbooth_core.models.from_pipeline import model_of
 def saved(request, tmp_path):
     """A subject of Stable Diffusion 1.5's width, and its file."""
     words = torch.randn(5, 768, generator=torch.Generator().manual_seed(0)) * 0.4 / 768**0.5
-    subject = Subject(words.half().float() if request.param else words, SubjectInfo(class_word="cat", validation=[0.2, 0.1]))
+    subject = Subject(words.half().float() if request.param else words, SubjectInfo(class_noun="cat", validation=[0.2, 0.1]))
     subject.save(tmp_path / "my-cat.safetensors", half=request.param)
     return subject, tmp_path / "my-cat.safetensors"
 

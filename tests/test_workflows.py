@@ -54,8 +54,8 @@ def test_links_that_are_laid_along_rails_run_through_no_node(path: Path):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_workflow_has_a_picture_to_go_by(path: Path):
-    with Image.open(path.with_suffix(".jpg")) as picture:
-        assert picture.format == "JPEG" and picture.size == (800, 450)
+def test_every_workflow_has_a_image_to_go_by(path: Path):
+    with Image.open(path.with_suffix(".jpg")) as image:
+        assert image.format == "JPEG" and image.size == (800, 450)
     assert path.with_suffix(".jpg").stat().st_size < 100_000
     assert {file.stem for file in path.parent.glob("*.jpg")} == {file.stem for file in SHIPPED}

@@ -19,7 +19,7 @@ SHORT = replace(
     micro_batch=16,
     probe=ProbeShape("promptnet"),
     optim=replace(CONFIG.optim, ema=0.98),
-    watch=replace(CONFIG.watch, board_every=0, validate_every=600, keep=1),
+    log=replace(CONFIG.log, grid_every=0, validate_every=600, keep=1),
 )
 SEEDS = (0, 1, 2)
 

@@ -37,8 +37,8 @@ def train_variant_briefly(world: Miniature, name: str, seed: int, folder: Path) 
     from .ablation_probes import ABLATIONS, SHORT, encoders, train_ablation
 
     clip, dino = encoders(world, ABLATIONS[name])
-    watch = replace(SHORT.watch, validation_samples=2)
-    probe = train_ablation(world, name, seed, folder / "brief", replace(SHORT, steps=2, batch=2, micro_batch=2, watch=watch))
+    log = replace(SHORT.log, validation_samples=2)
+    probe = train_ablation(world, name, seed, folder / "brief", replace(SHORT, steps=2, batch=2, micro_batch=2, log=log))
     return Miniature(**{**vars(world), "probe": probe, "clip": clip, "dino": dino})
 
 

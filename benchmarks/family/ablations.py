@@ -123,7 +123,7 @@ def measure_constants(plan: Plan, scale: float, rate: float, world: Miniature, p
         with printed_constants(scale, rate):
             made = personalize(world.model, world.probe, someone.ref, features, someone.noun, RefineConfig(mode="paper_literal"))
         rows.append(_means(world, made.subject, someone, row, plan, plan.seeds[:1]))
-        moved.append(made.refinement.moves[-1])
+        moved.append(made.refinement.relative_changes[-1])
     scores = {name: sum(values) / len(values) for name, values in _by_score(rows).items()}
     return {"lambda": scale, "lr": rate, "product": scale * rate, "moved": sum(moved) / len(moved)} | scores
 

@@ -1,6 +1,6 @@
 """What a personalisation costs: counted operations, seconds, memory.
 
-Operations are counted at two numbers of steps and the line through them is read off at any other; so are seconds. Class pictures are a cost
+Operations are counted at two numbers of steps and the line through them is read off at any other; so are seconds. Class images are a cost
 of the class, not of the subject, and are counted apart.
 """
 
@@ -43,10 +43,10 @@ def personalise(world: Miniature, method: str, someone: Client, steps: int, plan
 
 
 def warmed(world: Miniature, plan: Plan, someone: Client) -> Prior:
-    """Class pictures that are there already, so that nobody's personalisation pays for them."""
+    """Class images that are there already, so that nobody's personalisation pays for them."""
     prior = Prior(world.model)
     if any(ENTRIES[method].prior for method in plan.methods):
-        prior.latents(someone.noun, plan.prior_pictures)
+        prior.latents(someone.noun, plan.prior_images)
     return prior
 
 
@@ -57,10 +57,10 @@ def count_operations(world: Miniature, method: str, someone: Client, steps: int,
     return counter.get_total_flops()
 
 
-def count_class_pictures(world: Miniature, plan: Plan, someone: Client) -> int:
-    """Operations of drawing one class's pictures."""
+def count_class_images(world: Miniature, plan: Plan, someone: Client) -> int:
+    """Operations of drawing one class's images."""
     with FlopCounterMode(display=False) as counter:
-        Prior(world.model).latents(someone.noun, plan.prior_pictures)
+        Prior(world.model).latents(someone.noun, plan.prior_images)
     return counter.get_total_flops()
 
 
@@ -99,7 +99,7 @@ def peak_memory(method: str, plan: Plan) -> int | None:
     """Bytes by which one personalisation raises the peak resident size of a fresh process that has loaded the world; None off Unix."""
     if platform.system() == "Windows":
         return None
-    names = ("prior_pictures", "settings", "most", "batch", "mode")
+    names = ("prior_images", "settings", "most", "batch", "mode")
     sizes = {name: getattr(plan, name) for name in names}
     task = json.dumps({"method": method, "plan": sizes})
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -122,7 +122,7 @@ def report_memory() -> None:
 
 
 def measure_costs(world: Miniature, plan: Plan) -> dict:
-    """Operations and seconds, ready for JSON: points of both by method, and the class pictures."""
+    """Operations and seconds, ready for JSON: points of both by method, and the class images."""
     someone = client("tune", 0)
     prior = warmed(world, plan, someone)
     load = os.getloadavg() if hasattr(os, "getloadavg") else (float("nan"),)
@@ -132,7 +132,7 @@ def measure_costs(world: Miniature, plan: Plan) -> dict:
         steps_of = points_of(plan, method, COUNTED_STEPS)
         counted = [(steps, count_operations(world, method, someone, steps, plan, prior)) for steps in steps_of]
         methods[method] = {"operations": counted, "seconds": seconds[method]}
-    shared = count_class_pictures(world, plan, someone) if any(ENTRIES[method].prior for method in plan.methods) else 0
+    shared = count_class_images(world, plan, someone) if any(ENTRIES[method].prior for method in plan.methods) else 0
     return {"methods": methods, "class_pictures_tflop": round(shared / TERA, 4), "load_before": round(load[0], 2)}
 
 

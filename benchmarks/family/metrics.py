@@ -1,6 +1,6 @@
-"""What is measured of pictures and of prompts, by networks that no method trains against.
+"""What is measured of images and of prompts, by networks that no method trains against.
 
-Axes: G sampling seeds, S scenes, B pictures, H W = 64, C channels of a layer, n columns of a subject.
+Axes: G sampling seeds, S scenes, B images, H W = 64, C channels of a layer, n columns of a subject.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hybridbooth_core.miniature.evaluate import class_nouns, score
 from hybridbooth_core.miniature.nets import ImageEncoder
 from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import Creatures, Scenes, repeat
-from hybridbooth_core.models.adapter import AttentionTap, DiffusionModel, Prompt
+from hybridbooth_core.models.adapter import AttentionCapture, DiffusionModel, Prompt
 from hybridbooth_core.models.attention import mask_at
 from hybridbooth_core.models.sampling import starting_noise
 
@@ -26,17 +26,17 @@ LEAKAGE_TIME = 500  # of 1000: the middle of the schedule, where layout is decid
 
 
 @torch.no_grad()
-def picture_scores(world: Miniature, pictures: Tensor, who: Creatures, where: Scenes, ref: Reference) -> dict[str, Tensor]:
-    """Scores [G, S] of pictures [G, S, H, W, 3] of one creature in S scenes.
+def image_scores(world: Miniature, images: Tensor, who: Creatures, where: Scenes, ref: Reference) -> dict[str, Tensor]:
+    """Scores [G, S] of images [G, S, H, W, 3] of one creature in S scenes.
 
     `identity`, `prompt`, `kind`: the judge's (`miniature.evaluate.Scores`). `dino_i`, `clip_i`: cosine of a held-out encoder's embeddings
-    of the picture and of a true render of the creature in the same scene; `dino_ref`: to the one reference picture. `clip_t`: cosine of
-    the held-out CLIP pair's embeddings of the picture and of its prompt with the class noun in the subject's place.
+    of the image and of a true render of the creature in the same scene; `dino_ref`: to the one reference image. `clip_t`: cosine of
+    the held-out CLIP pair's embeddings of the image and of its prompt with the class noun in the subject's place.
     """
-    seeds, scenes = pictures.shape[:2]
+    seeds, scenes = images.shape[:2]
     if len(who) != 1 or len(where) != scenes:
         raise ValueError(f"expected one creature in {scenes} scenes, found {len(who)} in {len(where)}")
-    flat, everywhere = pictures.flatten(0, 1), where[torch.arange(scenes).repeat(seeds)]
+    flat, everywhere = images.flatten(0, 1), where[torch.arange(scenes).repeat(seeds)]
     judged = score(world.judge, flat, repeat(who, len(flat)), everywhere, (seeds, scenes))
     truth, _ = render(repeat(who, scenes), where)
     drawn = world.held_out.embed(flat).view(seeds, scenes, -1)
@@ -48,7 +48,7 @@ def picture_scores(world: Miniature, pictures: Tensor, who: Creatures, where: Sc
         "prompt": judged.prompt,
         "kind": judged.kind,
         "dino_i": (drawn * world.held_out.embed(truth)).sum(-1),
-        "dino_ref": (drawn * world.held_out.embed(ref.pictures)[0]).sum(-1),
+        "dino_ref": (drawn * world.held_out.embed(ref.images)[0]).sum(-1),
         "clip_i": (drawn_clip * world.held_out_clip.embed(truth)).sum(-1),
         "clip_t": (drawn_clip * said).sum(-1),
     }
@@ -59,13 +59,13 @@ def _text(prompt: Prompt) -> str:
 
 
 def perceptual_distance(encoder: ImageEncoder, left: Tensor, right: Tensor) -> Tensor:
-    """LPIPS-like distance [B] of pictures [B, H, W, 3] in 0..1 (Zhang et al. 2018, eq. 1, every channel's weight 1).
+    """LPIPS-like distance [B] of images [B, H, W, 3] in 0..1 (Zhang et al. 2018, eq. 1, every channel's weight 1).
 
     At each layer with a receptive field, feature vectors are scaled to unit length; their squared differences are summed over channels,
-    averaged over cells and summed over layers. 0 for equal pictures.
+    averaged over cells and summed over layers. 0 for equal images.
     """
     total = torch.zeros(len(left))
-    x, y = (pictures.movedim(-1, 1) * 2 - 1 for pictures in (left, right))
+    x, y = (images.movedim(-1, 1) * 2 - 1 for images in (left, right))
     for layer in encoder.trunk:
         x, y = layer(x), layer(y)
         if not isinstance(layer, torch.nn.PixelUnshuffle):  # which only rearranges pixels
@@ -74,34 +74,34 @@ def perceptual_distance(encoder: ImageEncoder, left: Tensor, right: Tensor) -> T
 
 
 @torch.no_grad()
-def diversity(encoder: ImageEncoder, pictures: Tensor) -> Tensor:
-    """The mean distance [S] between pictures [G, S, H, W, 3] that differ in nothing but their sampling seed; G is at least 2."""
-    if len(pictures) < 2:
-        raise ValueError(f"expected pictures of at least two sampling seeds, found {len(pictures)}")
-    pairs = combinations(range(len(pictures)), 2)
-    return torch.stack([perceptual_distance(encoder, pictures[a], pictures[b]) for a, b in pairs]).mean(0)
+def diversity(encoder: ImageEncoder, images: Tensor) -> Tensor:
+    """The mean distance [S] between images [G, S, H, W, 3] that differ in nothing but their sampling seed; G is at least 2."""
+    if len(images) < 2:
+        raise ValueError(f"expected images of at least two sampling seeds, found {len(images)}")
+    pairs = combinations(range(len(images)), 2)
+    return torch.stack([perceptual_distance(encoder, images[a], images[b]) for a, b in pairs]).mean(0)
 
 
 def subject_rows(model: DiffusionModel, pieces: Prompt) -> Tensor:
     """Everything that stands for the subject as word embeddings [n, d]: text among the pieces gets the rows of its tokens."""
-    return torch.cat([model.word_embeddings(piece) if isinstance(piece, str) else piece.to(model.device).float() for piece in pieces])
+    return torch.cat([model.token_embeddings(piece) if isinstance(piece, str) else piece.to(model.device).float() for piece in pieces])
 
 
 @torch.no_grad()
 def leakage(model: DiffusionModel, pieces: Prompt, who: Creatures, where: Scenes, seed: int = 0) -> Tensor:
     """The share [S] of the subject's attention that lies off the creature, on true renders at the middle of the schedule.
 
-    1 would be attention to the background alone; attention spread evenly gives the background's share of the picture.
+    1 would be attention to the background alone; attention spread evenly gives the background's share of the image.
     """
-    pictures, masks = render(repeat(who, len(where)), where)
-    latents = model.encode_image(pictures)
+    images, masks = render(repeat(who, len(where)), where)
+    latents = model.encode_image(images)
     noise = starting_noise(len(latents), tuple(latents.shape[1:]), seed).to(latents)
     t = torch.full((len(latents),), LEAKAGE_TIME, device=latents.device)
     rows = subject_rows(model, pieces)
     encoded = model.encode_prompts([scene_prompt(where, row, [rows]) for row in range(len(where))])
-    tap = AttentionTap(encoded.columns)
-    model.predict_noise(model.schedule.add_noise(latents, noise, t), t, encoded.context, tap)
-    return attention_off_mask(tap.maps, masks)
+    capture = AttentionCapture(encoded.columns)
+    model.predict_noise(model.schedule.add_noise(latents, noise, t), t, encoded.context, capture)
+    return attention_off_mask(capture.maps, masks)
 
 
 def attention_off_mask(maps: list[Tensor], masks: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Entry:
         few, many: step counts with the learning rate chosen for few steps, and with that for many; both empty for what takes no steps.
         rates: the grid of learning rates (of hybridbooth: effective steps) that the search looks at.
         judged_at: the step counts at which the search chooses for few and for many.
-        probe, prior: whether the method reads the probe, or class pictures.
+        probe, prior: whether the method reads the probe, or class images.
     """
 
     title: str
@@ -62,7 +62,7 @@ class Plan:
     Attributes:
         settings: how many rates of each grid the search looks at.
         most: every step count above it is left out.
-        batch: rows a step of the trained methods averages over; class pictures come on top.
+        batch: rows a step of the trained methods averages over; class images come on top.
         token: names the subject for the methods that need a rare token. Every caption of the miniature is made of a few words, so its rare
             words are those no caption ever uses; the rarest by CLIP's ids is a first name, which means one particular creature there.
         mode: of HybridBooth's refinement, which decides its grid.
@@ -79,7 +79,7 @@ class Plan:
     most: int = 300
     sampling_steps: int = 15
     guidance: float = 3.0
-    prior_pictures: int = 100
+    prior_images: int = 100
     batch: int = 4
     token: str = "picture"
     training_seed: int = 0
@@ -118,7 +118,7 @@ class Plan:
         """What `family.run_method` is told besides steps and rate."""
         entry = ENTRIES[method]
         if entry.prior:
-            return {"batch": self.batch, "prior_pictures": self.prior_pictures, "token": self.token}
+            return {"batch": self.batch, "prior_images": self.prior_images, "token": self.token}
         return {"batch": self.batch} if entry.few and not entry.probe else {}
 
     def regimes(self, method: str) -> Sequence[Regime]:
@@ -131,7 +131,7 @@ class Plan:
 
 
 QUICK = Plan(
-    identities=4, prompts=2, tune_identities=1, settings=2, most=5, sampling_steps=3, prior_pictures=2, batch=1, repeats=1, memory=False
+    identities=4, prompts=2, tune_identities=1, settings=2, most=5, sampling_steps=3, prior_images=2, batch=1, repeats=1, memory=False
 )
 """Not a measurement: every part of the command once, in under a minute."""
 

@@ -1,4 +1,4 @@
-"""The Pareto picture: identity against prompt accuracy, a disc for each method and number of steps, its area the operations it took."""
+"""The Pareto image: identity against prompt accuracy, a disc for each method and number of steps, its area the operations it took."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def disc_area(tflop: float, dearest: float) -> float:
     return SMALLEST + (LARGEST - SMALLEST) * (tflop / dearest if dearest > 0 else 0.0)
 
 
-def pareto_picture(result: dict, path: Path) -> None:
+def pareto_image(result: dict, path: Path) -> None:
     """Draw `family.json` into a PNG or JPEG file.
 
     Raises:
         UserError: another kind of file, or a place that cannot be written.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UserError(f"expected a picture file that ends in .png or .jpg, found {path.name!r}")
+        raise UserError(f"expected an image file that ends in .png or .jpg, found {path.name!r}")
     figure, _, _ = pareto_figure(result)
     try:
         figure.savefig(path, facecolor="white")
@@ -63,7 +63,7 @@ def pareto_figure(result: dict) -> tuple[Any, Any, list[Any]]:
             above = 4 - area / LARGEST  # small discs lie on large ones
             axes.scatter(row["prompt"], row["identity"], s=area, color=colour, alpha=0.75, edgecolors="white", linewidths=0.8, zorder=above)
         axes.scatter([], [], s=60, color=colour, label=mine[0]["title"])
-    axes.set_xlabel("prompt accuracy (share of pictures in which every word of the scene came true)")
+    axes.set_xlabel("prompt accuracy (share of images in which every word of the scene came true)")
     axes.set_ylabel("identity (judge's cosine to a true render)")
     count = result["plan"]["identities"]
     axes.set_title(f"{count} creatures; numbers are steps; a disc's area is the operations of one personalisation", fontsize=10)

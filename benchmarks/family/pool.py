@@ -31,7 +31,7 @@ def start_worker() -> None:
     torch.set_num_threads(1)
     if _here is None:
         world = load_miniature()
-        _here = world, Prior(world.model)  # class pictures are functions of their seed, so every process draws the same ones
+        _here = world, Prior(world.model)  # class images are functions of their seed, so every process draws the same ones
 
 
 def _work(task: Task) -> dict:

@@ -1,4 +1,4 @@
-"""From units to the rows of the results: means over pictures, then over identities, with intervals and paired differences.
+"""From units to the rows of the results: means over images, then over identities, with intervals and paired differences.
 
 Axes: N identities.
 """
@@ -31,7 +31,7 @@ def test_units(plan: Plan, choices: dict[str, dict[Regime, dict]]) -> list[Unit]
 
 
 def per_identity(records: dict[Unit, dict]) -> dict[Key, PerIdentity]:
-    """Each method's and step count's scores [N], means over the pictures of each identity."""
+    """Each method's and step count's scores [N], means over the images of each identity."""
     rows = sorted({unit.row for unit in records})
     gathered: dict[Key, dict[str, dict[int, float]]] = {}
     for unit, record in records.items():

@@ -60,7 +60,7 @@ def run_bench(plan: Plan, work: Path, out: Path, jobs: int = 1, command: str = "
             "seconds": f"median of {plan.repeats} on one thread at {TIMED_STEPS} steps and the line through them; methods alternate",
             "memory": "what a fresh process's resident size grows by at its peak, over what it is with the world loaded",
             "class_pictures_tflop": costs["class_pictures_tflop"],
-            "class_pictures_note": f"{plan.prior_pictures} pictures a class, shared by all its subjects and in no row",
+            "class_pictures_note": f"{plan.prior_images} images a class, shared by all its subjects and in no row",
             "load_before_timing": costs["load_before"],
         },
         "rows": rows,
@@ -74,7 +74,7 @@ def run_bench(plan: Plan, work: Path, out: Path, jobs: int = 1, command: str = "
 def stored_costs(plan: Plan, store: Store) -> dict:
     """Costs from the store, or measured now, alone on the machine as far as the bench can help it."""
     inputs = "+".join(sorted({inputs_digest(method) for method in plan.methods}))
-    settings = f"{plan.most}/{plan.repeats}/{plan.memory}/{plan.batch}/{plan.prior_pictures}"
+    settings = f"{plan.most}/{plan.repeats}/{plan.memory}/{plan.batch}/{plan.prior_images}"
     key = f"cost/costs/{','.join(plan.methods)}/{settings}/{inputs}"
     if key not in store:
         store.add(key, measure_costs(load_miniature(), plan))
@@ -85,7 +85,7 @@ def stored_memory(plan: Plan, store: Store) -> dict[str, int | None]:
     """Peak memory by method, from the store or measured now; empty if the plan leaves it out."""
     found = {}
     for method in plan.methods if plan.memory else ():
-        key = f"cost/memory/{method}/{plan.batch}/{plan.prior_pictures}/{inputs_digest(method)}"
+        key = f"cost/memory/{method}/{plan.batch}/{plan.prior_images}/{inputs_digest(method)}"
         if key not in store:
             store.add(key, {"bytes": peak_memory(method, plan)})
         found[method] = store[key]["bytes"]

@@ -37,7 +37,7 @@ class NounArtefact:
 
 @dataclass(frozen=True, eq=False)
 class Client:
-    """What a person brings: one creature, its one picture with mask, its class noun."""
+    """What a person brings: one creature, its one image with mask, its class noun."""
 
     who: Creatures  # a batch of one
     ref: Reference
@@ -52,7 +52,7 @@ def client(split: str, number: int) -> Client:
 def personalised(
     world: Miniature, method: str, someone: Client, keep: tuple[int, ...], rate: float | None, plan: Plan, prior: Prior | None
 ) -> dict[int, Artefact]:
-    """The artefacts after each of `keep` steps (0 for what takes none), from the raw picture on: encoders are part of the work."""
+    """The artefacts after each of `keep` steps (0 for what takes none), from the raw image on: encoders are part of the work."""
     entry = ENTRIES[method]
     if method == "class_noun":
         return {0: NounArtefact(someone.noun)}
@@ -77,7 +77,7 @@ def personalised(
 def shipped_mode(folder: Path = WEIGHTS) -> str:
     """The mode in which the shipped probe is refined unless something else is asked for: by its learned steps, if it has any."""
     default = RefineConfig().mode
-    return default if default != "auto" else "residual" if load_probe(folder).stepper is None else "learned"
+    return default if default != "auto" else "residual" if load_probe(folder).learned_optimizer is None else "learned"
 
 
 def inputs_digest(method: str, folder: Path = WEIGHTS) -> str:

@@ -46,7 +46,7 @@ def family_page(result: dict) -> str:
         *(_family_row(row) for row in result["rows"]),
         "",
         f"Operations: {cost['operations']}. Seconds: {cost['seconds']}. Memory: {cost['memory']}. "
-        f"Class pictures: {cost['class_pictures_note']} ({1000 * cost['class_pictures_tflop']:.0f} GFLOP).",
+        f"Class images: {cost['class_pictures_note']} ({1000 * cost['class_pictures_tflop']:.0f} GFLOP).",
         "",
         *_requirements(result["verdicts"]),
         *_claims(result["claims"]),

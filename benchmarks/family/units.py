@@ -15,18 +15,18 @@ from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.miniature.bundle import Miniature
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, draw, join
 
-from .metrics import diversity, leakage, picture_scores
+from .metrics import diversity, image_scores, leakage
 from .plan import Plan, Unit
 from .pool import Workers, run_tasks
 from .store import Store
 from .subjects import Client, client, inputs_digest, personalised
 
 DIGITS = 5
-PER_SCENE = ("leakage", "diversity")  # [S]; all other scores are of pictures, [G, S]
+PER_SCENE = ("leakage", "diversity")  # [S]; all other scores are of images, [G, S]
 
 
 def measure(plan: Plan, unit: Unit, world: Miniature, prior: Prior) -> dict:
-    """The record of a unit: after each number of steps, every score of every picture, and the bytes of the artefact's file."""
+    """The record of a unit: after each number of steps, every score of every image, and the bytes of the artefact's file."""
     someone = client(unit.split, unit.number)
     made = personalised(world, unit.method, someone, unit.keep, unit.rate, plan, prior)
     seeds = plan.seeds if unit.split == "test" else plan.seeds[:1]
@@ -46,9 +46,9 @@ def subject_scores(world: Miniature, artefact: Artefact, someone: Client, row: i
     with artefact.applied(world.model) as pieces:
         one = [draw(world.model, someone.who, [pieces], scenes, seed, plan.sampling_steps, plan.guidance, first=row)[0] for seed in seeds]
         leak = leakage(world.model, pieces, someone.who, where)
-    pictures = torch.stack(one)
-    scores = picture_scores(world, pictures, someone.who, where, someone.ref) | {"leakage": leak}
-    return scores | ({"diversity": diversity(world.held_out, pictures)} if len(seeds) > 1 else {})
+    images = torch.stack(one)
+    scores = image_scores(world, images, someone.who, where, someone.ref) | {"leakage": leak}
+    return scores | ({"diversity": diversity(world.held_out, images)} if len(seeds) > 1 else {})
 
 
 def stored_bytes(artefact: Artefact) -> int:

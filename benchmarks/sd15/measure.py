@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridbooth_core.fast_cpu.products import product
 from hybridbooth_core.models.peak_memory import PeakMemory, watch_peak
 
 TERA, GIGA = 1e12, 1e9
@@ -36,12 +35,10 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def product_rates(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 3) -> dict[str, list[float]]:
-    """GFLOP/s of square products: torch's own (`mm`), and the faster of the two libraries that the pack chooses from (`fastest`)."""
+    """GFLOP/s of torch's product of large square matrices (`mm`)."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    ways = {"mm": lambda: a @ b, "fastest": lambda: product(a, b)} if device.type == "cpu" else {"mm": lambda: a @ b}
-    for way in ways.values():
-        way()
-    return {name: [2 * side**3 / seconds_of(way, device) / GIGA for _ in range(repeats)] for name, way in ways.items()}
+    a @ b
+    return {"mm": [2 * side**3 / seconds_of(lambda: a @ b, device) / GIGA for _ in range(repeats)]}
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
@@ -112,16 +109,16 @@ class _Enough(Exception):
 def measured_training(train: Callable[[Callable[..., None]], Any], meter: Meter, repeats: int, calls: int = 1) -> dict[str, Any]:
     """A training that takes steps by itself: `train(on_step)`, which calls `on_step` `calls` times after every step."""
     counter = counting()
-    heard, began = 0, 0.0
+    captured, began = 0, 0.0
 
     def on_step(*_: Any) -> None:
-        nonlocal heard, began
-        heard += 1
-        if heard % calls:
+        nonlocal captured, began
+        captured += 1
+        if captured % calls:
             return
         if meter.device.type == "cuda":
             torch.cuda.synchronize(meter.device)
-        if heard == calls:
+        if captured == calls:
             counter.__exit__(None, None, None)
             meter.operations = counter.get_total_flops()
         else:

@@ -12,14 +12,13 @@ from unittest.mock import patch
 
 import torch
 
-from hybridbooth_core.fast_cpu import kept_memory
 from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.methods.training import BETAS, DECAY, EPSILON
-from hybridbooth_core.models.memory import Effort, working
+from hybridbooth_core.models.memory import MemoryPlan, working
 from hybridbooth_core.probe.probe import Features, Probe
 from hybridbooth_core.refine.many import refine_many
 from hybridbooth_core.refine.refine import Mode, RefineConfig, Task, refine, steps
-from hybridbooth_core.refine.updates import moving
+from hybridbooth_core.refine.updates import update_rule
 
 from .measure import GIGA, Meter, measured, measured_training, seconds_of, spread
 from .world import CLASS, World
@@ -67,16 +66,15 @@ def bare_diffusers(setting: Setting) -> dict:
 
 
 def bare(setting: Setting) -> dict:
-    with kept_memory(setting.device):
-        return measured(bare_step(setting.world, True), setting.meter(), setting.repeats)
+    return measured(bare_step(setting.world, True), setting.meter(), setting.repeats)
 
 
-def refinement_step(world: World, mode: Mode, effort: Effort, stack: ExitStack, probe: Probe | None, features: Features | None) -> Step:
+def refinement_step(world: World, mode: Mode, plan: MemoryPlan, stack: ExitStack, probe: Probe | None, features: Features | None) -> Step:
     """Steps of the pack's own refinement, as long as the stack is open; its validations are answered without looking."""
-    config = RefineConfig(mode=mode, steps=MANY_STEPS, batch=effort.rows).settled(mode)
-    stack.enter_context(working(world.model, effort))
-    move = stack.enter_context(moving(config, probe, features, world.noun, None if probe else world.start))
-    task = Task(world.model, world.ref, config, effort)
+    config = RefineConfig(mode=mode, steps=MANY_STEPS, batch=plan.rows).settled(mode)
+    stack.enter_context(working(world.model, plan))
+    move = stack.enter_context(update_rule(config, probe, features, world.noun, None if probe else world.start))
+    task = Task(world.model, world.ref, config, plan)
     procedure = steps(task, move)
     next(procedure)
     asked: Any = procedure.send(0.0)
@@ -96,10 +94,10 @@ def refinement(mode: Mode, checkpointing: bool = False) -> Callable[[Setting], d
         world = setting.world
         probe, features = (None, None) if mode == "words" else world.probe(learned=mode == "learned")
         with ExitStack() as stack:
-            effort = Effort(checkpointing, 1, world.sizes.pixels)
+            plan = MemoryPlan(checkpointing, 1, world.sizes.pixels)
             meter = setting.meter()
-            step = refinement_step(world, mode, effort, stack, probe, features)
-            plain = Effort(False, 1, world.sizes.pixels)
+            step = refinement_step(world, mode, plan, stack, probe, features)
+            plain = MemoryPlan(False, 1, world.sizes.pixels)
 
             def beside() -> None:
                 with working(world.model, plain):
@@ -114,9 +112,9 @@ def refinement(mode: Mode, checkpointing: bool = False) -> Callable[[Setting], d
 def validation(setting: Setting) -> dict:
     """Four rows without gradients, as they are validated."""
     world = setting.world
-    effort = Effort(False, 1, world.sizes.pixels)
-    task = Task(world.model, world.ref, RefineConfig(mode="words", batch=1, validation=4), effort)
-    with working(world.model, effort):
+    plan = MemoryPlan(False, 1, world.sizes.pixels)
+    task = Task(world.model, world.ref, RefineConfig(mode="words", batch=1, validation=4), plan)
+    with working(world.model, plan):
         return measured(lambda: task.validate(world.start), setting.meter(), setting.repeats) | {"rows": 4}
 
 
@@ -125,7 +123,7 @@ def trained(name: str, **options: Any) -> Callable[[Setting], dict]:
 
     def row(setting: Setting) -> dict:
         world = setting.world
-        prior = {} if name == "textual_inversion" else {"prior": world.prior(), "prior_pictures": 2, "token": "sks"}
+        prior = {} if name == "textual_inversion" else {"prior": world.prior(), "prior_images": 2, "token": "sks"}
 
         def train(on_step: Callable[..., None]) -> None:
             run_method(name, world.model, world.ref, CLASS, steps=MANY_STEPS, batch=1, on_step=on_step, **options, **prior)

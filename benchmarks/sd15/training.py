@@ -21,12 +21,12 @@ from hybridbooth_core.encoders.features import FeatureEncoder
 from hybridbooth_core.probe.probe import ProbeConfig
 from hybridbooth_core.probe.untrained import new_probe
 from hybridbooth_core.report.drawing import to_image
-from hybridbooth_core.training.batch import Share
-from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig, Watch
-from hybridbooth_core.training.context import Setting as TrainSetting
-from hybridbooth_core.training.distributed import Processes
-from hybridbooth_core.training.memory_estimate import forecast
-from hybridbooth_core.training.prefetcher import Feed
+from hybridbooth_core.training.batch import DataShard
+from hybridbooth_core.training.config import Data, LogConfig, ProbeShape, TrainConfig
+from hybridbooth_core.training.context import TrainingContext
+from hybridbooth_core.training.distributed import DistributedEnv
+from hybridbooth_core.training.memory_estimate import estimate_memory
+from hybridbooth_core.training.prefetcher import Prefetcher
 from hybridbooth_core.training.presets import preset
 from hybridbooth_core.training.sources import ShardSource
 from hybridbooth_core.training.trainer import Trainer
@@ -38,7 +38,7 @@ from .world import World, filled
 Kind = Literal["promptnet", "resampler"]
 
 SAMPLES = 640_000  # of the paper's training
-PICTURES = 24
+IMAGES = 24
 SIDE = 224  # of what CLIP and DINO read
 
 
@@ -49,34 +49,34 @@ class Tokens(nn.Module):
         super().__init__()
         self.size, self.width, self._length = SIDE, world.sizes.feature_width, world.sizes.tokens
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return torch.randn(len(pictures), self._length, self.width, generator=torch.Generator().manual_seed(4))
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.randn(len(images), self._length, self.width, generator=torch.Generator().manual_seed(4))
 
 
 @contextmanager
 def shards(world: World, cached: bool) -> Iterator[Path]:
-    """A folder of shards of made-up pictures with masks, at the model's size."""
+    """A folder of shards of made-up images with masks, at the model's size."""
     side, generator = world.sizes.pixels, torch.Generator().manual_seed(2)
     with tempfile.TemporaryDirectory() as place:
-        pictures, out = Path(place) / "pictures", Path(place) / "shards"
-        for number in range(PICTURES):
-            (pictures / f"{number // 4}").mkdir(parents=True, exist_ok=True)
+        images, out = Path(place) / "pictures", Path(place) / "shards"
+        for number in range(IMAGES):
+            (images / f"{number // 4}").mkdir(parents=True, exist_ok=True)
             rough = torch.rand(1, 3, side // 16, side // 16, generator=generator)
             smooth = nn.functional.interpolate(rough, size=(side, side), mode="bicubic").clamp(0, 1)[0].movedim(0, -1)
             mask = torch.zeros(side, side, 3)
             mask[side // 5 : 4 * side // 5, side // 4 : 3 * side // 4] = 1
-            to_image(smooth).save(pictures / f"{number // 4}" / f"{number}.png")
-            to_image(mask).convert("L").save(pictures / f"{number // 4}" / f"{number}.mask.png")
+            to_image(smooth).save(images / f"{number // 4}" / f"{number}.png")
+            to_image(mask).convert("L").save(images / f"{number // 4}" / f"{number}.mask.png")
         encoders = (Encoder(CLIP_L.id, Tokens(world)), Encoder(DINOV2_L.id, Tokens(world))) if cached else None
         coder = Autoencoder(world.model.coder, "none") if cached else None
         cache = FeatureCache(encoders, coder, 0.2) if cached else None
-        prepare([pictures], out, Standards(side, max_blur=1, class_word="backpack"), 8, cache=cache)
+        prepare([images], out, Standards(side, max_blur=1, class_word="backpack"), 8, cache=cache)
         yield out
 
 
 def training(
-    world: World, folder: Path, config: TrainConfig, regressor: Kind, encoders: tuple | None = None, lanes: int = 1
-) -> tuple[TrainSetting, Any]:
+    world: World, folder: Path, config: TrainConfig, regressor: Kind, encoders: tuple | None = None, interleave: int = 1
+) -> tuple[TrainingContext, Any]:
     """The setting and the untrained probe, at the world's size."""
     sizes = world.sizes
     quick = sizes.width < 768
@@ -85,12 +85,12 @@ def training(
         shape = {"heads": 4} if quick else {}
     made = ProbeConfig(
         width=sizes.width, clip=CLIP_L.id, clip_width=sizes.feature_width, dino=DINOV2_L.id, dino_width=sizes.feature_width,
-        regressor=regressor, sizes=shape, word_norm=0.4,
+        regressor=regressor, sizes=shape, embedding_norm=0.4,
     )  # fmt: skip
-    data = replace(config.data, shards=folder, lanes=lanes)
+    data = replace(config.data, shards=folder, interleave=interleave)
     source = ShardSource(data, 0, config.micro_batch, (SIDE, SIDE), regressor == "promptnet")
     clip, dino = encoders or (None, None)
-    return TrainSetting(world.model, clip, dino, source), new_probe(made)
+    return TrainingContext(world.model, clip, dino, source), new_probe(made)
 
 
 def configured(setting: Setting, regressor: Kind, cached: bool, checkpointing: bool, batch: int = 1, micro: int = 1) -> TrainConfig:
@@ -100,7 +100,7 @@ def configured(setting: Setting, regressor: Kind, cached: bool, checkpointing: b
     data = Data(cached=True, augment=0, background=0) if cached else Data()
     return replace(
         base, batch=batch, micro_batch=micro, precision=precision, checkpointing=checkpointing, data=data, steps=1000,
-        probe=ProbeShape(regressor), watch=Watch(board_every=0),
+        probe=ProbeShape(regressor), log=LogConfig(grid_every=0),
     )  # fmt: skip
 
 
@@ -122,10 +122,10 @@ def step_row(regressor: Kind, cached: bool = True, checkpointing: bool = False, 
         encoders = None if cached else true_encoders(world)
         with shards(world, cached) as folder:
             inner, probe = training(world, folder, config, regressor, encoders)
-            foreseen = forecast(inner, probe, config).total
+            foreseen = estimate_memory(inner, probe, config).total
             with tempfile.TemporaryDirectory() as out:
                 trainer = Trainer(replace(config, out=Path(out)), inner, probe)
-                feed = Feed(inner.source.batches(0, trainer.share))
+                feed = Prefetcher(inner.source.batches(0, trainer.share))
                 try:
                     meter = setting.meter()
                     found = measured(lambda: trainer.one_step(feed), meter, setting.repeats)
@@ -140,10 +140,10 @@ def step_row(regressor: Kind, cached: bool = True, checkpointing: bool = False, 
     return row
 
 
-def waiting(trainer: Trainer, feed: Feed, steps: int = 3) -> dict:
+def waiting(trainer: Trainer, feed: Prefetcher, steps: int = 3) -> dict:
     """The share of steps in a row that was spent waiting for data, the first one's filling of the queue included."""
     before = feed.waited
-    spent = seconds_of(lambda: [trainer.one_step(feed) for _ in range(steps)], trainer.setting.model.device)
+    spent = seconds_of(lambda: [trainer.one_step(feed) for _ in range(steps)], trainer.context.model.device)
     return {"waiting_for_data": round((feed.waited - before) / spent, 5)}
 
 
@@ -177,9 +177,9 @@ def data_row(cached: bool) -> Callable[[Setting], dict]:
 
     def row(setting: Setting) -> dict:
         with shards(setting.world, cached) as folder:
-            data = replace(Data(cached=True, augment=0, background=0) if cached else Data(), shards=folder, lanes=1)
+            data = replace(Data(cached=True, augment=0, background=0) if cached else Data(), shards=folder, interleave=1)
             source = ShardSource(data, 0, 4, (SIDE, SIDE), reads_latents=not cached)
-            batches = source.batches(0, Share(8, 8))
+            batches = source.batches(0, DataShard(8, 8))
             next(batches)
             seconds = [seconds_of(lambda: next(batches), torch.device("cpu")) for _ in range(2 * setting.repeats)]
         rates = [8 / one for one in seconds]
@@ -190,13 +190,13 @@ def data_row(cached: bool) -> Callable[[Setting], dict]:
 
 def scaling_child(setting: Setting, steps: int) -> dict | None:
     """One of several processes that train together on a batch of 2, one thread each; the main one's word is the result."""
-    processes = Processes.launched("cpu")
+    processes = DistributedEnv.launched("cpu")
     torch.set_num_threads(1)
     config = configured(setting, "resampler", cached=True, checkpointing=False, batch=2)
     with shards(setting.world, True) as folder, tempfile.TemporaryDirectory() as out:
-        inner, probe = training(setting.world, folder, config, "resampler", lanes=2)
+        inner, probe = training(setting.world, folder, config, "resampler", interleave=2)
         trainer = Trainer(replace(config, out=Path(out)), inner, probe, processes=processes)
-        feed = Feed(inner.source.batches(0, trainer.share))
+        feed = Prefetcher(inner.source.batches(0, trainer.share))
         try:
             trainer.one_step(feed)
             seconds, losses = [], []
@@ -221,5 +221,5 @@ ROWS: dict[str, tuple[str, Callable[[Setting], dict]]] = {
     "promptnet_checkpointed": ("the same with checkpointing", step_row("promptnet", checkpointing=True)),
     "pictures": ("promptnet, features computed on the way: step of 1 row", step_row("promptnet", cached=False)),
     "data_cached": ("data alone, cached features", data_row(True)),
-    "data_pictures": ("data alone, pictures decoded, varied and cropped", data_row(False)),
+    "data_pictures": ("data alone, images decoded, varied and cropped", data_row(False)),
 }

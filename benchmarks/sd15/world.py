@@ -1,6 +1,6 @@
 """A model of Stable Diffusion 1.5's true layout with random weights, and all that a subject needs beside it.
 
-Weights and pictures are noise, since only what a step costs is looked at; the autoencoder and the tokenizer are stand-ins of a few lines.
+Weights and images are noise, since only what a step costs is looked at; the autoencoder and the tokenizer are stand-ins of a few lines.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ CLASS = "backpack"
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured: SD1.5 by default. `pixels` is the side of a picture."""
+    """What is measured: SD1.5 by default. `pixels` is the side of an image."""
 
     pixels: int = 512
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
     width: int = 768
     text_layers: int = 12
-    tokens: int = 257  # that a picture encoder writes, of `feature_width` each
+    tokens: int = 257  # that an image encoder writes, of `feature_width` each
     feature_width: int = 1024
-    stepper: int = 1024  # hidden width of the learned steps
+    learned_optimizer: int = 1024  # hidden width of the learned steps
 
 
 SD15 = Sizes()
-QUICK = Sizes(pixels=64, channels=(32, 64, 64, 64), width=64, text_layers=2, tokens=17, feature_width=32, stepper=16)
+QUICK = Sizes(pixels=64, channels=(32, 64, 64, 64), width=64, text_layers=2, tokens=17, feature_width=32, learned_optimizer=16)
 
 
 class WordTokenizer:
@@ -50,21 +50,21 @@ class WordTokenizer:
 
 
 class Shrinker:
-    """Pictures to latents of the right shape, by averaging and a fourth channel."""
+    """Images to latents of the right shape, by averaging and a fourth channel."""
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        small = F.avg_pool2d(pictures.movedim(-1, 1), FACTOR)
+    def encode(self, images: Tensor) -> Tensor:
+        small = F.avg_pool2d(images.movedim(-1, 1), FACTOR)
         return torch.cat([small, small[:, :1]], 1)
 
     def decode(self, latents: Tensor) -> Tensor:
-        raise NotImplementedError("no picture is drawn here")
+        raise NotImplementedError("no image is drawn here")
 
 
 class GivenPrior(Prior):
-    """Class pictures that are there already."""
+    """Class images that are there already."""
 
-    def latents(self, class_word: str, count: int, on_step: Any = None) -> Tensor:
-        side = self.model.picture_size // FACTOR
+    def latents(self, class_noun: str, count: int, on_step: Any = None) -> Tensor:
+        side = self.model.image_size // FACTOR
         return torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(3)).expand(count, -1, -1, -1)
 
 
@@ -82,7 +82,7 @@ class World:
         return GivenPrior(self.model)
 
     def smaller(self, pixels: int) -> World:
-        """The same model at another size of pictures."""
+        """The same model at another size of images."""
         model = DiffusersModel(self.model.name, self.model.unet, self.model.text_encoder, self.model.tokenizer, self.model.coder,
                                self.model.schedule, pixels)  # fmt: skip
         return World(replace(self.sizes, pixels=pixels), model, self.ref, self.noun, self.start)
@@ -93,7 +93,7 @@ class World:
         shape = {"channels": channels[0], "multipliers": [c // channels[0] for c in channels]}
         config = ProbeConfig(
             width=sizes.width, clip="random", clip_width=sizes.feature_width, dino="random", dino_width=sizes.feature_width,
-            sizes=shape, stepper=sizes.stepper if learned else 0,
+            sizes=shape, learned_optimizer=sizes.learned_optimizer if learned else 0,
         )  # fmt: skip
         probe = filled(lambda: Probe(config), device, torch.float32)
         clip, dino = (torch.randn(1, sizes.tokens, sizes.feature_width, device=device) for _ in range(2))
@@ -141,6 +141,6 @@ def new_world(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> World:
     mask = torch.zeros(1, 512, 512)
     mask[:, 96:416, 128:384] = 1
     ref = reference(torch.rand(1, 512, 512, 3, generator=generator), mask)
-    noun = model.word_embeddings(CLASS)[0]
+    noun = model.token_embeddings(CLASS)[0]
     start = torch.randn(5, sizes.width, generator=generator).to(noun)
     return World(sizes, model, ref, noun, start * noun.norm() / start.norm(dim=1, keepdim=True))

@@ -35,7 +35,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> DiffusersModel
 
 
 def _settings() -> dict[str, Any]:
-    # without a safety checker: it would blacken pictures, and it is one more network to have
+    # without a safety checker: it would blacken images, and it is one more network to have
     return {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
 
 

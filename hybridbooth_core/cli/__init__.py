@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-
 from ..errors import UserError
 from . import demo, evaluate, export_probe, generate, mappers, miniature, personalize, prepare, train_probe
 
@@ -24,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
         prog="hybridbooth",
-        description="One picture of a subject in, five words out, the subject in new pictures. Runs on the miniature world, a complete "
+        description="One image of a subject in, five words out, the subject in new images. Runs on the miniature world, a complete "
         "small text-to-image model that comes with the package; for Stable Diffusion 1.5 use the ComfyUI nodes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -22,9 +22,9 @@ def add_to(commands) -> None:
     command = commands.add_parser(
         "demo",
         help="the whole job in under a minute, without downloads",
-        description="Takes one picture of a creature of the miniature world, makes it a subject, and draws it in six new scenes. Writes "
+        description="Takes one image of a creature of the miniature world, makes it a subject, and draws it in six new scenes. Writes "
         "subject.safetensors and board.png. The judge's scores: identity 1 is the same creature, 0 another; prompt is the share of "
-        "pictures in which every word of the scene came true.",
+        "images in which every word of the scene came true.",
     )
     command.add_argument("--out", type=Path, default=Path("hybridbooth_demo"), metavar="DIR", help="default: hybridbooth_demo")
     command.add_argument("--identity", type=int, default=4, metavar="N", help="which test creature, 0 to 9999 (default 4)")
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     from ..miniature.world import creatures, split_numbers
     from ..refine.personalize import personalize
     from ..refine.refine import RefineConfig
-    from ..report.subject_report import word_attention
+    from ..report.subject_report import token_attention
     from .board import Board, Row, draw_board, draw_scenes, true_row
 
     try:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     for title, subject in tqdm(variants, desc="drawing", unit="row"):
         rows.append(draw_scenes(world, who, title, subject, SCENES))
     rows.append(true_row(who, SCENES))
-    attention = word_attention(world.model, ref.pictures[0], words).mean(0)
+    attention = token_attention(world.model, ref.images[0], words).mean(0)
     board = Board(ref, attention, rows, result.refinement.validation, result.refinement.best_step, noun, SCENES)
     draw_board(board, out / "board.png")
     result.subject.save(out / "subject.safetensors", overwrite=True)

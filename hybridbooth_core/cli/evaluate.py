@@ -17,14 +17,14 @@ def add_to(commands) -> None:
     command = commands.add_parser(
         "evaluate",
         help="the DreamBooth protocol: how well a method keeps subjects and follows prompts",
-        description="Makes every subject of the dataset by a method, draws 4 pictures for each of its 25 prompts, and measures DINO, "
+        description="Makes every subject of the dataset by a method, draws 4 images for each of its 25 prompts, and measures DINO, "
         "CLIP-I, CLIP-T and LPIPS diversity. Stop it at any time; the same command continues. Writes OUT/result.json.",
         epilog="The dataset is the folder `dataset` of github.com/google/dreambooth. The encoders are openai/clip-vit-base-patch32, "
         "openai/clip-vit-large-patch14, timm/vit_small_patch16_224.dino and timm/vgg16.tv_in1k.",
     )
     command.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="folders of photos, and prompts_and_classes.txt")
     command.add_argument("--model", type=Path, required=True, metavar="PATH", help="SD1.5: a folder of diffusers, or a .safetensors file")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="pictures and result; a stopped run continues there")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="images and result; a stopped run continues there")
     making = command.add_argument_group("making subjects")
     making.add_argument(
         "--method",
@@ -43,7 +43,7 @@ def add_to(commands) -> None:
     drawing = command.add_argument_group("drawing")
     drawing.add_argument("--subjects", type=int, metavar="N", help="only the first N (default all)")
     drawing.add_argument("--prompts", type=int, metavar="N", help="only the first N of each subject's 25 (default all)")
-    drawing.add_argument("--pictures", type=int, default=4, metavar="N", help="for each prompt (default 4)")
+    drawing.add_argument("--images", "--pictures", type=int, default=4, metavar="N", help="for each prompt (default 4)")
     drawing.add_argument("--steps", type=int, default=50, help="sampling steps (default 50)")
     drawing.add_argument("--guidance", type=float, default=7.5, help="classifier-free guidance, 0 to 30 (default 7.5)")
     drawing.add_argument("--seed", type=int, default=0, help="of making and of the starting noise (default 0)")
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         _inputs(options.inputs),
         artefacts=options.artefacts,
     )
-    drawing = DrawingConfig(options.pictures, options.steps, options.guidance, options.seed)
+    drawing = DrawingConfig(options.images, options.steps, options.guidance, options.seed)
     subjects = read_dataset(options.dataset, options.subjects, options.prompts)
     kit = ProbeKit.load(options.probe, [options.encoders or hub_cache()]) if options.probe else None
     encoders = _encoders(options)  # before the hours of drawing, so that they are not in vain

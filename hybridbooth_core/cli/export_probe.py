@@ -24,4 +24,4 @@ def run(options: argparse.Namespace) -> None:
 
     files = export_probe(options.run_folder, options.out, options.overwrite)
     print(f"wrote {', '.join(str(path) for path in files)}")
-    print("read the card before you share it: what it says of data and licence is what whoever prepared the pictures said")
+    print("read the card before you share it: what it says of data and licence is what whoever prepared the images said")

@@ -1,4 +1,4 @@
-"""`hybridbooth generate`: a prompt with subjects in it to a picture."""
+"""`hybridbooth generate`: a prompt with subjects in it to an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ..errors import UserError
-from ..files.images import output_file, save_picture
+from ..files.images import output_file, save_image
 
 log = logging.getLogger("hybridbooth")
 
@@ -16,7 +16,7 @@ def add_to(commands) -> None:
     command = commands.add_parser(
         "generate",
         help="draw a prompt that has subjects in it",
-        description="Draws one picture. <name> in the prompt stands for the subject of that name.",
+        description="Draws one image. <name> in the prompt stands for the subject of that name.",
     )
     command.add_argument("prompt", help='such as "a photo of <whiskers> with a hat on snow"')
     command.add_argument(
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from ..files.adapter_weights import Tuned
+    from ..files.adapter_weights import AdapterWeights
     from ..methods.registry import load_artefact
     from ..miniature.bundle import load_model
     from ..miniature.world_model import LATENT_SHAPE
@@ -75,10 +75,10 @@ def run(options: argparse.Namespace) -> None:
             log.warning("the subject %s is not in the prompt; write <%s> where it should be", name, name)
     model = load_model()
     artefacts = {name: load_artefact(path, model.embedding_width) for name, path in files.items()}
-    tuned = [name for name, artefact in artefacts.items() if isinstance(artefact, Tuned)]
-    if len(tuned) > 1:
+    adapter = [name for name, artefact in artefacts.items() if isinstance(artefact, AdapterWeights)]
+    if len(adapter) > 1:
         raise UserError(
-            f"{' and '.join(tuned)} change the model's weights, which only one subject of a picture can; make the others of words"
+            f"{' and '.join(adapter)} change the model's weights, which only one subject of an image can; make the others of words"
         )
     nouns, early = {}, None
     if options.delay:
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
             bar.update()
 
         start = starting_noise(1, LATENT_SHAPE, options.seed)
-        picture = generate(
+        image = generate(
             model,
             [pieces],
             start,
@@ -104,5 +104,5 @@ def run(options: argparse.Namespace) -> None:
             delay=options.delay,
             on_step=on_step,
         )[0]
-    save_picture(picture, out)
-    print(f"wrote {out} ({picture.shape[1]}x{picture.shape[0]})")
+    save_image(image, out)
+    print(f"wrote {out} ({image.shape[1]}x{image.shape[0]})")

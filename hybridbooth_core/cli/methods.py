@@ -24,7 +24,7 @@ class Defaults:
     steps: int
     rate: float | None = None
     batch: int | None = None
-    prior_pictures: int | None = None
+    prior_images: int | None = None
 
 
 METHODS = {
@@ -62,8 +62,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--rank", type=int, metavar="R", help="of dreambooth_lora (default 4)")
     command.add_argument("--token", metavar="WORD", help="of dreambooth and custom_diffusion: stands before the noun (default: a rare one)")
-    command.add_argument("--prior-pictures", type=int, metavar="N", help="of the same: class pictures that hold the class (default 32)")
-    command.add_argument("--prior-weight", type=float, metavar="W", help="of the same: weight of the class pictures' loss (default 1)")
+    command.add_argument(
+        "--prior-images",
+        "--prior-images",
+        "--prior-pictures",
+        dest="prior_images",
+        type=int,
+        metavar="N",
+        help="of the same: class images that hold the class (default 32)",
+    )
+    command.add_argument("--prior-weight", type=float, metavar="W", help="of the same: weight of the class images' loss (default 1)")
 
 
 def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -72,12 +80,12 @@ def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: options that mean nothing together. One that the method does not have is told by `run_method`.
     """
-    wrong, right = ("learning_rate", "--effective-step") if options.method in REFINED else ("effective_step", "--learning-rate")
+    wrong, right = ("learning_rate", "--effective-step") if options.method in REFINED else ("step_size", "--learning-rate")
     if getattr(options, wrong) is not None:
         raise UserError(f"the method {options.method} has no --{wrong.replace('_', '-')}; leave it out, or give {right}")
-    if options.prior_weight == 0 and options.prior_pictures is not None:
-        raise UserError("with --prior-weight 0 no class picture is drawn, so --prior-pictures means nothing; leave one of them out")
-    names = ("mode", "words", "inversion_steps", "rank", "token", "prior_pictures", "prior_weight")
+    if options.prior_weight == 0 and options.prior_images is not None:
+        raise UserError("with --prior-weight 0 no class image is drawn, so --prior-images means nothing; leave one of them out")
+    names = ("mode", "words", "inversion_steps", "rank", "token", "prior_images", "prior_weight")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
@@ -93,16 +101,16 @@ def train(options: argparse.Namespace, world: Miniature, ref: Reference) -> Trai
 
     model, method, defaults = world.model, FAMILY[options.method], METHODS[options.method]
     chosen, prior = chosen_options(options), Prior(model) if method.prior else None
-    class_embedding(model, options.class_word)  # refused before anything is drawn
+    class_embedding(model, options.class_noun)  # refused before anything is drawn
     if prior is not None:
-        chosen = {"batch": defaults.batch, "prior_pictures": defaults.prior_pictures, **chosen}
+        chosen = {"batch": defaults.batch, "prior_images": defaults.prior_images, **chosen}
         if chosen.get("prior_weight") != 0:
-            with tqdm(total=chosen["prior_pictures"], desc="drawing the class") as bar:
+            with tqdm(total=chosen["prior_images"], desc="drawing the class") as bar:
 
-                def on_pictures(there: int, count: int) -> None:
+                def on_images(there: int, count: int) -> None:
                     bar.update(there - bar.n)
 
-                prior.latents(options.class_word, bar.total, on_pictures)
+                prior.latents(options.class_noun, bar.total, on_images)
     steps = steps_of(options)
     with tqdm(total=steps, desc="training", disable=steps == 0) as bar:
 
@@ -114,7 +122,7 @@ def train(options: argparse.Namespace, world: Miniature, ref: Reference) -> Trai
             options.method,
             model,
             ref,
-            options.class_word,
+            options.class_noun,
             steps=steps,
             rate=defaults.rate if options.learning_rate is None else options.learning_rate,
             seed=options.seed,

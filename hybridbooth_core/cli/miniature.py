@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..errors import UserError
-from ..files.images import output_file, save_picture
+from ..files.images import output_file, save_image
 
 
 def add_to(commands) -> None:
@@ -28,7 +28,7 @@ def add_to(commands) -> None:
     train.set_defaults(run=run_train)
 
     sheet = actions.add_parser(
-        "creature", help="draw one creature as reference picture and mask", description="Writes NAME.png and NAME_mask.png, 64x64."
+        "creature", help="draw one creature as reference image and mask", description="Writes NAME.png and NAME_mask.png, 64x64."
     )
     sheet.add_argument("number", type=int, help="0 to 9999, a test creature: no network has seen it")
     sheet.add_argument("--out", type=Path, required=True, metavar="NAME.png")
@@ -61,6 +61,6 @@ def run_creature(options: argparse.Namespace) -> None:
         raise UserError(str(error)) from error
     ref = reference_of(who, 0)
     assert ref.masks is not None
-    save_picture(ref.pictures[0], out)
-    save_picture(ref.masks[0, ..., None].expand(-1, -1, 3), mask_out)
+    save_image(ref.images[0], out)
+    save_image(ref.masks[0, ..., None].expand(-1, -1, 3), mask_out)
     print(f"wrote {out} and {mask_out}; it is a {class_nouns(who)[0]}")

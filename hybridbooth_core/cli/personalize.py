@@ -1,4 +1,4 @@
-"""`hybridbooth personalize`: pictures of a subject to its file."""
+"""`hybridbooth personalize`: images of a subject to its file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..files.images import load_picture, output_file, save_picture
+from ..files.images import load_image, output_file, save_image
 from . import methods, probe_free
 
 if TYPE_CHECKING:
@@ -19,19 +19,25 @@ if TYPE_CHECKING:
 def add_to(commands) -> None:
     command = commands.add_parser(
         "personalize",
-        help="make a subject from one or more pictures of it",
-        description="Looks at the pictures with the probe, refines its guess for a few steps, and writes the subject's words. Other "
+        help="make a subject from one or more images of it",
+        description="Looks at the images with the probe, refines its guess for a few steps, and writes the subject's words. Other "
         "methods are there to compare with.",
     )
-    command.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture of the subject; several must be of one size")
-    command.add_argument("--class-word", metavar="NOUN", help="what kind of thing it is, such as cat (probe_free finds one without)")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image of the subject; several must be of one size")
+    command.add_argument(
+        "--class-noun",
+        "--class-word",
+        dest="class_noun",
+        metavar="NOUN",
+        help="what kind of thing it is, such as cat (probe_free finds one without)",
+    )
     command.add_argument(
         "--mask",
         action="append",
         type=Path,
         default=[],
         metavar="FILE",
-        help="white on the subject, black elsewhere; once for each picture, in their order (better results; may be left out)",
+        help="white on the subject, black elsewhere; once for each image, in their order (better results; may be left out)",
     )
     methods.add_options(command)
     command.add_argument(
@@ -41,7 +47,9 @@ def add_to(commands) -> None:
         "form) or on the words, or the paper's printed constants, which move nothing (default auto: learned if the probe can)",
     )
     command.add_argument(
+        "--step-size",
         "--effective-step",
+        dest="step_size",
         type=float,
         metavar="S",
         help="of hybridbooth: share of a learned step, lambda x learning rate, or share of a word's length (default: the probe's own); of "
@@ -53,7 +61,7 @@ def add_to(commands) -> None:
         "--report",
         type=Path,
         metavar="FILE.png",
-        help="of hybridbooth and probe_free: also draw the picture, mask, where the words look and how the loss fell",
+        help="of hybridbooth and probe_free: also draw the image, mask, where the words look and how the loss fell",
     )
     command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     command.set_defaults(run=run)
@@ -68,10 +76,10 @@ def run(options: argparse.Namespace) -> None:
         if options.method not in methods.REFINED:
             raise UserError(f"the method {options.method} has no --report; leave it out, or choose the method hybridbooth or probe_free")
     check_name(out.stem)
-    if options.mask and len(options.mask) != len(options.pictures):
-        raise UserError(f"expected a mask for each of the {len(options.pictures)} pictures or none, found {len(options.mask)}")
+    if options.mask and len(options.mask) != len(options.images):
+        raise UserError(f"expected a mask for each of the {len(options.images)} images or none, found {len(options.mask)}")
 
-    if not options.class_word and options.method != "probe_free":
+    if not options.class_noun and options.method != "probe_free":
         raise UserError(f"the method {options.method} needs --class-word NOUN, such as cat; only probe_free finds one by itself")
     methods.chosen_options(options)
 
@@ -82,12 +90,12 @@ def run(options: argparse.Namespace) -> None:
     from ..miniature.bundle import load_miniature
     from ..report.subject_report import subject_report
 
-    pictures = [load_picture(path) for path in options.pictures]
-    shapes = {tuple(picture.shape[1:]) for picture in pictures}
+    images = [load_image(path) for path in options.images]
+    shapes = {tuple(image.shape[1:]) for image in images}
     if len(shapes) > 1:
-        raise UserError("expected pictures of one size and kind, found several; crop them to one")
-    masks = [load_picture(path, "L")[..., 0] for path in options.mask]
-    ref = reference(torch.cat(pictures), _stack(masks))
+        raise UserError("expected images of one size and kind, found several; crop them to one")
+    masks = [load_image(path, "L")[..., 0] for path in options.mask]
+    ref = reference(torch.cat(images), _stack(masks))
     world = load_miniature()
     if options.method == "hybridbooth":
         result = _hybridbooth(options, world, ref)
@@ -98,10 +106,10 @@ def run(options: argparse.Namespace) -> None:
     else:
         trained = methods.train(options, world, ref)
         artefact, report = trained.artefact, f"{options.method}, {len(trained.losses)} steps"
-    picture = subject_report(world.model, ref, artefact) if options.report and isinstance(artefact, Subject) else None
+    image = subject_report(world.model, ref, artefact) if options.report and isinstance(artefact, Subject) else None
     artefact.save(out, options.overwrite)
-    if picture is not None:
-        save_picture(picture, options.report)
+    if image is not None:
+        save_image(image, options.report)
     print(report)
     print(f'wrote {out} ({out.stat().st_size} bytes); use it as "a photo of <{out.stem}> on snow"')
 
@@ -117,7 +125,7 @@ def _hybridbooth(options: argparse.Namespace, world: Miniature, ref: Reference) 
     mode, steps = chosen.pop("mode", "auto"), methods.steps_of(options)
     if chosen:
         raise UserError(f"the method hybridbooth has no --{next(iter(chosen)).replace('_', '-')}; leave it out, or choose another --method")
-    config = RefineConfig(mode=mode, steps=steps, effective_step=options.effective_step, seed=options.seed)
+    config = RefineConfig(mode=mode, steps=steps, step_size=options.step_size, seed=options.seed)
     with tqdm(total=steps, desc="refining", disable=steps == 0) as bar:
 
         def on_step(done: int, total: int, loss: float) -> None:
@@ -125,7 +133,7 @@ def _hybridbooth(options: argparse.Namespace, world: Miniature, ref: Reference) 
             bar.set_postfix(loss=f"{loss:.4f}")
 
         features = extract_features(world.model, world.clip, world.dino, ref)
-        return personalize(world.model, world.probe, ref, features, options.class_word, config, on_step)
+        return personalize(world.model, world.probe, ref, features, options.class_noun, config, on_step)
 
 
 def _stack(masks):
@@ -134,5 +142,5 @@ def _stack(masks):
     if not masks:
         return None
     if len({mask.shape for mask in masks}) > 1:
-        raise UserError("expected masks of one size, the pictures'; found several sizes")
+        raise UserError("expected masks of one size, the images'; found several sizes")
     return torch.cat(masks)

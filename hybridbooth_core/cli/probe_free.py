@@ -33,13 +33,13 @@ def personalized(options: argparse.Namespace, world: Miniature, ref: Reference) 
         raise UserError(f"the method probe_free has no --{next(iter(chosen)).replace('_', '-')}; leave it out, or choose another --method")
     config = StartConfig(words=words, inversion=replace(InversionConfig(), steps=inversion))
     steps = methods.steps_of(options)
-    effective_step = REFINING.effective_step if options.effective_step is None else options.effective_step
-    refining = replace(REFINING, steps=steps, effective_step=effective_step, seed=options.seed)
+    step_size = REFINING.step_size if options.step_size is None else options.step_size
+    refining = replace(REFINING, steps=steps, step_size=step_size, seed=options.seed)
     with tqdm(total=steps, desc="refining", disable=steps == 0) as bar:
 
         def on_step(done: int, total: int, loss: float) -> None:
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        made, start = personalize_without_probe(world.model, world.space, ref, options.class_word or "", config, refining, on_step)
+        made, start = personalize_without_probe(world.model, world.space, ref, options.class_noun or "", config, refining, on_step)
     return made, f"{start.report()}\n{made.report()}"

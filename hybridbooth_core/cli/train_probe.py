@@ -1,4 +1,4 @@
-"""`hybridbooth train-probe`: a probe from pictures, or from the miniature."""
+"""`hybridbooth train-probe`: a probe from images, or from the miniature."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from torch import Tensor
 MAX_SIDE = 4096
 
 
-def picture_tensor(content: bytes) -> Tensor:
-    """A stored picture as [S, S, 3] in 0..1; ValueError if it is no square JPEG."""
+def image_tensor(content: bytes) -> Tensor:
+    """A stored image as [S, S, 3] in 0..1; ValueError if it is no square JPEG."""
     return torch.from_numpy(_values(content, "JPEG", "RGB"))
 
 

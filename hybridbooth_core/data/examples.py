@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from .decode import mask_tensor, picture_tensor
-from .shards import CLIP, DINO, FEATURES, LATENTS, MASK, NOTES, PICTURE, REFERENCE_LATENTS, WHOLE
+from .decode import image_tensor, mask_tensor
+from .shards import CLIP, DINO, FEATURES, IMAGE, LATENTS, MASK, NOTES, REFERENCE_LATENTS, WHOLE
 
 Stored = dict[str, Any]  # a sample's members by their endings, its notes as a table, and its key as `__key__`
 
@@ -22,15 +22,15 @@ class Example:
 
     Attributes:
         key: its number in the shards.
-        picture: the square [S, S, 3], float32 in 0..1. mask: [S, S], 1 on the subject; None if the picture has none.
-        clip, dino: tokens [L, C] of the reference, float16. The reference is `features.square_crops` of picture and mask.
+        image: the square [S, S, 3], float32 in 0..1. mask: [S, S], 1 on the subject; None if the image has none.
+        clip, dino: tokens [L, C] of the reference, float16. The reference is `features.square_crops` of image and mask.
         whole: the reference is the whole square, for want of a mask or by chance: to recompute it, pass None for the mask.
         latents: [C, h, w] of the square, float16. reference_latents: of the reference at S pixels; both are one where `whole`.
-        class_word, identity: None if unknown. Pictures with one identity show one and the same subject.
+        class_word, identity: None if unknown. Images with one identity show one and the same subject.
     """
 
     key: str
-    picture: Tensor | None
+    image: Tensor | None
     mask: Tensor | None
     clip: Tensor | None
     dino: Tensor | None
@@ -44,10 +44,10 @@ class Example:
 def example_of(stored: Stored, config: dict[str, Any]) -> Example:
     """A sample's members as an example; ValueError or KeyError if one of them is not what the configuration of its shards says."""
     notes, mask = stored[NOTES], stored.get(MASK)
-    picture = picture_tensor(stored[PICTURE]) if PICTURE in stored else None
+    image = image_tensor(stored[IMAGE]) if IMAGE in stored else None
     mask = None if mask is None else mask_tensor(mask)
-    if any(side is not None and len(side) != config.get("size") for side in (picture, mask)):
-        raise ValueError("a picture of another size")
+    if any(side is not None and len(side) != config.get("size") for side in (image, mask)):
+        raise ValueError("an image of another size")
     tensors = _tensors(stored[FEATURES], config) if config.get("features") else {}
     whole = mask is None or notes.get("reference") == WHOLE
     latents = tensors.get(LATENTS)
@@ -57,7 +57,7 @@ def example_of(stored: Stored, config: dict[str, Any]) -> Example:
     words = notes.get("class_word"), notes.get("identity")
     if not all(word is None or isinstance(word, str) for word in words):
         raise ValueError("a class word or identity that is no text")
-    return Example(stored["__key__"], picture, mask, tensors.get(CLIP), tensors.get(DINO), latents, reference, whole, *words)
+    return Example(stored["__key__"], image, mask, tensors.get(CLIP), tensors.get(DINO), latents, reference, whole, *words)
 
 
 def _tensors(content: bytes, config: dict[str, Any]) -> dict[str, Tensor]:

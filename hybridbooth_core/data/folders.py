@@ -1,4 +1,4 @@
-"""Pictures in folders. Only the names of one folder are in memory at a time (and of its sister folders): about 150 bytes a name."""
+"""Images in folders. Only the names of one folder are in memory at a time (and of its sister folders): about 150 bytes a name."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..errors import UserError
 from .items import MAX_NAME, Blob, Facts, Item, LeftOut, contained
 
 METADATA, CLASSES = "metadata.jsonl", "prompts_and_classes.txt"
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 MASK_ENDINGS = (".mask.png", "_mask.png")
 MAX_LINE = 1 << 16
 
 
-def pictures_in(folder: Path) -> Iterator[Item]:
-    """Every picture below a folder in a fixed order: those that `metadata.jsonl` lists, in its order, or else all that are there.
+def images_in(folder: Path) -> Iterator[Item]:
+    """Every image below a folder in a fixed order: those that `metadata.jsonl` lists, in its order, or else all that are there.
 
-    Without a list, each folder's own pictures come first, by name, then its inner folders', by name; the path of a picture's folder is
+    Without a list, each folder's own images come first, by name, then its inner folders', by name; the path of an image's folder is
     its identity. Names that begin with a dot are passed over, links to folders too.
 
     Raises:
@@ -50,12 +50,12 @@ def _found(folder: Path, classes: Mapping[str, str]) -> Iterator[Item]:
     while stack:
         place = stack.pop()
         try:
-            pictures, masks, inner = _listing(folder / place)
+            images, masks, inner = _listing(folder / place)
         except OSError as error:
             yield Item(place or ".", problem=f"the folder cannot be listed ({error.strerror})")
             continue
         facts = Facts(identity=place[:MAX_NAME] or None, class_word=classes.get(place.split("/")[0]))
-        for name in pictures:
+        for name in images:
             stem = os.path.splitext(name)[0]
             mask = next((stem + ending for ending in MASK_ENDINGS if stem + ending in masks), None)
             mask = Blob(folder / place / mask) if mask else None
@@ -64,8 +64,8 @@ def _found(folder: Path, classes: Mapping[str, str]) -> Iterator[Item]:
 
 
 def _listing(folder: Path) -> tuple[list[str], set[str], list[str]]:
-    """The names of a folder's pictures in order, of its masks, and of its inner folders in order."""
-    pictures, masks, inner = [], set(), []
+    """The names of a folder's images in order, of its masks, and of its inner folders in order."""
+    images, masks, inner = [], set(), []
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
@@ -73,11 +73,11 @@ def _listing(folder: Path) -> tuple[list[str], set[str], list[str]]:
                 continue
             if name.endswith(MASK_ENDINGS):
                 masks.add(name)
-            elif name.lower().endswith(PICTURES) and entry.is_file():
-                pictures.append(name)
+            elif name.lower().endswith(IMAGES) and entry.is_file():
+                images.append(name)
             elif entry.is_dir(follow_symlinks=False):
                 inner.append(name)
-    return sorted(pictures), masks, sorted(inner)
+    return sorted(images), masks, sorted(inner)
 
 
 def _joined(place: str, name: str) -> str:
@@ -85,7 +85,7 @@ def _joined(place: str, name: str) -> str:
 
 
 def _listed(folder: Path) -> Iterator[Item]:
-    """One picture for each line of the list, which is read line by line."""
+    """One image for each line of the list, which is read line by line."""
     try:
         with (folder / METADATA).open("rb") as lines:
             number = 0
@@ -114,5 +114,5 @@ def _entry(folder: Path, line: bytes, place: str) -> Item:
             return Item(place, problem="its file_name or mask is no path below the folder")
     if files[0] is None:
         return Item(place, problem="it has no file_name")
-    picture, mask = (None if file is None else Blob(folder / PurePosixPath(file)) for file in files)
-    return Item(files[0], picture, mask, facts)
+    image, mask = (None if file is None else Blob(folder / PurePosixPath(file)) for file in files)
+    return Item(files[0], image, mask, facts)

@@ -1,4 +1,4 @@
-"""What a source of pictures offers before anything is read, and why something of it may be left out."""
+"""What a source of images offers before anything is read, and why something of it may be left out."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 REASONS = {
-    "unreadable": "no whole picture, or not allowed",
+    "unreadable": "no whole image, or not allowed",
     "large": "too many pixels or bytes",
     "small": "the shorter side has too few pixels",
     "mask": "its mask cannot be used",
     "area": "the subject is too small or too large",
     "blur": "not sharp",
 }
-"""Every reason for which a picture is left out, as a person reads it."""
+"""Every reason for which an image is left out, as a person reads it."""
 
 MAX_NAME, MAX_WORD = 512, 64
 
 
 class LeftOut(Exception):
-    """A picture that is not used: one of REASONS, and in words what was found. Never ends a run."""
+    """An image that is not used: one of REASONS, and in words what was found. Never ends a run."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
@@ -56,7 +56,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a picture without looking at it. Nothing of it may be a number or a path of this machine."""
+    """What is known of an image without looking at it. Nothing of it may be a number or a path of this machine."""
 
     identity: str | None = None
     class_word: str | None = None
@@ -89,17 +89,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a source.
+    """One image of a source.
 
     Attributes:
         name: what it is called in the log and in the shards, relative to the source.
-        picture, mask: None without; a picture may also carry its mask as transparency.
+        image, mask: None without; an image may also carry its mask as transparency.
         notes: a JSON file with more facts, which go before `facts`.
         problem: why it cannot be used, if that is known already.
     """
 
     name: str
-    picture: Blob | None = None
+    image: Blob | None = None
     mask: Blob | None = None
     facts: Facts = Facts()
     notes: Blob | None = None

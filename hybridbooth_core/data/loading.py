@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from ..errors import UserError
 from .examples import Stored
-from .shards import NOTES, PICTURE, Index, Shard
+from .shards import IMAGE, NOTES, Index, Shard
 
 
 def check_shards(folder: Path, index: Index) -> None:
@@ -19,29 +19,29 @@ def check_shards(folder: Path, index: Index) -> None:
         try:
             size = (folder / shard.name).stat().st_size
         except OSError as error:
-            raise UserError(f"{shard.name} is missing from {folder}; put it back, or prepare the pictures again") from error
+            raise UserError(f"{shard.name} is missing from {folder}; put it back, or prepare the images again") from error
         if size != shard.bytes:
-            raise UserError(f"{folder / shard.name} has {size} bytes, not {shard.bytes}; copy it again, or prepare the pictures again")
+            raise UserError(f"{folder / shard.name} has {size} bytes, not {shard.bytes}; copy it again, or prepare the images again")
 
 
-def load_shard(folder: Path, shard: Shard, pictures: bool = True) -> list[Stored]:
+def load_shard(folder: Path, shard: Shard, images: bool = True) -> list[Stored]:
     """The samples of a shard, undecoded but for their notes.
 
     Args:
-        pictures: False leaves the pictures out.
+        images: False leaves the images out.
     Raises:
         UserError: it is missing, cannot be read, or is not what was prepared.
     """
     path = folder / shard.name
     try:
         with path.open("rb") as file:
-            return _samples(file, shard, pictures)
+            return _samples(file, shard, images)
     except FileNotFoundError as error:
-        raise UserError(f"{shard.name} is missing from {folder}; put it back, or prepare the pictures again") from error
+        raise UserError(f"{shard.name} is missing from {folder}; put it back, or prepare the images again") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}); check the disk, or copy it again") from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); copy it again, or prepare the pictures again") from error
+        raise UserError(f"{path} is damaged ({error}); copy it again, or prepare the images again") from error
     except ImportError as error:
         raise UserError('reading shards needs the package webdataset; run: pip install "hybridbooth[train]"') from error
 
@@ -58,7 +58,7 @@ class _Hashing:
         return content
 
 
-def _samples(file: BinaryIO, shard: Shard, pictures: bool) -> list[Stored]:
+def _samples(file: BinaryIO, shard: Shard, images: bool) -> list[Stored]:
     """The samples of a shard; ValueError unless every byte is as it was prepared.
 
     The tar is read by webdataset's own functions, but opened here: its opener runs commands that stand in a name. Nothing is decoded by it.
@@ -71,7 +71,7 @@ def _samples(file: BinaryIO, shard: Shard, pictures: bool) -> list[Stored]:
     file.seek(0)
     source = _Hashing(file)
     try:
-        wanted = None if pictures else lambda name: not name.endswith(f".{PICTURE}")
+        wanted = None if images else lambda name: not name.endswith(f".{IMAGE}")
         members = tar_file_expander([{"url": shard.name, "stream": source}], select_files=wanted)
         samples: list[Stored] = list(group_by_keys(members))
         while source.read(1 << 20):
@@ -82,7 +82,7 @@ def _samples(file: BinaryIO, shard: Shard, pictures: bool) -> list[Stored]:
             sample[NOTES] = json.loads(sample[NOTES])
     except (tarfile.TarError, KeyError, RecursionError) as error:
         raise ValueError("no whole tar of samples") from error
-    whole = [sample for sample in samples if isinstance(sample[NOTES], dict) and (PICTURE in sample or not pictures)]
+    whole = [sample for sample in samples if isinstance(sample[NOTES], dict) and (IMAGE in sample or not images)]
     if len(whole) != shard.samples:
         raise ValueError(f"{len(whole)} whole samples in place of {shard.samples}")
     return samples

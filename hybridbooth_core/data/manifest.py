@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import UserError
 from .items import REASONS, Item, LeftOut
-from .shards import INDEX, LEFT_OUT, PROGRESS, Index, Shard, partial_shard, read_index, settle, settle_folder, shard_name, writing
+from .shards import INDEX, LEFT_OUT, PROGRESS, Index, Shard, fsync, fsync_folder, partial_shard, read_index, shard_name, writing
 
 MAX_LICENCES, OTHER = 64, "other"  # what is counted by name, since every shard's line repeats the counts; the rest is one number
 
@@ -29,7 +29,7 @@ START: dict[str, Any] = {
 }
 
 
-class Journal:
+class Manifest:
     """The progress of one run in its folder. Use it in a `with`: it keeps the folder for itself meanwhile.
 
     Attributes:
@@ -59,16 +59,16 @@ class Journal:
                 self._file.truncate(end)
                 if not end:
                     self._file.write(header.encode())
-                settle(self._file)
+                fsync(self._file)
                 self._log = (folder / LEFT_OUT).open("ab")
                 self._log.truncate(self.state["log"])
                 self._log.seek(0, os.SEEK_END)
-                settle_folder(folder)
+                fsync_folder(folder)
         except BaseException:
             self._file.close()
             raise
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Manifest:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,7 +121,7 @@ class Journal:
         self._names.update(item.name.encode("utf-8", "surrogatepass") + b"\0")
 
     def count(self, item: Item) -> None:
-        """A picture was looked at."""
+        """An image was looked at."""
         self.state["counts"]["read"] += 1
         self._add_name(item)
 
@@ -135,7 +135,7 @@ class Journal:
         licences[name] = licences.get(name, 0) + 1
 
     def leave_out(self, name: str, error: LeftOut) -> None:
-        """Count a picture that is not used, and name it in the log."""
+        """Count an image that is not used, and name it in the log."""
         self.state["counts"]["left_out"][error.reason] += 1
         with writing(self.folder):
             self._log.write(json.dumps({"name": name, "reason": error.reason, "found": error.detail}).encode() + b"\n")
@@ -143,19 +143,19 @@ class Journal:
     def finish(self, shard: Shard) -> None:
         """Keep a shard that stands beside its place."""
         with writing(self.folder):
-            settle(self._log)
+            fsync(self._log)
             self.state |= {"log": self._log.tell(), "names": self._names.hexdigest()}
             self._file.write(json.dumps({"shard": asdict(shard), **self.state}).encode() + b"\n")
-            settle(self._file)
+            fsync(self._file)
             os.replace(partial_shard(self.folder, len(self.shards)), self.folder / shard.name)
-            settle_folder(self.folder)
+            fsync_folder(self.folder)
         self.shards.append(shard)
 
     def complete(self, config: dict[str, Any]) -> Index:
         """Nothing is left to read: write the index, which tells all from now on."""
         index = Index(config, self.state["counts"], tuple(self.shards))
         with writing(self.folder):
-            settle(self._log)
+            fsync(self._log)
             index.write(self.folder)
             (self.folder / PROGRESS).unlink()
         return index

@@ -1,4 +1,4 @@
-"""Masks for pictures that have none: InSPyReNet (Kim et al. 2022), through the optional package transparent-background.
+"""Masks for images that have none: InSPyReNet (Kim et al. 2022), through the optional package transparent-background.
 
 It finds what is salient, so a subject that does not stand out, or several at once, come out wrong; a given mask always goes first.
 """
@@ -21,22 +21,22 @@ class Remover(Protocol):
     """What is used of `transparent_background.Remover`."""
 
     def process(self, img: Any, type: str = ...) -> Any:
-        """An RGB picture; with the type "map", how much each pixel belongs to the subject as an RGB picture of the same size."""
+        """An RGB image; with the type "map", how much each pixel belongs to the subject as an RGB image of the same size."""
         ...
 
 
 class MaskMaker:
-    """Pictures to soft masks, one at a time whoever asks: the network holds one picture's numbers."""
+    """Images to soft masks, one at a time whoever asks: the network holds one image's numbers."""
 
     def __init__(self, remover: Remover, config: dict[str, str]):
         """`config`: what tells this network from others, for the shards."""
         self.config = config
         self._remover, self._turn = remover, Lock()
 
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        """RGB to a grey picture of the same size, 255 on the subject."""
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """RGB to a grey image of the same size, 255 on the subject."""
         with self._turn:
-            return self._remover.process(picture, type="map").convert("L")
+            return self._remover.process(image, type="map").convert("L")
 
 
 def load_mask_maker(weights: Path, mode: str = "base", device: str | None = None) -> MaskMaker:

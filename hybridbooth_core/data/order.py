@@ -26,18 +26,18 @@ class Epoch:
         length: how many samples it has: all but a remainder that the lanes cannot share, another one in each epoch.
     """
 
-    def __init__(self, counts: Sequence[int], seed: int, epoch: int, lanes: int):
+    def __init__(self, counts: Sequence[int], seed: int, epoch: int, interleave: int):
         """`counts`: the samples of each shard."""
-        self._salt, self._lanes = (seed, epoch), lanes
+        self._salt, self._interleave = (seed, epoch), interleave
         self._shards = shuffled(len(counts), "shards", *self._salt)
         self._starts = [0, *accumulate(counts[shard] for shard in self._shards)]
-        self._lane_length = self._starts[-1] // lanes
-        self.length = self._lane_length * lanes
+        self._stream_length = self._starts[-1] // interleave
+        self.length = self._stream_length * interleave
 
     def place(self, position: int) -> tuple[int, int]:
         """Of a position in 0..length-1: its shard, and which of that shard's shuffled samples it is."""
-        turn, lane = divmod(position, self._lanes)
-        row = lane * self._lane_length + turn
+        turn, stream = divmod(position, self._interleave)
+        row = stream * self._stream_length + turn
         index = bisect_right(self._starts, row) - 1
         return self._shards[index], row - self._starts[index]
 

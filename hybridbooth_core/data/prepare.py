@@ -1,4 +1,4 @@
-"""From a source of pictures to a folder of shards, in order, whatever happens meanwhile."""
+"""From a source of images to a folder of shards, in order, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from PIL import Image
 from ..errors import UserError
 from . import folders, tars
 from .items import REASONS, Item, LeftOut
-from .manifest import Journal, finished
+from .manifest import Manifest, finished
 from .masks import MaskMaker
 from .samples import Sample, Standards, read_sample
-from .shards import FEATURES, MASK, NOTES, PICTURE, UNKNOWN, Index, write_partial, writing
+from .shards import FEATURES, IMAGE, MASK, NOTES, UNKNOWN, Index, write_partial, writing
 
 if TYPE_CHECKING:
     from .cache import FeatureCache
 
-FEATURE_BATCH = 4  # pictures at a time through the frozen networks: an autoencoder takes up to a gigabyte for each
-AHEAD = 2  # pictures for each worker that may be read before they are needed
+FEATURE_BATCH = 4  # images at a time through the frozen networks: an autoencoder takes up to a gigabyte for each
+AHEAD = 2  # images for each worker that may be read before they are needed
 
 
 def open_source(paths: Sequence[Path]) -> Iterator[Item]:
-    """The pictures of one folder, of the tars that lie directly in it, or of several tars; always in the same order.
+    """The images of one folder, of the tars that lie directly in it, or of several tars; always in the same order.
 
     Raises:
         UserError: there is nothing of that kind.
     """
     if len(paths) == 1 and paths[0].is_dir():
         inside = sorted(path for path in _tars_in(paths[0]))
-        return tars.pictures_in(inside) if inside else folders.pictures_in(paths[0])
+        return tars.images_in(inside) if inside else folders.images_in(paths[0])
     for path in paths:
         if path.suffix.lower() != ".tar" or not path.is_file():
-            raise UserError(f"expected one folder of pictures, or .tar files (not compressed), found {path}; check the path")
-    return tars.pictures_in(paths)
+            raise UserError(f"expected one folder of images, or .tar files (not compressed), found {path}; check the path")
+    return tars.images_in(paths)
 
 
 def _tars_in(folder: Path) -> Iterator[Path]:
@@ -61,18 +61,18 @@ def prepare(
     workers: int | None = None,
     on_event: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Index:
-    """Make shards of a source's pictures, or go on making them. Returns their index, which is written last.
+    """Make shards of a source's images, or go on making them. Returns their index, which is written last.
 
     The same source and settings make the same bytes on the same machine, however often the run was killed in between.
 
     Args:
         source: see `open_source`.
         out: a new or empty folder, or one that was begun so.
-        shard_samples: pictures in a shard; the last one may have fewer.
-        workers: pictures that are read at the same time; None takes the machine's cores.
-        on_event: told the counts so far after each picture.
+        shard_samples: images in a shard; the last one may have fewer.
+        workers: images that are read at the same time; None takes the machine's cores.
+        on_event: told the counts so far after each image.
     Raises:
-        UserError: the source or the place cannot be used, the disk is full, or no picture is left.
+        UserError: the source or the place cannot be used, the disk is full, or no image is left.
     """
     if not 1 <= shard_samples <= 100_000:
         raise UserError(f"expected 1 to 100000 samples in a shard, found {shard_samples}")
@@ -87,8 +87,8 @@ def prepare(
     index = finished(out, config)
     if index is not None:
         return index
-    with Journal(out, config) as journal, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `pictures` refuses what is too large
+    with Manifest(out, config) as journal, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `images` refuses what is too large
         journal.pass_over(items)
         read = _in_order(lambda item: read_sample(item, standards, maker), items, workers or os.cpu_count() or 1)
         with closing(read), closing(_kept(read, journal, on_event)) as kept:
@@ -98,7 +98,7 @@ def prepare(
                     shard = write_partial(out, number, _members(samples, number * shard_samples, cache))
                 journal.finish(shard)
         if not journal.shards:
-            raise UserError(f"no picture can be used of {journal.state['counts']['read']} ({reasons(journal.state['counts'])}); see {out}")
+            raise UserError(f"no image can be used of {journal.state['counts']['read']} ({reasons(journal.state['counts'])}); see {out}")
         return journal.complete(config)
 
 
@@ -117,7 +117,7 @@ def _in_order(function: Callable[[Item], Sample], items: Iterable[Item], workers
 
 
 def _kept(
-    read: Iterable[tuple[Item, Future[Sample]]], journal: Journal, on_event: Callable[[Mapping[str, Any]], None] | None
+    read: Iterable[tuple[Item, Future[Sample]]], journal: Manifest, on_event: Callable[[Mapping[str, Any]], None] | None
 ) -> Generator[Sample]:
     """The samples that are used; the journal counts them and all others."""
     for item, future in read:
@@ -144,9 +144,9 @@ def _members(samples: Sequence[Sample], first: int, cache: FeatureCache | None) 
         if cache:
             views = [cache.view(str(sample.notes["source"]), sample.mask is not None) for sample in batch]
             notes = [{**table, "reference": view} for table, view in zip(notes, views, strict=True)]
-            features = cache([sample.picture for sample in batch], [sample.mask for sample in batch], views)
+            features = cache([sample.image for sample in batch], [sample.mask for sample in batch], views)
         for row, sample in enumerate(batch):
-            parts = {PICTURE: sample.picture, NOTES: json.dumps(notes[row]).encode()}
+            parts = {IMAGE: sample.image, NOTES: json.dumps(notes[row]).encode()}
             if sample.mask is not None:
                 parts[MASK] = sample.mask
             if features:
@@ -155,6 +155,6 @@ def _members(samples: Sequence[Sample], first: int, cache: FeatureCache | None) 
 
 
 def reasons(counts: Mapping[str, Any]) -> str:
-    """How many pictures were left out and why, as a person reads it."""
+    """How many images were left out and why, as a person reads it."""
     left_out = [f"{number} {reason}: {REASONS[reason]}" for reason, number in counts["left_out"].items() if number]
     return "; ".join(left_out) or "none was found"

@@ -1,4 +1,4 @@
-"""What is measured of a picture: how blurred it is, and how much of it the subject takes."""
+"""What is measured of an image: how blurred it is, and how much of it the subject takes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ TAPS = 9
 
 
 def blur_effect(grey: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """How blurred a picture looks, 0 (sharp) to 1, whatever it shows: Crete et al. 2007, "The Blur Effect".
+    """How blurred an image looks, 0 (sharp) to 1, whatever it shows: Crete et al. 2007, "The Blur Effect".
 
-    A sharp picture changes much when it is blurred once more, a blurred one hardly. Along each axis: the share of the differences between
+    A sharp image changes much when it is blurred once more, a blurred one hardly. Along each axis: the share of the differences between
     neighbours that survives another blur (a mean of 9 neighbours); the more blurred axis counts. An even area is 1.
 
     Args:

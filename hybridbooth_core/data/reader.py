@@ -17,27 +17,27 @@ class ShardReader:
     """One process's part of a folder of shards.
 
     A *position* counts samples over all processes and epochs since training began; it is all that a checkpoint needs. Which samples lie at
-    which positions depends on the seed and `lanes`, not on `world`: W processes with b examples a step see what one sees with W b.
+    which positions depends on the seed and `interleave`, not on `world`: W processes with b examples a step see what one sees with W b.
 
     Attributes:
         index: of the folder. epoch_length: the positions of one epoch.
     """
 
-    def __init__(self, folder: Path, seed: int = 0, rank: int = 0, world: int = 1, lanes: int = 8, pictures: bool = True):
+    def __init__(self, folder: Path, seed: int = 0, rank: int = 0, world: int = 1, interleave: int = 8, images: bool = True):
         """Args:
             lanes: shards that are read in turns, a multiple of `world`; each holds a whole shard in memory, and more mix better.
-            pictures: False leaves pictures undecoded, for training on cached features.
+            images: False leaves images undecoded, for training on cached features.
         Raises:
             UserError: the folder is no finished one, a shard is missing or of another size, or there are fewer samples than lanes.
             ValueError: a rank outside the world, or lanes that the world cannot share.
         """
-        if not 0 <= rank < world or lanes < 1 or lanes % world:
-            raise ValueError(f"expected a rank below the world and lanes that it divides, found {rank} of {world} and {lanes} lanes")
+        if not 0 <= rank < world or interleave < 1 or interleave % world:
+            raise ValueError(f"expected a rank below the world and lanes that it divides, found {rank} of {world} and {interleave} lanes")
         self.folder, self.index = folder, read_index(folder)
-        self._seed, self._rank, self._world, self._lanes, self._pictures = seed, rank, world, lanes, pictures
-        self.epoch_length = self.index.samples // lanes * lanes
+        self._seed, self._rank, self._world, self._interleave, self._images = seed, rank, world, interleave, images
+        self.epoch_length = self.index.samples // interleave * interleave
         if not self.epoch_length:
-            raise UserError(f"{folder} has {self.index.samples} samples, fewer than the {lanes} lanes that read it; use fewer lanes")
+            raise UserError(f"{folder} has {self.index.samples} samples, fewer than the {interleave} lanes that read it; use fewer lanes")
         check_shards(folder, self.index)
 
     def read(self, position: int = 0) -> Iterator[Example]:
@@ -64,34 +64,34 @@ class ShardReader:
 
     def _walk(self, position: int) -> Iterator[tuple[_Loaded, int]]:
         counts = [shard.samples for shard in self.index.shards]
-        open_lanes: dict[int, tuple[tuple[int, int], _Loaded]] = {}
+        open_streams: dict[int, tuple[tuple[int, int], _Loaded]] = {}
         number, order = -1, None
         position += (self._rank - position) % self._world
         while True:
             epoch, within = divmod(position, self.epoch_length)
             if order is None or epoch != number:
-                number, order = epoch, Epoch(counts, self._seed, epoch, self._lanes)
+                number, order = epoch, Epoch(counts, self._seed, epoch, self._interleave)
             shard, slot = order.place(within)
-            lane = within % self._lanes
-            if lane not in open_lanes or open_lanes[lane][0] != (epoch, shard):
-                open_lanes.pop(lane, None)  # one shard a lane in memory, not two
+            stream = within % self._interleave
+            if stream not in open_streams or open_streams[stream][0] != (epoch, shard):
+                open_streams.pop(stream, None)  # one shard a lane in memory, not two
                 entry = self.index.shards[shard]
-                open_lanes[lane] = (
+                open_streams[stream] = (
                     (epoch, shard),
-                    _Loaded(load_shard(self.folder, entry, self._pictures), order.samples(shard, entry.samples)),
+                    _Loaded(load_shard(self.folder, entry, self._images), order.samples(shard, entry.samples)),
                 )
-            yield open_lanes[lane][1], slot
+            yield open_streams[stream][1], slot
             position += self._world
 
     def _example(self, stored: Stored) -> Example:
         try:
             return example_of(stored, self.index.config)
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # the last three: settings that are none
-            raise UserError(f"the sample {stored['__key__']} in {self.folder} is damaged ({error}); prepare the pictures again") from error
+            raise UserError(f"the sample {stored['__key__']} in {self.folder} is damaged ({error}); prepare the images again") from error
 
 
 class Row:
-    """One position. Its pictures are decoded when they are asked for, which raises what `ShardReader.read` raises."""
+    """One position. Its images are decoded when they are asked for, which raises what `ShardReader.read` raises."""
 
     def __init__(self, shard: _Loaded, slot: int, decode: Callable[[Stored], Example]):
         self._shard, self._slot, self._decode = shard, slot, decode
@@ -118,7 +118,7 @@ class Row:
 
 
 class _Loaded:
-    """A shard in memory: its samples in an epoch's order, and for each the place of another picture of its identity, or its own place."""
+    """A shard in memory: its samples in an epoch's order, and for each the place of another image of its identity, or its own place."""
 
     def __init__(self, samples: list[Stored], order: Sequence[int]):
         self.rows = [samples[number] for number in order]

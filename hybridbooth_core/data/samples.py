@@ -1,4 +1,4 @@
-"""One picture of a source, read and judged: the members of its sample, or the reason why it has none."""
+"""One image of a source, read and judged: the members of its sample, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import UserError
+from .images import MAX_BYTES, Opened, jpeg, png, square
 from .items import Facts, Item, LeftOut
 from .masks import MaskMaker
-from .pictures import MAX_BYTES, Opened, jpeg, png, square
 from .quality import blur_effect
 
 MAX_NOTES = 1 << 20
@@ -19,14 +19,14 @@ SIZES = range(64, 2049, 8)
 
 @dataclass(frozen=True)
 class Standards:
-    """Which pictures are kept, and how they are stored.
+    """Which images are kept, and how they are stored.
 
     Attributes:
-        size: side of the stored squares, the picture size of the model that is trained with: 512 for Stable Diffusion 1.5.
+        size: side of the stored squares, the image size of the model that is trained with: 512 for Stable Diffusion 1.5.
         min_side: of the original in pixels; 0 stands for `size`, so that nothing is enlarged.
         area: the least and the largest share of the square that the subject takes, where there is a mask.
         max_blur: see `quality.blur_effect`; 1 keeps all. Sharp photos are mostly below .45; a blur of 2 pixels at a side of 512 makes .65.
-        class_word, licence: of pictures that say nothing of it themselves.
+        class_word, licence: of images that say nothing of it themselves.
     """
 
     size: int = 512
@@ -53,25 +53,25 @@ class Standards:
 
 @dataclass(frozen=True)
 class Sample:
-    """What is stored of a picture: a JPEG, a PNG or None, and the table of its description."""
+    """What is stored of an image: a JPEG, a PNG or None, and the table of its description."""
 
-    picture: bytes
+    image: bytes
     mask: bytes | None
     notes: dict[str, str | int | float | None] = field(default_factory=dict)
 
 
 def read_sample(item: Item, standards: Standards, maker: MaskMaker | None) -> Sample:
-    """Read, judge and cut a picture.
+    """Read, judge and cut an image.
 
     Args:
-        maker: makes the mask of a picture that has none.
+        maker: makes the mask of an image that has none.
     Raises:
         LeftOut: it is not used.
     """
-    if item.problem or item.picture is None:
+    if item.problem or item.image is None:
         raise LeftOut("unreadable", item.problem)
     facts = _facts(item).over(Facts(class_word=standards.class_word, source=item.name, licence=standards.licence))
-    opened = Opened(item.picture.read(MAX_BYTES), standards.size, standards.min_side or standards.size)
+    opened = Opened(item.image.read(MAX_BYTES), standards.size, standards.min_side or standards.size)
     if item.mask is not None:
         try:
             opened.use_mask(item.mask.read(MAX_BYTES))
@@ -79,17 +79,17 @@ def read_sample(item: Item, standards: Standards, maker: MaskMaker | None) -> Sa
             raise LeftOut("mask", error.detail) from error
     elif opened.mask is None and maker is not None:
         opened.mask = maker(opened.rgb)
-    picture, mask = square(opened, standards.size)
+    image, mask = square(opened, standards.size)
     weight = None if mask is None else np.asarray(mask, dtype=np.float32) / 255
     area = None if weight is None else float(weight.mean(dtype=np.float64))
     if area is not None and not standards.area[0] <= area <= standards.area[1]:
         raise LeftOut("area", f"the subject takes {area:.3f} of the square")
-    blur = blur_effect(np.asarray(picture.convert("L")), weight)
+    blur = blur_effect(np.asarray(image.convert("L")), weight)
     if blur > standards.max_blur:
         raise LeftOut("blur", f"a blur of {blur:.3f}")
     notes = {"identity": facts.identity, "class_word": facts.class_word, "source": facts.source, "licence": facts.licence}
     figures = {"width": opened.size[0], "height": opened.size[1], "area": None if area is None else round(area, 4), "blur": round(blur, 4)}
-    return Sample(jpeg(picture), None if mask is None else png(mask), {**notes, **figures})
+    return Sample(jpeg(image), None if mask is None else png(mask), {**notes, **figures})
 
 
 def _facts(item: Item) -> Facts:

@@ -18,10 +18,10 @@ from ..errors import UserError
 
 FORMAT, VERSION = "hybridbooth.shards", 1
 INDEX, LEFT_OUT, PROGRESS = "index.json", "left_out.jsonl", "progress.jsonl"
-PICTURE, MASK, NOTES, FEATURES = "jpg", "mask.png", "json", "features.safetensors"
+IMAGE, MASK, NOTES, FEATURES = "jpg", "mask.png", "json", "features.safetensors"
 CLIP, DINO, LATENTS, REFERENCE_LATENTS = "clip", "dino", "latents", "reference_latents"  # the tensors in FEATURES
 SUBJECT, WHOLE = "subject", "whole"  # what of the square the reference is
-UNKNOWN = "unknown"  # the licence of pictures that say nothing of it
+UNKNOWN = "unknown"  # the licence of images that say nothing of it
 MAX_INDEX = 1 << 28
 
 _NAME = re.compile(r"shard-[0-9]{6,9}\.tar")
@@ -76,9 +76,9 @@ class Index:
         partial = folder / f".{INDEX}.partial"
         with partial.open("w", encoding="utf-8") as file:
             file.write(text + "\n")
-            settle(file)
+            fsync(file)
         os.replace(partial, folder / INDEX)
-        settle_folder(folder)
+        fsync_folder(folder)
 
 
 def read_index(folder: Path) -> Index:
@@ -90,7 +90,7 @@ def read_index(folder: Path) -> Index:
     path = folder / INDEX
     try:
         if path.stat().st_size > MAX_INDEX:
-            raise UserError(f"{path} has more than {MAX_INDEX} bytes, too many for an index; prepare the pictures again")
+            raise UserError(f"{path} has more than {MAX_INDEX} bytes, too many for an index; prepare the images again")
         entry = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         begun = "was not finished: run the same `hybridbooth prepare` again" if (folder / PROGRESS).exists() else "has no shards"
@@ -98,7 +98,7 @@ def read_index(folder: Path) -> Index:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check it") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged (it is no JSON); copy it again, or prepare the pictures again") from error
+        raise UserError(f"{path} is damaged (it is no JSON); copy it again, or prepare the images again") from error
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         raise UserError(f"{path} is no index of shards by `hybridbooth prepare`; choose the folder that it made")
     if entry.get("version") != VERSION:
@@ -108,7 +108,7 @@ def read_index(folder: Path) -> Index:
         if not (shards and isinstance(entry["config"], dict) and isinstance(entry["counts"], dict)):
             raise ValueError("incomplete")
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged (an entry is none of an index); copy it again, or prepare the pictures again") from error
+        raise UserError(f"{path} is damaged (an entry is none of an index); copy it again, or prepare the images again") from error
     return Index(entry["config"], entry["counts"], shards)
 
 
@@ -150,7 +150,7 @@ def write_partial(folder: Path, number: int, samples: Iterable[tuple[str, Mappin
                 count += 1
                 for ending, content in parts.items():
                     _add(tar, f"{key}.{ending}", content)
-        settle(file)
+        fsync(file)
     return Shard(shard_name(number), count, hashed.bytes, hashed.sha256)
 
 
@@ -160,13 +160,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, BytesIO(content))
 
 
-def settle(file: Any) -> None:
+def fsync(file: Any) -> None:
     """Down to the disk, so that a machine that loses power keeps it."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def settle_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """The names of a folder's files down to the disk, where the system can do that."""
     if os.name == "nt":
         return

@@ -1,6 +1,6 @@
-"""Pictures in tars of the WebDataset kind: members that share a name up to its first dot are one sample.
+"""Images in tars of the WebDataset kind: members that share a name up to its first dot are one sample.
 
-Nothing is ever unpacked to the disk, and nothing but pictures and JSON is ever looked into.
+Nothing is ever unpacked to the disk, and nothing but images and JSON is ever looked into.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from .items import MAX_NAME, Blob, Item, contained
 
-PICTURES, MASK, NOTES = ("jpg", "jpeg", "png", "webp"), "mask.png", "json"
+IMAGES, MASK, NOTES = ("jpg", "jpeg", "png", "webp"), "mask.png", "json"
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
-def pictures_in(tars: Sequence[Path]) -> Iterator[Item]:
+def images_in(tars: Sequence[Path]) -> Iterator[Item]:
     """Every sample in order. Headers alone are read here, so passing over samples costs little."""
     for path in tars:
         try:
@@ -63,11 +63,11 @@ def _refusal(info: tarfile.TarInfo) -> str:
 
 
 def _sample(tar: str, key: str, parts: dict[str, Blob]) -> Iterator[Item]:
-    picture = next((parts[ending] for ending in PICTURES if ending in parts), None)
-    if picture is not None:
-        yield Item(f"{tar}/{key[:MAX_NAME]}", picture, parts.get(MASK), notes=parts.get(NOTES))
+    image = next((parts[ending] for ending in IMAGES if ending in parts), None)
+    if image is not None:
+        yield Item(f"{tar}/{key[:MAX_NAME]}", image, parts.get(MASK), notes=parts.get(NOTES))
     elif parts:
-        yield Item(f"{tar}/{key[:MAX_NAME]}", problem="a sample without a picture")
+        yield Item(f"{tar}/{key[:MAX_NAME]}", problem="a sample without an image")
 
 
 def _plain(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The picture encoders that probes read with, found by the ids in a probe's file.
+"""The image encoders that probes read with, found by the ids in a probe's file.
 
 `catalogue` says which there are, `files` finds them on this machine, `download` fetches them, `clip_vit` and `dinov2` compute them.
 """
@@ -47,7 +47,7 @@ def _known(name: str, kind: str) -> EncoderFile:
     entry = CATALOGUE.get(name)
     if entry is None or not name.startswith(kind):
         known = ", ".join(other for other in CATALOGUE if other.startswith(kind))
-        raise UserError(f"the probe reads pictures with {name[:80]!r}, this version of the pack with {known}; update the pack")
+        raise UserError(f"the probe reads images with {name[:80]!r}, this version of the pack with {known}; update the pack")
     return entry
 
 

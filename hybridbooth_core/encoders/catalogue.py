@@ -1,4 +1,4 @@
-"""The published picture encoders that a probe may read with: where each is, what its file is, and how a copy under any name is known.
+"""The published image encoders that a probe may read with: where each is, what its file is, and how a copy under any name is known.
 
 Revisions, hashes and sizes are those that several public projects pin for the same files.
 """
@@ -24,7 +24,7 @@ class EncoderFile:
         id: its repository on the Hugging Face hub, and what a probe's configuration calls it.
         label: what a person calls it.
         revision, sha256, size: the commit, and the file's hash and bytes there.
-        width: C of its tokens [B, 257, C]: one for the whole picture, then 16 x 16 in rows.
+        width: C of its tokens [B, 257, C]: one for the whole image, then 16 x 16 in rows.
         tells: tensors and their shapes that no other kind of file has together.
         whole: tensors that the published file holds, but not every file that an encoder can be read from.
     """

@@ -1,4 +1,4 @@
-"""The space that CLIP shares between pictures and texts: what both are turned into so that they can be compared."""
+"""The space that CLIP shares between images and texts: what both are turned into so that they can be compared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .clip_vit import load_clip_vision, load_text_projection
 from .files import require_encoder
 
 
-class ClipPictures(Protocol):
+class ClipImages(Protocol):
     """What `embed` of `ClipVision` does, whoever does it."""
 
     size: int
 
-    def embed(self, pictures: Tensor) -> Tensor: ...
+    def embed(self, images: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +27,22 @@ class ClipSpace:
     """Two ways into one space of P numbers; neither normalises what it returns.
 
     Attributes:
-        pictures: crops [B, size, size, 3] in 0..1 to [B, P].
+        images: crops [B, size, size, 3] in 0..1 to [B, P].
         size: the side of the squares it reads.
         project_text: end-of-text states [B, d] of the text encoder, after its final layer norm, to [B, P].
     """
 
-    pictures: Callable[[Tensor], Tensor]
+    images: Callable[[Tensor], Tensor]
     size: int
     project_text: nn.Module
 
 
-def load_clip_space(folders: Sequence[Path], clip_vision: ClipPictures | None = None) -> ClipSpace:
+def load_clip_space(folders: Sequence[Path], clip_vision: ClipImages | None = None) -> ClipSpace:
     """The space of CLIP ViT-L/14, whose text half is Stable Diffusion 1.5's text encoder; P = d = 768. All of it is on the CPU.
 
     Args:
         folders: where a file of the whole CLIP is looked for. Its text projection is always needed: no other file has it.
-        clip_vision: reads the pictures in place of that file's vision half.
+        clip_vision: reads the images in place of that file's vision half.
     Raises:
         UserError: the file is missing or damaged.
     """

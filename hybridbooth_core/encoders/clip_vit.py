@@ -1,4 +1,4 @@
-"""CLIP's vision transformer (Radford et al. 2021): the tokens of a picture, and the picture's place in the space shared with texts."""
+"""CLIP's vision transformer (Radford et al. 2021): the tokens of an image, and the image's place in the space shared with texts."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class ClipSize:
     text_width: int
     text_heads: int
     projection: int
-    picture: int = 224  # pixels a side
+    image: int = 224  # pixels a side
 
     @property
     def vision(self) -> dict[str, int]:
         """The vision transformer in the words of transformers."""
         return {
             "hidden_size": self.width, "intermediate_size": 4 * self.width, "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads, "patch_size": self.patch, "image_size": self.picture, "projection_dim": self.projection,
+            "num_attention_heads": self.heads, "patch_size": self.patch, "image_size": self.image, "projection_dim": self.projection,
         }  # fmt: skip
 
 
@@ -47,18 +47,18 @@ CLIP_L14 = ClipSize("l14", CLIP_L.id, 14, 24, 1024, 16, 768, 12, 768)
 
 
 class ClipVision(nn.Module):
-    """Pictures [B, size, size, 3] in 0..1 to the last layer's tokens [B, 1 + N, width], before the final norm and the projection."""
+    """Images [B, size, size, 3] in 0..1 to the last layer's tokens [B, 1 + N, width], before the final norm and the projection."""
 
     def __init__(self, network: Any, size: int, width: int):
         """`network`: transformers' CLIPVisionModelWithProjection; its projection may be None if only tokens are wanted."""
         super().__init__()
         self.network, self.size, self.width = network, size, width
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self._seen(lambda pixels: self.network.vision_model(pixel_values=pixels).last_hidden_state, pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        return self._seen(lambda pixels: self.network.vision_model(pixel_values=pixels).last_hidden_state, images)
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Pictures to their places [B, P] in the space shared with texts, of any length: the first token, normed and projected.
+    def embed(self, images: Tensor) -> Tensor:
+        """Images to their places [B, P] in the space shared with texts, of any length: the first token, normed and projected.
 
         Raises:
             UserError: the weights came without the projection.
@@ -66,27 +66,27 @@ class ClipVision(nn.Module):
         project = self.network.visual_projection
         if project is None:
             raise UserError(f"this CLIP vision file lacks {PROJECTION}; use the whole file of {CLIP_L.label} from {CLIP_L.address}")
-        return self._seen(lambda pixels: project(self.network.vision_model(pixel_values=pixels).pooler_output), pictures)
+        return self._seen(lambda pixels: project(self.network.vision_model(pixel_values=pixels).pooler_output), images)
 
-    def states(self, pictures: Tensor, layers: Sequence[int]) -> Tensor:
+    def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
         """The tokens [B, len(layers), 1 + N, width] after these layers, 0 being what the first layer reads."""
 
         def look(pixels: Tensor) -> Tensor:
             states = self.network.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
             return torch.stack([states[layer] for layer in layers], 1)
 
-        return self._seen(look, pictures)
+        return self._seen(look, images)
 
-    def _seen(self, look: Any, pictures: Tensor) -> Tensor:
+    def _seen(self, look: Any, images: Tensor) -> Tensor:
         like = self.network.vision_model.embeddings.patch_embedding.weight
-        return seen(look, normalised(pictures, CLIP_MEAN, CLIP_STD), like, self.size)
+        return seen(look, normalised(images, CLIP_MEAN, CLIP_STD), like, self.size)
 
 
 def new_clip_vision(size: ClipSize = CLIP_L14) -> ClipVision:
     """The layout, on torch's default device, with whatever weights transformers starts from."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    return ClipVision(CLIPVisionModelWithProjection(CLIPVisionConfig(**size.vision)), size.picture, size.width)  # type: ignore[arg-type]
+    return ClipVision(CLIPVisionModelWithProjection(CLIPVisionConfig(**size.vision)), size.image, size.width)  # type: ignore[arg-type]
 
 
 def load_clip_vision(path: Path, device: torch.device | str = "cpu", size: ClipSize = CLIP_L14) -> ClipVision:

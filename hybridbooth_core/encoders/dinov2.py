@@ -19,7 +19,7 @@ POSITIONS = "pos_embed"
 
 
 class Dinov2(nn.Module):
-    """Pictures [B, 224, 224, 3] in 0..1 to the last layer's tokens [B, 257, width], after the final norm."""
+    """Images [B, 224, 224, 3] in 0..1 to the last layer's tokens [B, 257, width], after the final norm."""
 
     size = SIZE
 
@@ -28,8 +28,8 @@ class Dinov2(nn.Module):
         super().__init__()
         self.network, self.width = network, network.embed_dim
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        pixels = normalised(pictures, IMAGENET_MEAN, IMAGENET_STD)
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = normalised(images, IMAGENET_MEAN, IMAGENET_STD)
         return seen(self.network.forward_features, pixels, self.network.patch_embed.proj.weight, self.size)
 
 

@@ -1,4 +1,4 @@
-"""What an encoder sees of a picture: normalised colours, a few pictures at a time, on its own device and in its own precision."""
+"""What an encoder sees of an image: normalised colours, a few images at a time, on its own device and in its own precision."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BATCH = 8
 Numbers = tuple[float, float, float]
 
 
-def normalised(pictures: Tensor, mean: Numbers, std: Numbers) -> Tensor:
-    """Pictures [B, H, W, 3] in 0..1 to [B, 3, H, W], each colour less its mean, in units of its deviation."""
-    return ((pictures - pictures.new_tensor(mean)) / pictures.new_tensor(std)).movedim(-1, 1).contiguous()
+def normalised(images: Tensor, mean: Numbers, std: Numbers) -> Tensor:
+    """Images [B, H, W, 3] in 0..1 to [B, 3, H, W], each colour less its mean, in units of its deviation."""
+    return ((images - images.new_tensor(mean)) / images.new_tensor(std)).movedim(-1, 1).contiguous()
 
 
 @torch.no_grad()
@@ -27,6 +27,6 @@ def seen(look: Callable[[Tensor], Tensor], pixels: Tensor, like: Tensor, size: i
         ValueError: pixels of another shape, or none.
     """
     if pixels.shape[1:] != (3, size, size) or len(pixels) == 0:
-        raise ValueError(f"expected pictures of {size}x{size} pixels with 3 channels, found {list(pixels.shape)} (channels first)")
+        raise ValueError(f"expected images of {size}x{size} pixels with 3 channels, found {list(pixels.shape)} (channels first)")
     parts = pixels.split(BATCH)
     return torch.cat([look(part.to(like.device, like.dtype)).to(pixels.device, torch.float32) for part in parts])

@@ -32,27 +32,27 @@ DINO_HUB, VGG_HUB = "timm/vit_small_patch16_224.dino", "timm/vgg16.tv_in1k"
 
 
 class Dino(nn.Module):
-    """Pictures to the class token of the last layer, [N, 384]."""
+    """Images to the class token of the last layer, [N, 384]."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
         self.preprocess = for_dino()
 
-    def forward(self, pictures: Sequence[Image]) -> Tensor:
-        return _in_batches(self.network, pictures, self.preprocess, _device(self))
+    def forward(self, images: Sequence[Image]) -> Tensor:
+        return _in_batches(self.network, images, self.preprocess, _device(self))
 
 
 class Clip(nn.Module):
-    """Pictures and prompts to the common space of a CLIP, [N, 512] or [N, 768]."""
+    """Images and prompts to the common space of a CLIP, [N, 512] or [N, 768]."""
 
     def __init__(self, network: Any, tokenize: Tokenize):
         super().__init__()
         self.network, self.tokenize = network, tokenize
         self.preprocess = for_clip()
 
-    def forward(self, pictures: Sequence[Image]) -> Tensor:
-        return _in_batches(lambda pixels: _pooled(self.network.get_image_features(pixels)), pictures, self.preprocess, _device(self))
+    def forward(self, images: Sequence[Image]) -> Tensor:
+        return _in_batches(lambda pixels: _pooled(self.network.get_image_features(pixels)), images, self.preprocess, _device(self))
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str]) -> Tensor:
@@ -61,7 +61,7 @@ class Clip(nn.Module):
 
 
 class Lpips(nn.Module):
-    """The distance of two pictures [3, H, W] of one size in -1..1: 0 for the same picture (LPIPS 0.1 on VGG16)."""
+    """The distance of two images [3, H, W] of one size in -1..1: 0 for the same image (LPIPS 0.1 on VGG16)."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -215,11 +215,11 @@ def _missing(source: str, error: Exception) -> UserError:
 
 
 @torch.no_grad()
-def _in_batches(look: Callable[[Tensor], Tensor], pictures: Sequence[Image], preprocess: Preprocess, device: torch.device) -> Tensor:
-    """Features [N, d], float32 on the CPU, of N RGB pictures."""
+def _in_batches(look: Callable[[Tensor], Tensor], images: Sequence[Image], preprocess: Preprocess, device: torch.device) -> Tensor:
+    """Features [N, d], float32 on the CPU, of N RGB images."""
     rows = []
-    for first in range(0, len(pictures), BATCH):
-        pixels = torch.stack([preprocess(picture) for picture in pictures[first : first + BATCH]])
+    for first in range(0, len(images), BATCH):
+        pixels = torch.stack([preprocess(image) for image in images[first : first + BATCH]])
         rows.append(look(pixels.to(device)).float().cpu())
     return torch.cat(rows)
 

@@ -59,7 +59,7 @@ class MakingConfig:
 
 @dataclass(frozen=True, eq=False)
 class ProbeKit:
-    """A probe and the two encoders that it reads pictures with."""
+    """A probe and the two encoders that it reads images with."""
 
     probe: Probe
     clip: FeatureEncoder
@@ -92,7 +92,7 @@ class Maker:
             return nullcontext([subject.noun])
         path = self._given(subject, folder) if self.config.artefacts else folder / f"{subject.name}.safetensors"
         if not path.exists():
-            ref = reference_photos(subject.photos[: self.config.inputs], self.model.picture_size)
+            ref = reference_photos(subject.photos[: self.config.inputs], self.model.image_size)
             self._made(ref, subject.noun, on_step).save(path)
         # read back even if it was made just now: a continued run reads it, and both must draw the same
         return load_artefact(path, self.model.embedding_width).applied(self.model)
@@ -107,7 +107,7 @@ class Maker:
         return trained.artefact
 
     def _given(self, subject: PhotoSubject, folder: Path) -> Path:
-        """The subject's file of `artefacts`; UserError if it is not there, or not the one that pictures were drawn with before."""
+        """The subject's file of `artefacts`; UserError if it is not there, or not the one that images were drawn with before."""
         path = Path(self.config.artefacts or "") / f"{subject.name}.safetensors"
         try:
             with path.open("rb") as file:
@@ -118,7 +118,7 @@ class Maker:
         if not note.exists():
             write_text(found + "\n", note)
         elif note.read_text(encoding="utf-8").strip() != found:
-            raise UserError(f"{path} is not the file that the pictures in {folder} were drawn with; choose another --out")
+            raise UserError(f"{path} is not the file that the images in {folder} were drawn with; choose another --out")
         return path
 
 

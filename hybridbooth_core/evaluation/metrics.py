@@ -1,6 +1,6 @@
 """The protocol's figures as pure functions, computed in float64.
 
-Axes: G generated pictures, R real ones, N picture-prompt pairs, d width of a feature.
+Axes: G generated images, R real ones, N image-prompt pairs, d width of a feature.
 Source: Ruiz et al., "DreamBooth", CVPR 2023, section 4.1; LPIPS diversity: their supplement (DIV).
 """
 
@@ -23,7 +23,7 @@ def unit(features: Tensor) -> Tensor:
     """Each row of [N, d] divided by its length, float64. ValueError: a row is zero or not finite, so that it has no direction."""
     wide = features.detach().cpu().double()
     if wide.ndim != 2 or wide.shape[0] == 0:
-        raise ValueError(f"expected features [N, d] of at least one picture, found {list(wide.shape)}")
+        raise ValueError(f"expected features [N, d] of at least one image, found {list(wide.shape)}")
     lengths = wide.norm(dim=1, keepdim=True)
     if not bool(torch.isfinite(lengths).all()) or float(lengths.min()) == 0:
         raise ValueError("expected features that are finite and not zero; an encoder put out something else")
@@ -36,27 +36,27 @@ def mean_cosine(generated: Tensor, real: Tensor) -> float:
 
 
 def mean_cosine_among(real: Tensor) -> float | None:
-    """Mean cosine over the R (R - 1) / 2 pairs of different pictures in [R, d], what the real photos score; None for one picture."""
+    """Mean cosine over the R (R - 1) / 2 pairs of different images in [R, d], what the real photos score; None for one image."""
     if len(real) < 2:
         return None
     rows, columns = torch.triu_indices(len(real), len(real), 1)
     return (unit(real) @ unit(real).T)[rows, columns].mean().item()
 
 
-def mean_matching_cosine(pictures: Tensor, prompts: Tensor) -> float:
+def mean_matching_cosine(images: Tensor, prompts: Tensor) -> float:
     """Mean cosine, -1..1, of row i of [N, d] with row i of [N, d]: CLIP-T."""
-    if pictures.shape != prompts.shape:
-        raise ValueError(f"expected a prompt for each picture, found {list(pictures.shape)} and {list(prompts.shape)}")
-    return (unit(pictures) * unit(prompts)).sum(1).mean().item()
+    if images.shape != prompts.shape:
+        raise ValueError(f"expected a prompt for each image, found {list(images.shape)} and {list(prompts.shape)}")
+    return (unit(images) * unit(prompts)).sum(1).mean().item()
 
 
 def diversity(groups: Sequence[Sequence[Tensor]], distance: Callable[[Tensor, Tensor], float]) -> float | None:
-    """Mean distance over all pairs of pictures of one subject and prompt (DIV, with LPIPS as the distance).
+    """Mean distance over all pairs of images of one subject and prompt (DIV, with LPIPS as the distance).
 
     Args:
-        groups: for each prompt the pictures drawn for it, each [3, H, W].
+        groups: for each prompt the images drawn for it, each [3, H, W].
     Returns:
-        None if no prompt has two pictures.
+        None if no prompt has two images.
     """
     distances = [distance(a, b) for group in groups for a, b in combinations(group, 2)]
     return fmean(distances) if distances else None

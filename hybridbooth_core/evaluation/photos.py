@@ -1,4 +1,4 @@
-"""Photos of the dataset and pictures that were drawn, from and to files."""
+"""Photos of the dataset and images that were drawn, from and to files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..errors import UserError
 
 
 def open_photo(path: Path) -> Image.Image:
-    """An RGB picture, upright; UserError if the file is no picture."""
+    """An RGB image, upright; UserError if the file is no image."""
     try:
         with Image.open(path) as file:
             return ImageOps.exif_transpose(file).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"the picture {path} cannot be read ({error}); get it again, or remove it to have it drawn again") from error
+        raise UserError(f"the image {path} cannot be read ({error}); get it again, or remove it to have it drawn again") from error
 
 
 def reference_photos(paths: Sequence[Path], size: int) -> Reference:

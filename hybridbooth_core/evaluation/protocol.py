@@ -12,7 +12,7 @@ from ..models.adapter import Piece
 
 LIST_FILE = "prompts_and_classes.txt"
 LIVE_CLASSES = frozenset({"cat", "dog"})  # the paper's 9 live subjects; the list file does not say which of its two lists is whose
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_LIST_BYTES = 1 << 20
 
 _CLASS_LINE = re.compile(r"([A-Za-z0-9_-]{1,64}),([A-Za-z][A-Za-z -]{0,63})")
@@ -47,7 +47,7 @@ class PromptLists:
 
 @dataclass(frozen=True)
 class PhotoSubject:
-    """One subject of the dataset. `photos` are in the order of their names; the first is the one a one-picture method is given."""
+    """One subject of the dataset. `photos` are in the order of their names; the first is the one a one-image method is given."""
 
     name: str
     noun: str
@@ -115,7 +115,7 @@ def read_dataset(folder: Path, subjects: int | None = None, prompts: int | None 
 
 
 def _subject(folder: Path, lists: PromptLists, prompts: int | None) -> PhotoSubject:
-    photos = tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")))
+    photos = tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")))
     if not photos:
         raise UserError(f"{folder} holds no photo (.jpg, .png or .webp); get the dataset again, or remove the folder")
     noun = lists.classes[folder.name]

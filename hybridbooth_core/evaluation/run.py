@@ -1,6 +1,6 @@
-"""The whole protocol: subjects made, pictures drawn, figures measured. It may be killed at any time; running it again continues.
+"""The whole protocol: subjects made, images drawn, figures measured. It may be killed at any time; running it again continues.
 
-OUT/settings.json says what the pictures there were made with, OUT/<subject>/ holds a subject's file and pictures, OUT/result.json the
+OUT/settings.json says what the images there were made with, OUT/<subject>/ holds a subject's file and images, OUT/result.json the
 figures. On a CPU a continued run gives the same files as an uninterrupted one; on a GPU the last bits may differ, as they do there anyway.
 """
 
@@ -31,7 +31,7 @@ from .scores import VARIANTS, score_subject, summary
 FORMAT = "hybridbooth.evaluation"
 PACKAGES = ("torchvision", "diffusers", "transformers", "timm", "lpips")
 WARNING = "the encoders had random weights: the figures mean nothing"
-FULL = {"subjects": 30, "prompts": 25, "pictures": 4}
+FULL = {"subjects": 30, "prompts": 25, "images": 4}
 
 OnEvent = Callable[[str, int, int], None]
 """Called with what is being done and how much of it is done, out of how much; may raise to stop."""
@@ -40,7 +40,7 @@ OnEvent = Callable[[str, int, int], None]
 def settings_of(
     model: DiffusersModel, dataset: Path, making: MakingConfig, drawing: DrawingConfig, kit: ProbeKit | None = None
 ) -> dict[str, Any]:
-    """Everything that decides what a picture looks like, as it is written to OUT/settings.json.
+    """Everything that decides what an image looks like, as it is written to OUT/settings.json.
 
     How many subjects and prompts are taken is not among it: a run of a few can be continued with all.
     """
@@ -56,7 +56,7 @@ def settings_of(
 
 
 def check_settings(settings: dict[str, Any], out: Path) -> None:
-    """Note the settings in a new folder; UserError if the folder's pictures were made with others."""
+    """Note the settings in a new folder; UserError if the folder's images were made with others."""
     path = out / "settings.json"
     if not path.exists():
         write_text(json.dumps(settings, indent=2) + "\n", path)
@@ -64,7 +64,7 @@ def check_settings(settings: dict[str, Any], out: Path) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged, so nobody knows how the pictures beside it were made; choose another --out") from error
+        raise UserError(f"{path} is damaged, so nobody knows how the images beside it were made; choose another --out") from error
     ours, theirs = _flat(settings), _flat(before)
     differing = [f"{key} {theirs.get(key)!r} there and {ours.get(key)!r} here" for key in ours | theirs if ours.get(key) != theirs.get(key)]
     if differing:
@@ -90,11 +90,11 @@ def draw_all(
     kit: ProbeKit | None = None,
     on_event: OnEvent | None = None,
 ) -> None:
-    """Make every subject that lacks pictures, and draw these."""
+    """Make every subject that lacks images, and draw these."""
     prior = Prior(model, making.seed, drawing.steps, drawing.guidance)
     maker = Maker(model, making, prior, kit)
     for subject in subjects:
-        missing = missing_prompts(out, subject, drawing.pictures)
+        missing = missing_prompts(out, subject, drawing.images)
         if not missing:
             continue
         (out / subject.name).mkdir(exist_ok=True)
@@ -129,7 +129,7 @@ def evaluate(
         kit: needed by the methods that start from a probe.
         command: the exact command, for the record.
     Raises:
-        UserError: OUT holds a run with other settings, or what the method, a picture or the place raises.
+        UserError: OUT holds a run with other settings, or what the method, an image or the place raises.
     """
     settings = settings_of(model, dataset, making, drawing, kit)
     check_settings(settings, out)
@@ -137,11 +137,11 @@ def evaluate(
     encoders.to(model.device)
     rows = {}
     for count, subject in enumerate(subjects):
-        rows[subject.name] = score_subject(subject, out, drawing.pictures, making.inputs, encoders)
+        rows[subject.name] = score_subject(subject, out, drawing.images, making.inputs, encoders)
         if on_event:
             on_event("measuring", count + 1, len(subjects))
     prompts = max(len(subject.prompts) for subject in subjects)
-    size = {"subjects": len(subjects), "prompts": prompts, "pictures": drawing.pictures}
+    size = {"subjects": len(subjects), "prompts": prompts, "images": drawing.images}
     result = {
         "format": FORMAT,
         **({"warning": WARNING} if encoders.untrained else {}),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .drawing import picture_paths
+from .drawing import image_paths
 from .encoders import Encoders
 from .metrics import DIGITS, diversity, mean_cosine, mean_cosine_among, mean_matching_cosine, mean_with_interval
 from .photos import open_photo
@@ -18,23 +18,23 @@ VARIANTS = {
     "vs_all": "against all photos of the subject, the ones the method was given among them (the published protocol)",
     "vs_input": "against the photos that the method was given",
     "real": "between different photos of the subject: what a perfect method would reach",
-    "clip_t": "CLIP's cosine of a picture and its prompt, the class noun in place of the subject",
-    "diversity": "mean LPIPS (0.1, VGG16; the paper names no network) of pictures of one subject and prompt",
+    "clip_t": "CLIP's cosine of an image and its prompt, the class noun in place of the subject",
+    "diversity": "mean LPIPS (0.1, VGG16; the paper names no network) of images of one subject and prompt",
 }
 
 
-def score_subject(subject: PhotoSubject, out: Path, pictures: int, inputs: int | None, encoders: Encoders) -> Scores:
-    """The figures of one subject whose pictures are all there.
+def score_subject(subject: PhotoSubject, out: Path, images: int, inputs: int | None, encoders: Encoders) -> Scores:
+    """The figures of one subject whose images are all there.
 
     Args:
         inputs: how many of the photos the method was given; None for all.
     Returns:
         `dino_vs_all`, `dino_vs_input`, `dino_real`; the same for `clip_i_b32` and `clip_i_l14`; `clip_t_b32`, `clip_t_l14`, `diversity`.
-        `diversity` is None with one picture for each prompt, `..._real` with one photo.
+        `diversity` is None with one image for each prompt, `..._real` with one photo.
     """
-    groups = [[open_photo(path) for path in picture_paths(out, subject, i, pictures)] for i in range(len(subject.prompts))]
-    drawn, photos = [picture for group in groups for picture in group], [open_photo(path) for path in subject.photos]
-    said = [prompt.text(subject.noun) for prompt in subject.prompts for _ in range(pictures)]
+    groups = [[open_photo(path) for path in image_paths(out, subject, i, images)] for i in range(len(subject.prompts))]
+    drawn, photos = [image for group in groups for image in group], [open_photo(path) for path in subject.photos]
+    said = [prompt.text(subject.noun) for prompt in subject.prompts for _ in range(images)]
     scores: Scores = {}
     for name, look in {"dino": encoders.dino, **{f"clip_i_{key}": clip for key, clip in encoders.clips.items()}}.items():
         generated, real = look(drawn), look(photos)
@@ -44,7 +44,7 @@ def score_subject(subject: PhotoSubject, out: Path, pictures: int, inputs: int |
         if name.startswith("clip_i_"):
             key = name.removeprefix("clip_i_")
             scores[f"clip_t_{key}"] = mean_matching_cosine(generated, encoders.clips[key].texts(said))
-    tensors = [[encoders.lpips.preprocess(picture) for picture in group] for group in groups]
+    tensors = [[encoders.lpips.preprocess(image) for image in group] for group in groups]
     scores["diversity"] = diversity(tensors, encoders.lpips)
     return {name: None if value is None else round(value, DIGITS) for name, value in scores.items()}
 

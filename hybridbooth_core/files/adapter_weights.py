@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, tensor
 
@@ -34,6 +34,7 @@ Form = Literal["full", "lora", "custom_diffusion"]
 FORMAT, FORMAT_VERSION = "hybridbooth.tuned", 1
 MAX_BYTES = 4 << 30
 WORD = "emb_params"
+_OLD_NAMES = {"class_word": "class_noun", "pictures": "images"}  # of fields in files of 0.1
 _NAMES = {
     "full": re.compile(r"[a-z0-9_.]{1,200}\.(weight|bias)"),
     "lora": re.compile(r"(lora_unet_[a-z0-9_]{1,200}_attn[12]_to_(?:q|k|v|out_0))\.(?:lora_down\.weight|lora_up\.weight|alpha)"),
@@ -42,43 +43,43 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class TunedInfo:
+class AdapterInfo:
     """What the weights are and where they came from; all of it is in the file's metadata."""
 
     form: Form
-    class_word: str
+    class_noun: str
     token: str  # text before the class noun; of custom_diffusion what the word started from
     base_model: str = ""
     base_fingerprint: str = ""
     steps: int = 0
     learning_rate: float = 0.0
     seed: int = 0
-    pictures: int = 0
+    images: int = 0
     prior_weight: float = 0.0
     licence: str = ""
 
     def __post_init__(self):
-        texts = (self.form, self.class_word, self.token, self.base_model, self.base_fingerprint, self.licence)
-        numbers = (self.steps, self.learning_rate, self.seed, self.pictures, self.prior_weight)
+        texts = (self.form, self.class_noun, self.token, self.base_model, self.base_fingerprint, self.licence)
+        numbers = (self.steps, self.learning_rate, self.seed, self.images, self.prior_weight)
         plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
         if not plain or not all(isinstance(text, str) and len(text) <= 4096 for text in texts):
             raise UserError("what the file says of itself mixes up texts and numbers; it is damaged")
-        if self.form not in get_args(Form) or not self.class_word.strip() or not self.token.strip():
+        if self.form not in get_args(Form) or not self.class_noun.strip() or not self.token.strip():
             raise UserError(f"expected one of {', '.join(get_args(Form))}, a class noun and a token in the file, found {self.form[:40]!r}")
 
     @staticmethod
-    def of(form: Form, model: TrainableModel, config: PreservationConfig, noun: str, token: str, steps: int, pictures: int) -> TunedInfo:
+    def of(form: Form, model: TrainableModel, config: PreservationConfig, noun: str, token: str, steps: int, images: int) -> AdapterInfo:
         """That of a training run, after so many steps."""
         told = {"learning_rate": config.learning_rate, "seed": config.seed, "prior_weight": config.prior_weight}
-        return TunedInfo(form, noun, token, model.name, model.fingerprint, steps, pictures=pictures, **told)
+        return AdapterInfo(form, noun, token, model.name, model.fingerprint, steps, images=images, **told)
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned:
+class AdapterWeights:
     """Tensors under their names in the file, float32 on the CPU, and what is known about them."""
 
     tensors: dict[str, Tensor]
-    info: TunedInfo
+    info: AdapterInfo
 
     def save(self, path: Path, overwrite: bool = False, half: bool = False) -> None:
         """Write the file. UserError: it exists and `overwrite` is off, or the place cannot be written. `half` stores float16."""
@@ -92,12 +93,12 @@ class Tuned:
             "info": json.dumps(asdict(self.info)),
             "modelspec.title": path.stem,
             "modelspec.architecture": f"stable-diffusion-v1{kind}",
-            "modelspec.trigger_phrase": f"{self.info.token} {self.info.class_word}",
+            "modelspec.trigger_phrase": f"{self.info.token} {self.info.class_noun}",
         }
         write_tensors(path, {name: t.half() if half else t.float() for name, t in self.tensors.items()}, metadata)
 
     @staticmethod
-    def load(path: Path, width: int | None = None) -> Tuned:
+    def load(path: Path, width: int | None = None) -> AdapterWeights:
         """Read a file that `save` wrote. Whether its weights fit a model is checked when they are applied.
 
         Args:
@@ -113,13 +114,14 @@ class Tuned:
             found = metadata.get("format_version", "")[:20]
             raise UserError(f"{path.name} has format {found!r}, this program reads {FORMAT_VERSION}; update it")
         try:
-            info = TunedInfo(**json.loads(metadata["info"]))
+            told: dict[str, Any] = json.loads(metadata["info"])
+            info = AdapterInfo(**{_OLD_NAMES.get(name, name): value for name, value in told.items()})
         except UserError as error:
             raise UserError(f"{path.name}: {error}") from error
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"what {path.name} says of itself is damaged; get the {what} again") from error
         tensors = read_tensors(path, what, header, _expected(path.name, header, info.form, width))
-        return Tuned(tensors, info)
+        return AdapterWeights(tensors, info)
 
     @contextmanager
     def applied(self, model: TrainableModel, strength: float = 1.0) -> Iterator[Prompt]:
@@ -134,7 +136,7 @@ class Tuned:
         if not 0 <= strength <= 2:
             raise UserError(f"expected a strength from 0 (class noun) over 1 (subject) to 2, found {strength}")
         changed = self._changed(model, strength)
-        noun = self.info.class_word
+        noun = self.info.class_noun
         if strength == 0:
             yield [noun]
             return
@@ -189,7 +191,7 @@ class Tuned:
         return UserError(f"these weights ({self.info.form}) were made for {made_for} and do not fit {model.name}; make the subject again")
 
 
-def is_tuned(path: Path) -> bool:
+def is_adapter_weights(path: Path) -> bool:
     """Whether a file says it holds tuned weights. UserError: it is no `.safetensors`."""
     return read_header(path, "subject file", MAX_BYTES)[1].get("format") == FORMAT
 

@@ -1,4 +1,4 @@
-"""Pictures from and to files."""
+"""Images from and to files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def load_picture(path: Path, channels: str | None = None) -> Tensor:
-    """A picture file as [1, H, W, C] in 0..1, C = 1, 3 or 4 as in the file (or in the PIL mode `channels`).
+def load_image(path: Path, channels: str | None = None) -> Tensor:
+    """An image file as [1, H, W, C] in 0..1, C = 1, 3 or 4 as in the file (or in the PIL mode `channels`).
 
     Raises:
-        UserError: there is no such file, or it is no picture.
+        UserError: there is no such file, or it is no image.
     """
     import numpy as np
     import torch
@@ -24,24 +24,24 @@ def load_picture(path: Path, channels: str | None = None) -> Tensor:
 
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            mode = channels or ("L" if picture.mode in ("1", "L", "I;16") else "RGBA" if picture.has_transparency_data else "RGB")
-            values = np.asarray(picture.convert(mode), dtype=np.float32) / 255
+            image = ImageOps.exif_transpose(file)
+            mode = channels or ("L" if image.mode in ("1", "L", "I;16") else "RGBA" if image.has_transparency_data else "RGB")
+            values = np.asarray(image.convert(mode), dtype=np.float32) / 255
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is no picture that can be read; use a PNG, JPEG or WebP file") from error
+        raise UserError(f"{path} is no image that can be read; use a PNG, JPEG or WebP file") from error
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"the picture {path} cannot be read ({reason}); check its name, or save it again as PNG") from error
+        raise UserError(f"the image {path} cannot be read ({reason}); check its name, or save it again as PNG") from error
     return torch.from_numpy(values.reshape(1, *values.shape[:2], -1).copy())
 
 
-def save_picture(picture: Tensor, path: Path) -> None:
+def save_image(image: Tensor, path: Path) -> None:
     """Write [H, W, 3] in 0..1 as a PNG in one stroke; UserError if the place cannot be written."""
-    from ..report.drawing import write_picture
+    from ..report.drawing import write_image
 
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist; make it, or choose another place")
-    write_picture(picture, path)
+    write_image(image, path)
 
 
 def output_file(path: Path, ending: str, overwrite: bool) -> Path:

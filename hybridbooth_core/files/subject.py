@@ -28,6 +28,7 @@ FORMAT_VERSION = 1
 MAX_BYTES = 4 << 20
 MAX_WORDS = 75
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OLD_NAMES = {"class_noun": "class_word", "step_size": "effective_step", "relative_change": "displacement", "images": "pictures"}  # of 0.1
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 
 
@@ -45,17 +46,17 @@ def check_name(name: str) -> str:
 class SubjectInfo:
     """Where a subject came from. Every field is in the file's metadata; none is needed to use the words."""
 
-    class_word: str = ""
+    class_noun: str = ""
     base_model: str = ""
     base_fingerprint: str = ""
     probe: str = ""
     method: str = ""  # learned, residual, words, paper_literal, another system of the family, or none
     steps: int = 0
     best_step: int = 0
-    effective_step: float = 0.0
-    displacement: float = 0.0  # |e - e_0| / |e_0|
+    step_size: float = 0.0
+    relative_change: float = 0.0  # |e - e_0| / |e_0|
     seed: int = 0
-    pictures: int = 0
+    images: int = 0
     validation: list[float] = field(default_factory=list)  # loss on the fixed set after 0, 1, 2 ... steps
     licence: str = ""
 
@@ -123,10 +124,10 @@ class Subject:
         """
         if not 0 <= strength <= 2:
             raise UserError(f"expected a strength from 0 (class noun) over 1 (subject) to 2, found {strength}")
-        if strength != 1 and (not self.info.class_word or class_embedding is None):
+        if strength != 1 and (not self.info.class_noun or class_embedding is None):
             raise UserError(f"the subject's file names no class noun, so it has no strength but 1 (found {strength:g}); set it to 1")
         if strength == 0:
-            return self.info.class_word
+            return self.info.class_noun
         if strength == 1 or class_embedding is None:
             return self.words
         start = class_embedding.to(self.words).mean(0)
@@ -144,7 +145,7 @@ class Subject:
                 f"the subject's words have width {self.words.shape[1]}, but {model.name} reads words of width {model.embedding_width}; "
                 "use a subject made for this family of models"
             )
-        rows = model.word_embeddings(self.info.class_word) if self.info.class_word and strength != 1 else None
+        rows = model.token_embeddings(self.info.class_noun) if self.info.class_noun and strength != 1 else None
         yield [self.at_strength(strength, rows)]
 
 
@@ -152,7 +153,7 @@ def _info(metadata: dict[str, str]) -> SubjectInfo:
     """Provenance from metadata; a field that is missing or damaged keeps its default, since none is needed to use the words."""
     values = {}
     for f in fields(SubjectInfo):
-        text = metadata.get(f.name, "")
+        text = metadata.get(f.name, metadata.get(_OLD_NAMES.get(f.name, ""), ""))
         default = getattr(SubjectInfo(), f.name)
         if isinstance(default, str):
             values[f.name] = text[:4096]

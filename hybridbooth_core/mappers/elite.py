@@ -30,8 +30,8 @@ class EliteMapper(WordMapper):
         pairs = zip(self.whole, self.patches, states.unbind(1), strict=True)
         return torch.stack([whole(tokens[:, 0]) + patch(tokens[:, 1:]).mean(1) for whole, patch, tokens in pairs], 1)
 
-    def words(self, vision: Vision, pictures: Tensor) -> Tensor:
-        return self(vision.states(pictures, LAYERS))
+    def words(self, vision: Vision, images: Tensor) -> Tensor:
+        return self(vision.states(images, LAYERS))
 
 
 def _mlp() -> nn.Sequential:

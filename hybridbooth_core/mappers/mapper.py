@@ -1,4 +1,4 @@
-"""What every word mapper is, whatever it reads of a picture."""
+"""What every word mapper is, whatever it reads of an image."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ WIDTH = 768  # of Stable Diffusion 1.5's words
 
 
 class Vision(Protocol):
-    """CLIP ViT-L/14's vision side, as `encoders.clip_vit.ClipVision` is. `size` is the side of the pictures it reads."""
+    """CLIP ViT-L/14's vision side, as `encoders.clip_vit.ClipVision` is. `size` is the side of the images it reads."""
 
     size: int
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, size, size, 3] in 0..1 to their places [B, P] in the shared space, of any length."""
+    def embed(self, images: Tensor) -> Tensor:
+        """Images [B, size, size, 3] in 0..1 to their places [B, P] in the shared space, of any length."""
         ...
 
-    def states(self, pictures: Tensor, layers: Sequence[int]) -> Tensor:
+    def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
         """The tokens [B, len(layers), L, C] after these layers, 0 being what the first layer reads."""
         ...
 
 
 class WordMapper(nn.Module):
-    """A published network as a frozen module: pictures to words.
+    """A published network as a frozen module: images to words.
 
     Attributes:
         kind: "elite", "phi" or "pic2word".
@@ -40,5 +40,5 @@ class WordMapper(nn.Module):
     needs_noun: bool = False
 
     @abstractmethod
-    def words(self, vision: Vision, pictures: Tensor) -> Tensor:
-        """Words [B, n, d] of pictures [B, vision.size, vision.size, 3] in 0..1."""
+    def words(self, vision: Vision, images: Tensor) -> Tensor:
+        """Words [B, n, d] of images [B, vision.size, vision.size, 3] in 0..1."""

@@ -15,7 +15,7 @@ POINT_WIDTH = 768  # P of CLIP ViT-L/14
 
 
 class SingleWordMapper(WordMapper):
-    """An MLP from a picture's place in CLIP's space, at its own length, to one word that tells the kind of thing and little more."""
+    """An MLP from an image's place in CLIP's space, at its own length, to one word that tells the kind of thing and little more."""
 
     needs_noun = True
 
@@ -33,5 +33,5 @@ class SingleWordMapper(WordMapper):
             points = self.activation(layer(points))
         return self.layers[-1](points)[:, None]
 
-    def words(self, vision: Vision, pictures: Tensor) -> Tensor:
-        return self(vision.embed(pictures))
+    def words(self, vision: Vision, images: Tensor) -> Tensor:
+        return self(vision.embed(images))

@@ -12,8 +12,8 @@ from .mapper import Vision, WordMapper
 
 
 @torch.no_grad()
-def mapper_subject(mapper: WordMapper, vision: Vision, model: TextModel, ref: Reference, class_word: str = "") -> Subject:
-    """The words that a mapper reads in the crops around a subject, the mean over its pictures.
+def mapper_subject(mapper: WordMapper, vision: Vision, model: TextModel, ref: Reference, class_noun: str = "") -> Subject:
+    """The words that a mapper reads in the crops around a subject, the mean over its images.
 
     With a class noun, its tokens stand after the word of a mapper that writes one word only: that word names few details.
 
@@ -22,22 +22,22 @@ def mapper_subject(mapper: WordMapper, vision: Vision, model: TextModel, ref: Re
     Raises:
         UserError: the model's words are not those of Stable Diffusion 1.5.
     """
-    words = mapper.words(vision, square_crops(ref.pictures, ref.masks, vision.size)).mean(0).float().cpu()
+    words = mapper.words(vision, square_crops(ref.images, ref.masks, vision.size)).mean(0).float().cpu()
     if words.shape[1] != model.embedding_width:
         raise UserError(
             f"{mapper.source or 'this mapper'} writes words of width {words.shape[1]}, but {model.name} reads words of width "
             f"{model.embedding_width}; use it with a Stable Diffusion 1.5 checkpoint"
         )
-    noun = class_word.strip()
+    noun = class_noun.strip()
     if noun and mapper.needs_noun:
-        words = torch.cat([words, model.word_embeddings(noun).cpu()])
+        words = torch.cat([words, model.token_embeddings(noun).cpu()])
     info = SubjectInfo(
-        class_word=noun,
+        class_noun=noun,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         probe=mapper.source,
         method=f"mapper {mapper.kind}",
-        pictures=len(ref.pictures),
+        images=len(ref.images),
         licence=mapper.licence,
     )
     return Subject(words, info)

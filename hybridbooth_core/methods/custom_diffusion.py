@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..encoders.features import Reference
 from ..errors import UserError
-from ..files.adapter_weights import WORD, Tuned, TunedInfo, custom_diffusion_name
+from ..files.adapter_weights import WORD, AdapterInfo, AdapterWeights, custom_diffusion_name
 from ..models.adapter import TrainableModel
 from ..refine.personalize import class_embedding
 from .artefact import Trained
@@ -33,21 +33,21 @@ class CustomDiffusionConfig(PreservationConfig):
 def custom_diffusion(
     model: TrainableModel,
     ref: Reference,
-    class_word: str,
+    class_noun: str,
     config: CustomDiffusionConfig,
     prior: Prior | None = None,
     on_step: OnStep | None = None,
 ) -> Trained:
     """Tune to_k, to_v of every attn2 and a new word by the prompt "a photo of a <new> <class>". The model itself is never written to.
 
-    The authors take class pictures from the web and resize the subject's at random; here the base model draws the class pictures (their
+    The authors take class images from the web and resize the subject's at random; here the base model draws the class images (their
     script's option) and the subject's stay as they are.
 
     Raises:
         UserError: no class noun, a token that the model cannot read, no cross-attention, or a loss that is not finite.
-        ValueError: the class pictures are of another model.
+        ValueError: the class images are of another model.
     """
-    noun = class_word.strip()
+    noun = class_noun.strip()
     class_embedding(model, noun)  # refuses an empty one
     token = config.token_for(model)
     word = class_embedding(model, token)[None].clone().requires_grad_(True)
@@ -62,9 +62,9 @@ def custom_diffusion(
         with model.replaced({name: copy.to(own[name].dtype) for name, copy in copies.items()}):
             return task.loss(context, generator)
 
-    def snapshot(done: int) -> Tuned:
+    def snapshot(done: int) -> AdapterWeights:
         tensors = {custom_diffusion_name(name): copy.detach().cpu().clone() for name, copy in copies.items()}
-        info = TunedInfo.of("custom_diffusion", model, config, noun, token, done, len(ref.pictures))
-        return Tuned({**tensors, WORD: word.detach().cpu().clone()}, info)
+        info = AdapterInfo.of("custom_diffusion", model, config, noun, token, done, len(ref.images))
+        return AdapterWeights({**tensors, WORD: word.detach().cpu().clone()}, info)
 
     return train([*copies.values(), word], loss_at, snapshot, config, on_step)

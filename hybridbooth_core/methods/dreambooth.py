@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..encoders.features import Reference
 from ..errors import UserError
-from ..files.adapter_weights import Form, Tuned, TunedInfo, low_rank_tensors
+from ..files.adapter_weights import AdapterInfo, AdapterWeights, Form, low_rank_tensors
 from ..models.adapter import TrainableModel
 from ..models.low_rank import attention_projections, low_rank_on, new_low_rank
 from ..refine.personalize import class_embedding
@@ -57,7 +57,7 @@ class DreamBoothLoraConfig(DreamBoothConfig):
 def dreambooth(
     model: TrainableModel,
     ref: Reference,
-    class_word: str,
+    class_noun: str,
     config: DreamBoothConfig,
     prior: Prior | None = None,
     on_step: OnStep | None = None,
@@ -66,27 +66,27 @@ def dreambooth(
 
     Args:
         config: of `DreamBoothLoraConfig` for low-rank residuals.
-        prior: class pictures to share between subjects; made if None.
+        prior: class images to share between subjects; made if None.
     Raises:
         UserError: no class noun, a token that the model cannot read, or a loss that is not finite.
-        ValueError: the class pictures are of another model.
+        ValueError: the class images are of another model.
     """
-    noun = class_word.strip()
+    noun = class_noun.strip()
     class_embedding(model, noun)  # refuses an empty one
     token = config.token_for(model)
     with torch.no_grad():
         context = model.encode_prompts([["a photo of a", f"{token} {noun}"]]).context
     task = Preserving(model, ref, noun, config, prior)
-    moving = _LowRank(model, config) if isinstance(config, DreamBoothLoraConfig) else _Full(model)
+    update_rule = _LowRank(model, config) if isinstance(config, DreamBoothLoraConfig) else _Full(model)
 
     def loss_at(generator: torch.Generator) -> Tensor:
-        with moving.computing():
+        with update_rule.computing():
             return task.loss(context, generator)
 
-    def snapshot(done: int) -> Tuned:
-        return Tuned(moving.tensors(), TunedInfo.of(moving.form, model, config, noun, token, done, len(ref.pictures)))
+    def snapshot(done: int) -> AdapterWeights:
+        return AdapterWeights(update_rule.tensors(), AdapterInfo.of(update_rule.form, model, config, noun, token, done, len(ref.images)))
 
-    return train(moving.leaves, loss_at, snapshot, config, on_step)
+    return train(update_rule.leaves, loss_at, snapshot, config, on_step)
 
 
 class _Full:

@@ -13,12 +13,12 @@ from ..refine.refine import RefineConfig
 from .artefact import Trained
 
 
-def regression(model: DiffusionModel, probe: Probe, ref: Reference, features: Features, class_word: str) -> Trained:
+def encoder_only(model: DiffusionModel, probe: Probe, ref: Reference, features: Features, class_noun: str) -> Trained:
     """The words that the probe guesses, kept as those after 0 steps.
 
     Args:
-        ref, features: of the same pictures (`features.reference`, `features.extract_features`); several pictures' guesses are averaged.
+        ref, features: of the same images (`features.reference`, `features.extract_features`); several images' guesses are averaged.
     Raises:
         UserError: probe and model do not belong together, or no class noun.
     """
-    return Trained({0: personalize(model, probe, ref, features, class_word, RefineConfig(steps=0)).subject})
+    return Trained({0: personalize(model, probe, ref, features, class_noun, RefineConfig(steps=0)).subject})

@@ -1,4 +1,4 @@
-"""Prior preservation (Ruiz et al. 2023, eq. 2): the subject's denoising loss plus that of pictures of its class, drawn by the base model.
+"""Prior preservation (Ruiz et al. 2023, eq. 2): the subject's denoising loss plus that of images of its class, drawn by the base model.
 
 Axes: B rows of the subject in a step (and as many of its class), T tokens, d width, C h w latents.
 """
@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..models.adapter import TrainableModel
 from .prior_images import Prior, class_prompt
 from .rare_tokens import rare_token
-from .reference_latents import picture_latents
+from .reference_latents import image_latents
 from .training import TrainingConfig, draw_rows, row_losses
 
 
@@ -24,21 +24,21 @@ class PreservationConfig(TrainingConfig):
     """What the systems that change weights are told besides.
 
     Attributes:
-        prior_weight: of the class pictures' loss; 0 leaves them out, and none is drawn.
-        prior_pictures: how many class pictures there are; 200 in the published scripts.
+        prior_weight: of the class images' loss; 0 leaves them out, and none is drawn.
+        prior_pictures: how many class images there are; 200 in the published scripts.
         token: text that names the subject before its class noun; empty takes the model's rarest (see `rare_tokens`).
     """
 
     prior_weight: float = 1.0
-    prior_pictures: int = 200
+    prior_images: int = 200
     token: str = ""
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.prior_weight <= 100:
-            raise UserError(f"expected a weight of the class pictures from 0 to 100, found {self.prior_weight}")
-        if not 1 <= self.prior_pictures <= 100_000:
-            raise UserError(f"expected 1 to 100000 class pictures, found {self.prior_pictures}; to leave them out set their weight to 0")
+            raise UserError(f"expected a weight of the class images from 0 to 100, found {self.prior_weight}")
+        if not 1 <= self.prior_images <= 100_000:
+            raise UserError(f"expected 1 to 100000 class images, found {self.prior_images}; to leave them out set their weight to 0")
 
     def token_for(self, model: TrainableModel) -> str:
         """The token that was asked for, or the model's rarest."""
@@ -48,15 +48,15 @@ class PreservationConfig(TrainingConfig):
 class Preserving:
     """The two-part loss of one subject."""
 
-    def __init__(self, model: TrainableModel, ref: Reference, class_word: str, config: PreservationConfig, prior: Prior | None):
+    def __init__(self, model: TrainableModel, ref: Reference, class_noun: str, config: PreservationConfig, prior: Prior | None):
         if prior is not None and prior.model is not model:
-            raise ValueError("expected class pictures of the model that is trained, found those of another one")
+            raise ValueError("expected class images of the model that is trained, found those of another one")
         self.model, self.config = model, config
-        self.latents = picture_latents(model, ref)
+        self.latents = image_latents(model, ref)
         if config.prior_weight > 0:
-            self.class_latents = (prior or Prior(model)).latents(class_word, config.prior_pictures).to(self.latents)
+            self.class_latents = (prior or Prior(model)).latents(class_noun, config.prior_images).to(self.latents)
             with torch.no_grad():
-                self.class_context = model.encode_prompts([[class_prompt(class_word)]]).context
+                self.class_context = model.encode_prompts([[class_prompt(class_noun)]]).context
 
     def loss(self, context: Tensor, generator: torch.Generator) -> Tensor:
         """mean |eps' - eps|^2 over the subject's rows + prior_weight x the same over the class's, for the subject's context [1, T, d].

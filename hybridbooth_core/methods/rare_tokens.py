@@ -16,7 +16,7 @@ MEANINGFUL = {
     "aon", "ccd", "cov", "dbz", "dds", "exe", "ewe", "fck", "fol", "hep", "ibc", "jap",
     "lun", "mib", "muc", "nrg", "ofi", "pkg", "rmb", "rps", "sks", "ssh", "tux", "uwe", "vot", "wol", "yui",
 }  # fmt: skip
-"""Tokens of that range with a meaning that shows in pictures or in company: acronyms, names, short words ("sks" is a rifle)."""
+"""Tokens of that range with a meaning that shows in images or in company: acronyms, names, short words ("sks" is a rifle)."""
 
 
 def rare_tokens(vocabulary: Mapping[str, int]) -> list[str]:

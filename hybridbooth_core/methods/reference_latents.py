@@ -1,4 +1,4 @@
-"""Reference pictures as the trained systems see them."""
+"""Reference images as the trained systems see them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..models.adapter import DiffusionModel
 
 
 @torch.no_grad()
-def picture_latents(model: DiffusionModel, ref: Reference) -> Tensor:
-    """Latents [R, C, h, w] of the R reference pictures, background and all: the published systems know no masks.
+def image_latents(model: DiffusionModel, ref: Reference) -> Tensor:
+    """Latents [R, C, h, w] of the R reference images, background and all: the published systems know no masks.
 
     A mask only says where the square is cut.
     """
-    return model.encode_image(target_squares(ref, model.picture_size).pictures).clone()
+    return model.encode_image(target_squares(ref, model.image_size).images).clone()

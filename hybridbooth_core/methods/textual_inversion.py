@@ -12,7 +12,7 @@ from ..files.subject import MAX_WORDS, Subject, SubjectInfo
 from ..models.adapter import DiffusionModel
 from ..refine.personalize import class_embedding
 from .artefact import Trained
-from .reference_latents import picture_latents
+from .reference_latents import image_latents
 from .training import OnStep, TrainingConfig, draw_rows, row_losses, train
 
 
@@ -35,19 +35,19 @@ class TextualInversionConfig(TrainingConfig):
 
 
 def textual_inversion(
-    model: DiffusionModel, ref: Reference, class_word: str, config: TextualInversionConfig, on_step: OnStep | None = None
+    model: DiffusionModel, ref: Reference, class_noun: str, config: TextualInversionConfig, on_step: OnStep | None = None
 ) -> Trained:
     """Learn the words of a subject, each of which starts from the class noun, in the prompt "a photo of a <words>".
 
     The paper's other templates are left out: with one subject they change little, and a small model does not know their words. So is its
-    mirroring of pictures, which would teach that left is right.
+    mirroring of images, which would teach that left is right.
 
     Raises:
         UserError: no class noun, or a loss that is not finite.
     """
-    start = class_embedding(model, class_word).repeat(config.words, 1)
+    start = class_embedding(model, class_noun).repeat(config.words, 1)
     words = start.clone().requires_grad_(True)
-    latents = picture_latents(model, ref)
+    latents = image_latents(model, ref)
 
     def loss_at(generator: torch.Generator) -> torch.Tensor:
         context = model.encode_prompts([["a photo of a", words]]).context.expand(config.batch, -1, -1)
@@ -56,16 +56,16 @@ def textual_inversion(
     def snapshot(done: int) -> Subject:
         found = words.detach().cpu().clone()
         info = SubjectInfo(
-            class_word=class_word.strip(),
+            class_noun=class_noun.strip(),
             base_model=model.name,
             base_fingerprint=model.fingerprint,
             method="textual_inversion",
             steps=done,
             best_step=done,
-            effective_step=config.learning_rate,
-            displacement=float((found - start.cpu()).norm() / start.cpu().norm()),
+            step_size=config.learning_rate,
+            relative_change=float((found - start.cpu()).norm() / start.cpu().norm()),
             seed=config.seed,
-            pictures=len(ref.pictures),
+            images=len(ref.images),
         )
         return Subject(found, info)
 

@@ -1,6 +1,6 @@
 """What all trained systems share: the plain denoising objective, rows drawn at random, AdamW as published, and snapshots.
 
-Axes: B rows of a step, R pictures, C h w latents.
+Axes: B rows of a step, R images, C h w latents.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..fast_cpu import kept_memory
 from ..models.adapter import DiffusionModel
 from ..refine.losses import denoising_loss
 from .artefact import Artefact, Trained
@@ -32,7 +31,7 @@ class TrainingConfig:
     Attributes:
         steps: of AdamW, at a constant learning rate.
         learning_rate: see each system for the published one.
-        batch: rows (picture, time, noise) a step averages over; class pictures come on top.
+        batch: rows (image, time, noise) a step averages over; class images come on top.
         seed: of all that is drawn.
         keep: numbers of steps after which an artefact is kept too.
     """
@@ -68,7 +67,7 @@ class Rows:
 
 
 def draw_rows(latents: Tensor, count: int, times: int, generator: torch.Generator) -> Rows:
-    """`count` rows out of R latents: picture and time uniform (Ho et al. 2020, algorithm 1), noise standard normal."""
+    """`count` rows out of R latents: image and time uniform (Ho et al. 2020, algorithm 1), noise standard normal."""
     pick = torch.randint(len(latents), (count,), generator=generator)
     t = torch.randint(times, (count,), generator=generator)
     noise = torch.randn((count, *latents.shape[1:]), generator=generator)
@@ -99,11 +98,11 @@ def train(
     optimizer = torch.optim.AdamW(leaves, lr=config.learning_rate, betas=BETAS, eps=EPSILON, weight_decay=DECAY)
     artefacts: dict[int, Artefact] = {}
     losses: list[float] = []
-    with torch.enable_grad(), kept_memory(leaves[0].device):
+    with torch.enable_grad():
         for done in range(1, config.steps + 1):
             loss = loss_at(step_generator(config.seed, done))
             if not bool(torch.isfinite(loss)):
-                raise UserError(f"the loss of step {done} is not finite; lower the learning rate, or check the picture and the checkpoint")
+                raise UserError(f"the loss of step {done} is not finite; lower the learning rate, or check the image and the checkpoint")
             optimizer.zero_grad()
             loss.backward(inputs=list(leaves))
             optimizer.step()

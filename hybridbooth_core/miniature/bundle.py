@@ -30,7 +30,7 @@ Net = TypeVar("Net", bound=nn.Module)
 class Miniature:
     """The whole world: model, probe and its encoders; and, for scoring only, the judge and encoders that no method reads or trains against.
 
-    `held_out` is another DINO, `held_out_clip` with `held_out_text` another CLIP; `space` compares pictures with the model's own texts.
+    `held_out` is another DINO, `held_out_clip` with `held_out_text` another CLIP; `space` compares images with the model's own texts.
     """
 
     model: DiffusersModel
@@ -95,13 +95,13 @@ def load_encoders(folder: Path = WEIGHTS) -> tuple[ImageEncoder, ImageEncoder]:
 
 
 def load_clip_space(folder: Path = WEIGHTS) -> ClipSpace:
-    """Pictures through the CLIP-like encoder and texts through the model's own text encoder, in one space."""
+    """Images through the CLIP-like encoder and texts through the model's own text encoder, in one space."""
     return _clip_space(load_encoders(folder)[0], folder)
 
 
 def _clip_space(clip: ImageEncoder, folder: Path) -> ClipSpace:
     heads = _frozen(ClipHeads(), _read("clip_space", folder))
-    return ClipSpace(lambda crops: heads.pictures(clip(crops)[:, 0]), clip.size, heads.text)
+    return ClipSpace(lambda crops: heads.images(clip(crops)[:, 0]), clip.size, heads.text)
 
 
 def load_miniature(folder: Path = WEIGHTS) -> Miniature:

@@ -1,4 +1,4 @@
-"""What is said of a picture: captions and prompts, as pieces with room for a subject's own words."""
+"""What is said of an image: captions and prompts, as pieces with room for a subject's own words."""
 
 from __future__ import annotations
 

@@ -47,13 +47,13 @@ def reference_scene(who: Creatures, row: int) -> Scenes:
 
 
 def reference_of(who: Creatures, row: int) -> Reference:
-    """The one picture that a method may see of a creature: a photo in its `reference_scene`, with its exact mask."""
+    """The one image that a method may see of a creature: a photo in its `reference_scene`, with its exact mask."""
     return reference(*render(who[row : row + 1], reference_scene(who, row)))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of every picture, float32 [N, S]: `identity` (cosine, 1 the same), `prompt` (every word of the scene right, 1 or 0), `kind`."""
+    """Of every image, float32 [N, S]: `identity` (cosine, 1 the same), `prompt` (every word of the scene right, 1 or 0), `kind`."""
 
     identity: Tensor
     prompt: Tensor
@@ -71,11 +71,11 @@ def evaluate(
     steps: int = 15,
     guidance: float = 3.0,
 ) -> Scores:
-    """Draw N subjects (words [n, d], text such as the class noun, or several such pieces) in S scenes and score every picture."""
+    """Draw N subjects (words [n, d], text such as the class noun, or several such pieces) in S scenes and score every image."""
     where = join(scenes)
-    pictures = draw(model, who, subjects, scenes, seed, steps, guidance)
+    images = draw(model, who, subjects, scenes, seed, steps, guidance)
     everywhere = where[torch.arange(len(where)).repeat(len(who))]
-    return score(judge, pictures.flatten(0, 1), repeat(who, len(where)), everywhere, (len(who), len(where)))
+    return score(judge, images.flatten(0, 1), repeat(who, len(where)), everywhere, (len(who), len(where)))
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def draw(
     guidance: float = 3.0,
     first: int = 0,
 ) -> Tensor:
-    """Pictures [N, S, H, W, 3] of N subjects in S scenes.
+    """Images [N, S, H, W, 3] of N subjects in S scenes.
 
     Args:
         first: how many subjects came before in the whole evaluation, so that drawing them one at a time takes the same noise.
@@ -99,17 +99,17 @@ def draw(
     noise = starting_noise(skipped + count, LATENT_SHAPE, seed)[skipped:]
     pieces = [[subject] if isinstance(subject, str | Tensor) else subject for subject in subjects]
     prompts = [scene_prompt(where, row % len(where), pieces[row // len(where)]) for row in range(count)]
-    pictures = torch.cat([generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, count, 64)])
-    return pictures.view(len(who), len(where), *pictures.shape[1:])
+    images = torch.cat([generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, count, 64)])
+    return images.view(len(who), len(where), *images.shape[1:])
 
 
 @torch.no_grad()
-def score(judge: Judge, pictures: Tensor, who: Creatures, where: Scenes, shape: tuple[int, int]) -> Scores:
-    """The scores [N, S] = `shape` of N x S pictures of creatures in scenes."""
-    right = accuracies(judge, pictures, who, where)
+def score(judge: Judge, images: Tensor, who: Creatures, where: Scenes, shape: tuple[int, int]) -> Scores:
+    """The scores [N, S] = `shape` of N x S images of creatures in scenes."""
+    right = accuracies(judge, images, who, where)
     truth, _ = render(who, where)
     return Scores(
-        identity=identity_score(judge, pictures, truth).view(shape),
+        identity=identity_score(judge, images, truth).view(shape),
         prompt=right["prompt"].view(shape),
         kind=right["kind"].view(shape),
     )

@@ -23,11 +23,11 @@ def measure_gates(world: Miniature, identities: int = 64, seed: int = 0) -> dict
     base = evaluate(world.model, world.judge, who, [describe(who, row) for row in range(len(who))], seed=seed)
     where = join(EVALUATION_SCENES)
     everyone, everywhere = repeat(who, len(where)), where[torch.arange(len(where)).repeat(len(who))]
-    pictures, _ = render(everyone, everywhere)
+    images, _ = render(everyone, everywhere)
     shape = (len(who), len(where))
-    truth = score(world.judge, pictures, everyone, everywhere, shape)
+    truth = score(world.judge, images, everyone, everywhere, shape)
     coder = world.model.coder
-    coded = score(world.judge, coder.decode(coder.encode(pictures)), everyone, everywhere, shape)
+    coded = score(world.judge, coder.decode(coder.encode(images)), everyone, everywhere, shape)
     return {
         "identities": identities,
         "class_accuracy": round(base.kind.mean().item(), 4),

@@ -1,6 +1,6 @@
-"""What the judge says of pictures: which attributes are right, and how alike two identities look.
+"""What the judge says of images: which attributes are right, and how alike two identities look.
 
-Axes: B pictures, D numbers that describe an identity.
+Axes: B images, D numbers that describe an identity.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ def identity_vector(outputs: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def identity_score(judge: Judge, pictures: Tensor, true_pictures: Tensor) -> Tensor:
-    """Cosine [B] of what the judge reads in `pictures` and in true renders of the same creatures in the same scenes.
+def identity_score(judge: Judge, images: Tensor, true_images: Tensor) -> Tensor:
+    """Cosine [B] of what the judge reads in `images` and in true renders of the same creatures in the same scenes.
 
     1 is the same identity, about 0 another one.
     """
-    return F.cosine_similarity(identity_vector(judge(pictures)), identity_vector(judge(true_pictures)), dim=1)
+    return F.cosine_similarity(identity_vector(judge(images)), identity_vector(judge(true_images)), dim=1)
 
 
 @torch.no_grad()
-def accuracies(judge: Judge, pictures: Tensor, creatures: Creatures, scenes: Scenes) -> dict[str, Tensor]:
-    """1 or 0 for each picture [B] and each word: `kind`, `pattern` and the five of the context.
+def accuracies(judge: Judge, images: Tensor, creatures: Creatures, scenes: Scenes) -> dict[str, Tensor]:
+    """1 or 0 for each image [B] and each word: `kind`, `pattern` and the five of the context.
 
     `prompt` is 1 where every word of the context is right: the whole scene as the prompt named it.
     """
-    outputs, truth = judge(pictures), targets(creatures, scenes)
+    outputs, truth = judge(images), targets(creatures, scenes)
     right = {name: (outputs[name].argmax(-1) == truth[name]).float() for name in ("kind", "pattern", *CONTEXT)}
     return right | {"prompt": torch.stack([right[name] for name in CONTEXT]).amin(0)}

@@ -1,6 +1,6 @@
 """The miniature's own small networks: autoencoder, image encoder, judge. (Denoiser and text encoder are diffusers' and transformers'.)
 
-Axes: B pictures, H W = 64, 3 RGB in 0..1, h w = 8 latent rows and columns, C channels.
+Axes: B images, H W = 64, 3 RGB in 0..1, h w = 8 latent rows and columns, C channels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ResBlock(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Pictures to latents of unit spread and back, 8 pixels to a latent cell.
+    """Images to latents of unit spread and back, 8 pixels to a latent cell.
 
     The normalisation of each latent channel is learnt as running statistics, so that the latent scale of the world is 1.
     """
@@ -60,24 +60,24 @@ class Autoencoder(nn.Module):
             nn.PixelShuffle(2),
         )
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, H, W, 3] in 0..1 to latents [B, C, h, w] of about unit spread."""
-        if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.shape[1] % FACTOR or pictures.shape[2] % FACTOR:
-            raise ValueError(f"expected pictures [B, H, W, 3] with sides divisible by {FACTOR}, found {list(pictures.shape)}")
-        return self.normalise(self.encoder(rearrange(pictures, "b h w c -> b c h w") * 2 - 1))
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, H, W, 3] in 0..1 to latents [B, C, h, w] of about unit spread."""
+        if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] % FACTOR or images.shape[2] % FACTOR:
+            raise ValueError(f"expected images [B, H, W, 3] with sides divisible by {FACTOR}, found {list(images.shape)}")
+        return self.normalise(self.encoder(rearrange(images, "b h w c -> b c h w") * 2 - 1))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, C, h, w] to pictures [B, H, W, 3], clipped to 0..1."""
+        """Latents [B, C, h, w] to images [B, H, W, 3], clipped to 0..1."""
         return (rearrange(self.decoder(latents), "b c h w -> b h w c") * 0.5 + 0.5).clamp(0, 1)
 
 
 class ImageEncoder(nn.Module):
-    """A picture's tokens: one for the whole (first) and one for each of the 8 x 8 patches, as a ViT gives them.
+    """An image's tokens: one for the whole (first) and one for each of the 8 x 8 patches, as a ViT gives them.
 
     The CLIP-like, the DINO-like and the held-out encoder are three of these, trained on different tasks.
     """
 
-    size = 64  # side of the pictures it reads
+    size = 64  # side of the images it reads
 
     def __init__(self, width: int = 96, projection: int = 96):
         super().__init__()
@@ -86,22 +86,22 @@ class ImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, projection)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, H, W, 3] in 0..1 to tokens [B, 1 + N, width]; the first is the mean of the others."""
-        patches = rearrange(self.trunk(rearrange(pictures, "b h w c -> b c h w") * 2 - 1), "b c h w -> b (h w) c")
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, H, W, 3] in 0..1 to tokens [B, 1 + N, width]; the first is the mean of the others."""
+        patches = rearrange(self.trunk(rearrange(images, "b h w c -> b c h w") * 2 - 1), "b c h w -> b (h w) c")
         return self.norm(torch.cat([patches.mean(1, keepdim=True), patches], 1))
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Unit vectors [B, projection] of whole pictures, for cosines."""
-        return F.normalize(self.projection(self(pictures)[:, 0]), dim=-1)
+    def embed(self, images: Tensor) -> Tensor:
+        """Unit vectors [B, projection] of whole images, for cosines."""
+        return F.normalize(self.projection(self(images)[:, 0]), dim=-1)
 
 
 class ClipHeads(nn.Module):
-    """Into one space of P numbers: `pictures` from an `ImageEncoder`'s first token, `text` from a text encoder's end-of-text state."""
+    """Into one space of P numbers: `images` from an `ImageEncoder`'s first token, `text` from a text encoder's end-of-text state."""
 
-    def __init__(self, picture_width: int = 96, text_width: int = 96, projection: int = 96):
+    def __init__(self, image_width: int = 96, text_width: int = 96, projection: int = 96):
         super().__init__()
-        self.pictures = nn.Linear(picture_width, projection, bias=False)
+        self.images = nn.Linear(image_width, projection, bias=False)
         self.text = nn.Linear(text_width, projection, bias=False)
 
 
@@ -111,9 +111,9 @@ class BlankEncoder:
     def __init__(self, encoder: ImageEncoder):
         self.size, self.width = encoder.size, encoder.width
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, H, W, 3] to zeros [B, 1 + N, width], N patches of 8 pixels."""
-        return pictures.new_zeros(len(pictures), 1 + (pictures.shape[1] // FACTOR) * (pictures.shape[2] // FACTOR), self.width)
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [B, H, W, 3] to zeros [B, 1 + N, width], N patches of 8 pixels."""
+        return images.new_zeros(len(images), 1 + (images.shape[1] // FACTOR) * (images.shape[2] // FACTOR), self.width)
 
 
 def _trunk(width: int) -> nn.Sequential:
@@ -128,7 +128,7 @@ def _trunk(width: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """Reads every attribute of a picture. It scores results and is never seen by a probe or a refinement."""
+    """Reads every attribute of an image. It scores results and is never seen by a probe or a refinement."""
 
     HEADS: ClassVar[dict[str, int]] = {
         "kind": 4, "pattern": 6, "hue": 4, "tone": 4, "frequency": 1, "aspect": 1, "ear": 1, "eye": 1,
@@ -140,7 +140,7 @@ class Judge(nn.Module):
         self.trunk = nn.Sequential(_trunk(width), nn.Conv2d(width, 128, 3, stride=2, padding=1), ResBlock(128))
         self.read = nn.Sequential(nn.Flatten(), nn.Linear(128 * 16, 128), nn.SiLU(), nn.Linear(128, sum(self.HEADS.values())))
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Pictures [B, 64, 64, 3] in 0..1 to raw outputs by head: logits, (cos, sin) of both hues, or values in 0..1."""
-        out = self.read(self.trunk(rearrange(pictures, "b h w c -> b c h w") * 2 - 1))
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images [B, 64, 64, 3] in 0..1 to raw outputs by head: logits, (cos, sin) of both hues, or values in 0..1."""
+        out = self.read(self.trunk(rearrange(images, "b h w c -> b c h w") * 2 - 1))
         return dict(zip(self.HEADS, out.split(list(self.HEADS.values()), 1), strict=True))

@@ -1,9 +1,9 @@
-"""Draws the miniature world: anti-aliased pictures and exact subject masks from creatures and scenes.
+"""Draws the miniature world: anti-aliased images and exact subject masks from creatures and scenes.
 
-Everything is a signed distance d (negative inside) in units of the picture's half width, turned into coverage over one pixel's width.
-Backgrounds, kinds and patterns are computed only on the rows that need them, which is what makes ~1000 pictures/s on one core.
+Everything is a signed distance d (negative inside) in units of the image's half width, turned into coverage over one pixel's width.
+Backgrounds, kinds and patterns are computed only on the rows that need them, which is what makes ~1000 images/s on one core.
 
-Axes: B pictures, H W rows and columns (square), 3 RGB in 0..1.
+Axes: B images, H W rows and columns (square), 3 RGB in 0..1.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SIZE = 64  # pixels of a side
 
 
 def render(creatures: Creatures, scenes: Scenes) -> tuple[Tensor, Tensor]:
-    """Draw one picture per row.
+    """Draw one image per row.
 
     Returns:
-        pictures float32 [B, H, W, 3] in 0..1, and masks float32 [B, H, W] in 0..1: the share of each pixel that shows the creature
+        images float32 [B, H, W, 3] in 0..1, and masks float32 [B, H, W] in 0..1: the share of each pixel that shows the creature
         (an accessory in front of it does not count).
     Raises:
         ValueError: the two batches differ in length.
@@ -39,7 +39,7 @@ def render(creatures: Creatures, scenes: Scenes) -> tuple[Tensor, Tensor]:
     canvas.paint(ground, torch.zeros(3), opacity=0.35, softness=4.0)
 
     torso, extras = _silhouettes(creatures, u, v)
-    torso, extras = torso * scale, extras * scale  # back to picture units, so that one pixel is one pixel for every size
+    torso, extras = torso * scale, extras * scale  # back to image units, so that one pixel is one pixel for every size
     outline = 0.035
     canvas.paint(torch.minimum(torso, extras) - outline, dark, creature=True)
     canvas.paint(extras, second, creature=True)
@@ -49,20 +49,20 @@ def render(creatures: Creatures, scenes: Scenes) -> tuple[Tensor, Tensor]:
     canvas.paint(torso, (coat * shade).clamp(0, 1), creature=True)
     _face(canvas, creatures, u, v, scale, dark)
     _accessories(canvas, creatures, scenes, u, v, scale)
-    return _styled(canvas.picture, scenes), canvas.mask
+    return _styled(canvas.image, scenes), canvas.mask
 
 
 class _Canvas:
-    """A picture under construction, and the mask of the creature in it."""
+    """An image under construction, and the mask of the creature in it."""
 
-    def __init__(self, picture: Tensor):
-        self.picture = picture
-        self.mask = torch.zeros(picture.shape[:3])
+    def __init__(self, image: Tensor):
+        self.image = image
+        self.mask = torch.zeros(image.shape[:3])
 
     def paint(self, distance: Tensor, colour: Tensor, creature: bool = False, opacity: float = 1.0, softness: float = 1.0) -> None:
         """Lay `colour` (broadcastable to [B, H, W, 3]) over the inside of `distance` [B, H, W]; `softness` is the edge in pixels."""
         cover = (0.5 - distance * (SIZE / 2 / softness)).clamp(0, 1) * opacity
-        self.picture = self.picture + (colour - self.picture) * cover.unsqueeze(-1)
+        self.image = self.image + (colour - self.image) * cover.unsqueeze(-1)
         self.mask = self.mask + (float(creature) - self.mask) * (cover if creature or opacity == 1.0 else 0.0)
 
 
@@ -80,7 +80,7 @@ def _column(scenes: Scenes, axis: int) -> Tensor:
 
 
 def _body_frame(scenes: Scenes) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """x, y [1, H, W] of the picture; u, v [B, H, W] in body radii around the creature's centre; the radius [B, 1, 1]."""
+    """x, y [1, H, W] of the image; u, v [B, H, W] in body radii around the creature's centre; the radius [B, 1, 1]."""
     x, y = _grid()
     assert SIZES == ("small", "big") and PLACES == ("left", "middle", "right")
     scale = (torch.where(scenes.size == 1, 0.52, 0.37) * (1 + 0.06 * scenes.jitter[:, 2]))[:, None, None]
@@ -269,26 +269,26 @@ def _water(x, y):
 
 
 def _space(x, y):
-    picture = _mix((0.03, 0.02, 0.10), (0.10, 0.06, 0.26), 0.5 + 0.5 * torch.sin(2 * x + 3 * y))
+    image = _mix((0.03, 0.02, 0.10), (0.10, 0.06, 0.26), 0.5 + 0.5 * torch.sin(2 * x + 3 * y))
     for star in range(14):  # the same sky every time: words do not say where a star is
         sx, sy = math.sin(12.9898 * star + 1) * 0.95, math.sin(78.233 * star + 2) * 0.95
-        picture = picture + (0.3 - (((x - sx) ** 2 + (y - sy) ** 2).sqrt() * SIZE / 2 - 1.0)).clamp(0, 1).unsqueeze(-1)
-    return picture
+        image = image + (0.3 - (((x - sx) ** 2 + (y - sy) ** 2).sqrt() * SIZE / 2 - 1.0)).clamp(0, 1).unsqueeze(-1)
+    return image
 
 
 _BACKGROUNDS: dict[str, Callable] = {"grass": _grass, "snow": _snow, "sand": _sand, "brick": _brick, "water": _water, "space": _space}
 
 
-def _styled(picture: Tensor, scenes: Scenes) -> Tensor:
-    """The style of the whole picture: a pencil sketch has no colour, night is dark and blue, sunset warm."""
-    picture = picture.clamp(0, 1)
-    grey = (picture * torch.tensor([0.30, 0.59, 0.11])).sum(-1, keepdim=True)
+def _styled(image: Tensor, scenes: Scenes) -> Tensor:
+    """The style of the whole image: a pencil sketch has no colour, night is dark and blue, sunset warm."""
+    image = image.clamp(0, 1)
+    grey = (image * torch.tensor([0.30, 0.59, 0.11])).sum(-1, keepdim=True)
     looks = {
-        "photo": picture,
-        "sketch": (0.12 + 0.88 * grey).expand_as(picture),
-        "night": picture * torch.tensor([0.38, 0.42, 0.62]),
-        "sunset": picture * torch.tensor([1.0, 0.74, 0.52]) + torch.tensor([0.10, 0.03, 0.0]),
+        "photo": image,
+        "sketch": (0.12 + 0.88 * grey).expand_as(image),
+        "night": image * torch.tensor([0.38, 0.42, 0.62]),
+        "sunset": image * torch.tensor([1.0, 0.74, 0.52]) + torch.tensor([0.10, 0.03, 0.0]),
     }
     for index, name in enumerate(STYLES):
-        picture = torch.where((scenes.style == index)[:, None, None, None], looks[name], picture)
-    return picture.clamp(0, 1).contiguous()
+        image = torch.where((scenes.style == index)[:, None, None, None], looks[name], image)
+    return image.clamp(0, 1).contiguous()

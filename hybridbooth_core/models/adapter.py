@@ -2,7 +2,7 @@
 
 Two implementations exist: `diffusers_model.DiffusersModel` (standalone use, training, the miniature) and the one of the ComfyUI nodes.
 
-Axes: B prompts or pictures, T tokens of a context, d embedding width, n subject words, H heads, N latent cells of an attention layer.
+Axes: B prompts or images, T tokens of a context, d embedding width, n subject words, H heads, N latent cells of an attention layer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EncodedPrompts:
 
 
 @dataclass
-class AttentionTap:
+class AttentionCapture:
     """Collects, during `predict_noise`, how strongly every latent cell looks at the chosen columns of the context.
 
     `columns` int64 [B, n]. After the call `maps` holds one tensor [B, H, N, n] of probabilities for each cross-attention layer that
@@ -56,7 +56,7 @@ class TextModel(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of its words (`words_fingerprint`): equal for two models whose words mean the same rows."""
+        """A hash of its words (`vocabulary_fingerprint`): equal for two models whose words mean the same rows."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class TextModel(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def word_embeddings(self, text: str) -> Tensor:
+    def token_embeddings(self, text: str) -> Tensor:
         """The rows [k, d] of the k tokens of `text`, float32, without positions, start or end."""
         ...
 
@@ -88,19 +88,19 @@ class DiffusionModel(TextModel, Protocol):
     def schedule(self) -> NoiseSchedule: ...
 
     @property
-    def picture_size(self) -> int:
+    def image_size(self) -> int:
         """The side in pixels at which it is at home: 512 for Stable Diffusion 1.5."""
         ...
 
-    def encode_image(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, H, W, 3] in 0..1 to latents [B, C, h, w] as the denoiser sees them (already scaled)."""
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Images [B, H, W, 3] in 0..1 to latents [B, C, h, w] as the denoiser sees them (already scaled)."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, C, h, w] to pictures [B, H, W, 3] in 0..1."""
+        """Latents [B, C, h, w] to images [B, H, W, 3] in 0..1."""
         ...
 
-    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
         """eps [B, C, h, w] for x_t [B, C, h, w], t int64 [B] and context [B, T, d]."""
         ...
 
@@ -132,12 +132,12 @@ class TrainableModel(DiffusionModel, Protocol):
 COMMON_WORDS = "a photo of a small red cat with a hat on the left in snow at night"
 
 
-def words_fingerprint(model: TextModel) -> str:
+def vocabulary_fingerprint(model: TextModel) -> str:
     """16 hex digits over a few words that every model has.
 
     Not over the whole table: the miniature's has a few rows standalone, and those same rows among 49408 in ComfyUI.
     """
-    return rows_fingerprint(model.word_embeddings(COMMON_WORDS))
+    return rows_fingerprint(model.token_embeddings(COMMON_WORDS))
 
 
 def rows_fingerprint(rows: Tensor) -> str:

@@ -39,7 +39,7 @@ def mask_at(mask: Tensor, cells: int) -> Tensor:
     return small.flatten(1)
 
 
-def word_maps(maps: list[Tensor], side: int) -> Tensor:
+def token_maps(maps: list[Tensor], side: int) -> Tensor:
     """Where each word of a tap looks, [B, n, side, side] float32 on the CPU: mean over heads and layers, each layer scaled to mean 1."""
     batch, _, _, n = maps[0].shape
     total = torch.zeros(batch, n, side, side)

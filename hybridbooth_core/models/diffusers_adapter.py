@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import UserError
-from ..fast_cpu import FastProducts, kept_memory
-from .adapter import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
+from .adapter import AttentionCapture, EncodedPrompts, Prompt, vocabulary_fingerprint
 from .attention import head_probabilities
 from .checkpointing import checkpointed
-from .memory import Effort
+from .memory import MemoryPlan
 from .noise_schedule import NoiseSchedule
 
 
@@ -36,9 +35,9 @@ class Tokenizer(Protocol):
 
 
 class ImageCoder(Protocol):
-    """Pictures [B, H, W, 3] in 0..1 to scaled latents and back."""
+    """Images [B, H, W, 3] in 0..1 to scaled latents and back."""
 
-    def encode(self, pictures: Tensor) -> Tensor: ...
+    def encode(self, images: Tensor) -> Tensor: ...
 
     def decode(self, latents: Tensor) -> Tensor: ...
 
@@ -57,9 +56,9 @@ class DiffusersModel:
         tokenizer: Tokenizer,
         coder: ImageCoder,
         schedule: NoiseSchedule,
-        picture_size: int,
+        image_size: int,
     ):
-        self.name, self.picture_size = name, picture_size
+        self.name, self.image_size = name, image_size
         self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
         self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
         self._weights: Mapping[str, Tensor] = {}
@@ -79,15 +78,15 @@ class DiffusersModel:
     def device(self) -> torch.device:
         return self._table.weight.device
 
-    def text_table(self) -> Tensor:
+    def token_table(self) -> Tensor:
         """The word table [V, d], detached."""
         return self._table.weight.detach()
 
     @property
     def fingerprint(self) -> str:
-        return words_fingerprint(self)
+        return vocabulary_fingerprint(self)
 
-    def word_embeddings(self, text: str) -> Tensor:
+    def token_embeddings(self, text: str) -> Tensor:
         ids = torch.tensor(self.tokenizer.encode(text), device=self.device, dtype=torch.long)
         return self._table.weight[ids].detach().float()
 
@@ -100,7 +99,7 @@ class DiffusersModel:
         columns = torch.tensor([row for _, row, _, _ in laid_out], device=self.device, dtype=torch.long)
         words = [row for _, _, row, _ in laid_out]
         ends = torch.tensor([end for _, _, _, end in laid_out], device=self.device)
-        with self._words_in_place(columns, words), FastProducts():
+        with self._words_in_place(columns, words):
             context = self.text_encoder(ids).last_hidden_state
         return EncodedPrompts(context, columns, ends)
 
@@ -143,19 +142,19 @@ class DiffusersModel:
         finally:
             hook.remove()
 
-    def encode_image(self, pictures: Tensor) -> Tensor:
-        return self.coder.encode(pictures.to(self.device))
+    def encode_image(self, images: Tensor) -> Tensor:
+        return self.coder.encode(images.to(self.device))
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.coder.decode(latents)
 
-    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
-        return self.schedule.noise_from_output(self.network_output(noisy, t, context, tap), noisy, t)
+    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
+        return self.schedule.noise_from_output(self.network_output(noisy, t, context, capture), noisy, t)
 
-    def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+    def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
         """What the denoiser itself puts out (eps or v), for its own training; computed in its own precision, given in that of `noisy`."""
         given = noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)
-        with self._listening(tap), FastProducts():
+        with self._capturing(capture):
             if self._weights:  # which would be gone on the way back: no checkpointing with these
                 return functional_call(self.unet, dict(self._weights), given).sample.to(noisy.dtype)
             with checkpointed(self._blocks() if self._checkpointing and torch.is_grad_enabled() else ()):
@@ -167,12 +166,11 @@ class DiffusersModel:
         return [layer for level in levels for name in ("resnets", "attentions") for layer in getattr(level, name, None) or ()]
 
     @contextmanager
-    def working(self, effort: Effort) -> Iterator[None]:
-        """See `effort.Adjustable`."""
-        before, self._checkpointing = self._checkpointing, effort.checkpointing
+    def working(self, plan: MemoryPlan) -> Iterator[None]:
+        """See `plan.SupportsCheckpointing`."""
+        before, self._checkpointing = self._checkpointing, plan.checkpointing
         try:
-            with kept_memory(self.device):
-                yield
+            yield
         finally:
             self._checkpointing = before
 
@@ -198,19 +196,19 @@ class DiffusersModel:
             self._weights = before
 
     @contextmanager
-    def _listening(self, tap: AttentionTap | None) -> Iterator[None]:
+    def _capturing(self, capture: AttentionCapture | None) -> Iterator[None]:
         """While open, each tapped cross-attention's query and key projections are overheard; at the end the maps are computed from them.
 
         At the end, since a block under checkpointing runs again on the way back, when nobody listens any more.
         """
-        if tap is None:
+        if capture is None:
             yield
             return
-        heard: list[Tensor] = []
-        attentions = self._tapped_attentions()
+        captured: list[Tensor] = []
+        attentions = self._captured_attentions()
 
         def keep(module, args, output):
-            heard.append(output)
+            captured.append(output)
 
         hooks = [layer.register_forward_hook(keep) for attention in attentions for layer in (attention.to_q, attention.to_k)]
         try:
@@ -218,11 +216,11 @@ class DiffusersModel:
         finally:
             for hook in hooks:
                 hook.remove()
-        for attention, query, key in zip(attentions, heard[::2], heard[1::2], strict=True):
-            tap.maps.append(head_probabilities(query, key, attention.heads, tap.columns))
+        for attention, query, key in zip(attentions, captured[::2], captured[1::2], strict=True):
+            capture.maps.append(head_probabilities(query, key, attention.heads, capture.columns))
 
-    def _tapped_attentions(self) -> list[Any]:
-        """The cross-attentions handed out by `AttentionTap`, in the order in which the denoiser runs them."""
+    def _captured_attentions(self) -> list[Any]:
+        """The cross-attentions handed out by `AttentionCapture`, in the order in which the denoiser runs them."""
         down, up = list(self.unet.down_blocks), list(self.unet.up_blocks)
         if len(down) > 2:  # the finest resolution is the first going down and the last coming up
             down, up = down[1:], up[:-1]

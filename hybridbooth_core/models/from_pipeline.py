@@ -34,8 +34,8 @@ class PipelineCoder:
     def __init__(self, vae: Any):
         self._vae = vae
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        pixels = pictures.movedim(-1, 1).to(self._vae.dtype) * 2 - 1
+    def encode(self, images: Tensor) -> Tensor:
+        pixels = images.movedim(-1, 1).to(self._vae.dtype) * 2 - 1
         return self._vae.encode(pixels).latent_dist.mode() * self._vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """How a refinement is fitted into memory: what is tried first, and what next where the memory does not suffice.
 
-A model may say what a step needs and how much is free (`Budgeted`), and may compute its blocks a second time instead of keeping what
-they computed (`Adjustable`). Neither is asked of a model: one that knows nothing of this is worked with plainly.
+A model may say what a step needs and how much is free (`EstimatesMemory`), and may compute its blocks a second time instead of keeping what
+they computed (`SupportsCheckpointing`). Neither is asked of a model: one that knows nothing of this is worked with plainly.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Effort:
+class MemoryPlan:
     """How a refinement is fitted into memory.
 
     Attributes:
         checkpointing: the denoiser's blocks compute their inside again on the way back instead of keeping it, which takes a third longer.
         rows: rows of a step that are computed at once. Gradients add up over a step's rows, so that the step is the same to rounding.
-        side: pixels of the pictures that the loss is computed on.
+        side: pixels of the images that the loss is computed on.
     """
 
     checkpointing: bool
@@ -47,31 +47,31 @@ class Effort:
         return f"checkpointing {'on' if self.checkpointing else 'off'}, {rows} at once, {self.side} px"
 
 
-def ladder(batch: int, side: int) -> list[Effort]:
-    """What to try, one after the other, for steps over `batch` rows of pictures of `side` pixels: plainly, with checkpointing, with fewer
-    and fewer rows at once, and at last with smaller pictures."""
-    rungs = [Effort(False, batch, side), Effort(True, batch, side)]
-    while rungs[-1].rows > 1:
-        rungs.append(replace(rungs[-1], rows=rungs[-1].rows // 2))
+def memory_plans(batch: int, side: int) -> list[MemoryPlan]:
+    """What to try, one after the other, for steps over `batch` rows of images of `side` pixels: plainly, with checkpointing, with fewer
+    and fewer rows at once, and at last with smaller images."""
+    plans = [MemoryPlan(False, batch, side), MemoryPlan(True, batch, side)]
+    while plans[-1].rows > 1:
+        plans.append(replace(plans[-1], rows=plans[-1].rows // 2))
     if side > SMALL_SIDE:
-        rungs.append(replace(rungs[-1], side=SMALL_SIDE))
-    return rungs
+        plans.append(replace(plans[-1], side=SMALL_SIDE))
+    return plans
 
 
 @runtime_checkable
-class Adjustable(Protocol):
+class SupportsCheckpointing(Protocol):
     """A model that can spare memory."""
 
-    def working(self, effort: Effort) -> AbstractContextManager[None]:
+    def working(self, plan: MemoryPlan) -> AbstractContextManager[None]:
         """While open, gradients through it are computed with this effort; nothing of it remains."""
         ...
 
 
 @runtime_checkable
-class Budgeted(Protocol):
+class EstimatesMemory(Protocol):
     """A model that knows its memory."""
 
-    def memory_needed(self, effort: Effort) -> int:
+    def memory_needed(self, plan: MemoryPlan) -> int:
         """Bytes that a step of a refinement takes, besides the model itself."""
         ...
 
@@ -80,17 +80,17 @@ class Budgeted(Protocol):
         ...
 
 
-def working(model: Any, effort: Effort) -> AbstractContextManager[None]:
-    """`model.working(effort)` where there is such a thing."""
-    return model.working(effort) if isinstance(model, Adjustable) else nullcontext()
+def working(model: Any, plan: MemoryPlan) -> AbstractContextManager[None]:
+    """`model.working(plan)` where there is such a thing."""
+    return model.working(plan) if isinstance(model, SupportsCheckpointing) else nullcontext()
 
 
-def estimated(model: Any, effort: Effort) -> int | None:
+def estimated(model: Any, plan: MemoryPlan) -> int | None:
     """Bytes that the model thinks a step takes, None where it does not know."""
-    return model.memory_needed(effort) if isinstance(model, Budgeted) else None
+    return model.memory_needed(plan) if isinstance(model, EstimatesMemory) else None
 
 
-def with_fallbacks(model: Any, rungs: Sequence[Effort], attempt: Callable[[Effort], Result]) -> Result:
+def with_fallbacks(model: Any, plans: Sequence[MemoryPlan], attempt: Callable[[MemoryPlan], Result]) -> Result:
     """attempt(effort) on the first rung that there is room for, and anew on the next one whenever the memory does not suffice.
 
     Each fall is one line in the log, and everything of a failed attempt is given back before the next begins.
@@ -98,39 +98,39 @@ def with_fallbacks(model: Any, rungs: Sequence[Effort], attempt: Callable[[Effor
     Raises:
         UserError: the memory does not suffice on the last rung either.
     """
-    for index in range(_first_with_room(model, rungs), len(rungs)):
+    for index in range(_first_with_room(model, plans), len(plans)):
         try:
-            return attempt(rungs[index])
+            return attempt(plans[index])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Only here, where the error and with it the frames that hold the attempt's tensors are gone.
         give_back(model.device)
-        if index + 1 < len(rungs):
-            log.warning("refining ran out of memory (%s); starting anew with %s", rungs[index], rungs[index + 1])
-    raise UserError(_too_little(model, rungs[-1]))
+        if index + 1 < len(plans):
+            log.warning("refining ran out of memory (%s); starting anew with %s", plans[index], plans[index + 1])
+    raise UserError(_too_little(model, plans[-1]))
 
 
-def _first_with_room(model: Any, rungs: Sequence[Effort]) -> int:
-    if not isinstance(model, Budgeted):
+def _first_with_room(model: Any, plans: Sequence[MemoryPlan]) -> int:
+    if not isinstance(model, EstimatesMemory):
         return 0
     free = model.memory_free()
-    fitting = (index for index, effort in enumerate(rungs) if model.memory_needed(effort) <= free)
-    first = next(fitting, len(rungs) - 1)
+    fitting = (index for index, plan in enumerate(plans) if model.memory_needed(plan) <= free)
+    first = next(fitting, len(plans) - 1)
     if first:
         log.info(
             "refining with %s: a step as usual would need about %s, and %s are free",
-            rungs[first], gigabytes(model.memory_needed(rungs[0])), gigabytes(free),
+            plans[first], gigabytes(model.memory_needed(plans[0])), gigabytes(free),
         )  # fmt: skip
     return first
 
 
-def _too_little(model: Any, effort: Effort) -> str:
+def _too_little(model: Any, plan: MemoryPlan) -> str:
     needed = ""
-    if isinstance(model, Budgeted):
-        needed = f" (about {gigabytes(model.memory_needed(effort))} needed, {gigabytes(max(model.memory_free(), 0))} free)"
+    if isinstance(model, EstimatesMemory):
+        needed = f" (about {gigabytes(model.memory_needed(plan))} needed, {gigabytes(max(model.memory_free(), 0))} free)"
     return (
-        f"expected enough memory to refine at least with {effort}, found too little{needed}; close other programs that use the memory, "
+        f"expected enough memory to refine at least with {plan}, found too little{needed}; close other programs that use the memory, "
         "or unload other models, and run it again"
     )
 

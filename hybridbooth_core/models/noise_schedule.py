@@ -1,4 +1,4 @@
-"""The noise schedule of a latent diffusion model, and the conversions between its noise, its velocity and its picture.
+"""The noise schedule of a latent diffusion model, and the conversions between its noise, its velocity and its image.
 
 Notation: x_t = alpha_t x_0 + sigma_t eps with alpha_t^2 = alphas_cumprod[t] = 1 - sigma_t^2 (Ho et al. 2020, eq. 4), and
 v_t = alpha_t eps - sigma_t x_0 (Salimans & Ho 2022, appendix D). All latents are [B, C, h, w]; t is int64 [B].
@@ -60,7 +60,7 @@ class NoiseSchedule:
         alpha, sigma = self.alpha_sigma(t)
         return alpha * output + sigma * noisy
 
-    def picture_from_noise(self, noise: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+    def image_from_noise(self, noise: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
         """x_0 from eps and x_t."""
         alpha, sigma = self.alpha_sigma(t)
         return (noisy - sigma * noise) / alpha

@@ -1,4 +1,4 @@
-"""Pictures from prompts by deterministic DDIM with classifier-free guidance."""
+"""Images from prompts by deterministic DDIM with classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def ddim_times(total: int, steps: int) -> Tensor:
 def ddim_step(model: DiffusionModel, noisy: Tensor, noise: Tensor, now: int, after: int) -> Tensor:
     """x at time `after` (-1: no noise left) from x at time `now` and the predicted noise (Song et al. 2021, eq. 12 with sigma = 0)."""
     t = torch.full((len(noisy),), now, device=noisy.device)
-    picture = model.schedule.picture_from_noise(noise, noisy, t)
+    image = model.schedule.image_from_noise(noise, noisy, t)
     if after < 0:
-        return picture
-    return model.schedule.add_noise(picture, noise, torch.full_like(t, after))
+        return image
+    return model.schedule.add_noise(image, noise, torch.full_like(t, after))
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def generate(
     delay: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Pictures [B, H, W, 3] in 0..1 for B prompts.
+    """Images [B, H, W, 3] in 0..1 for B prompts.
 
     Args:
         start: standard normal noise [B, C, h, w], made by the caller from a seed, so that methods can be compared on the same noise.
@@ -71,6 +71,6 @@ def _contexts(model: DiffusionModel, prompts: Sequence[Prompt], negative: Prompt
 
 
 def starting_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
-    """The noise [count, *shape] of a seed; picture i of a seed is the same whatever `count` is."""
+    """The noise [count, *shape] of a seed; image i of a seed is the same whatever `count` is."""
     generators = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + row) % (1 << 63)) for row in range(count)]
     return torch.stack([torch.randn(shape, generator=generator, device="cpu") for generator in generators])

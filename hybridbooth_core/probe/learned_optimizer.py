@@ -1,7 +1,7 @@
 """Learned steps: what a gradient through the frozen model should do to a subject's words.
 
 The gradient of one photo's denoising loss mixes the subject with everything else in the photo, so following it fits the photo and, from
-a good guess on, loses the subject. A stepper is trained on many subjects to read from that gradient only what helps in *other* pictures of
+a good guess on, loses the subject. A stepper is trained on many subjects to read from that gradient only what helps in *other* images of
 the same subject. This is a learned optimiser (Andrychowicz et al. 2016, arXiv 1606.04474) on top of an amortised guess, that is,
 iterative amortised inference (Marino et al. 2018, arXiv 1807.09356); it is ours, HybridBooth's authors take plain gradient steps.
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 LENGTH = 0.1  # of an output of unit spread, as a share of a word's entries: steps start short
 
 
-class Stepper(nn.Module):
+class LearnedOptimizer(nn.Module):
     """Words and a gradient to a change of the words. Untrained it changes nothing.
 
     Only the gradient's direction is read: its length depends on the model and on the noise levels looked at.

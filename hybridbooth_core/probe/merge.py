@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class FeatureMerge(nn.Module):
-    """Merges two encoders' tokens of one picture into tokens of the text model's width.
+    """Merges two encoders' tokens of one image into tokens of the text model's width.
 
     MLP = LayerNorm, Linear, GELU, Linear, to the width of the CLIP tokens. The half of the last Linear that reads DINO starts at zero,
     so that an untrained probe reads CLIP alone.

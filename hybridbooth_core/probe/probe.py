@@ -1,4 +1,4 @@
-"""The probe: merge, regressor and learned steps in one file. It looks at a picture once and guesses the words of its subject."""
+"""The probe: merge, regressor and learned steps in one file. It looks at an image once and guesses the words of its subject."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..fast_cpu import FastProducts
 from ..files.safetensors import read_header, read_tensors, write_tensors
-from .learned_optimizer import Stepper
+from .learned_optimizer import LearnedOptimizer
 from .merge import FeatureMerge
 from .regressors import build_regressor
 
 FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
 MAX_BYTES = 4 << 30
+_RENAMED = {"word_norm": "embedding_norm", "stepper": "learned_optimizer"}  # what fields were called in files of 0.1
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class ProbeConfig:
     regressor: str = "promptnet"
     sizes: dict[str, Any] = field(default_factory=dict)  # of the regressor
     words: int = 5
-    word_norm: float = 1.0  # mean norm of the vocabulary's rows: the unit of the outputs
+    embedding_norm: float = 1.0  # mean norm of the vocabulary's rows: the unit of the outputs
     residual_step: float = 5e-5  # the effective step recommended for refining this probe's K, Q, V
     words_step: float = 0.1  # and for refining its words
-    stepper: int = 0  # hidden width of its learned steps, 0 without
+    learned_optimizer: int = 0  # hidden width of its learned steps, 0 without
     learned_step: float = 0.5  # the share of each learned step that is taken
     base_model: str = ""
     base_fingerprint: str = ""
@@ -49,18 +49,18 @@ class ProbeConfig:
         if not isinstance(self.sizes, dict) or not all(isinstance(text, str) for text in texts):
             raise UserError("the probe's configuration mixes up texts, numbers and tables; the probe file is damaged")
         sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
-        numbers = [self.width, self.clip_width, self.dino_width, self.words, self.stepper, *sizes]
+        numbers = [self.width, self.clip_width, self.dino_width, self.words, self.learned_optimizer, *sizes]
         whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
         if not whole or not 1 <= self.words <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
             raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
-        for scale in (self.word_norm, self.residual_step, self.words_step, self.learned_step):
+        for scale in (self.embedding_norm, self.residual_step, self.words_step, self.learned_step):
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
                 raise UserError(f"expected scales above 0 in the probe's configuration, found {scale!r}; the probe file is damaged")
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a probe sees of B reference pictures: CLIP tokens [B, L, C_c], DINO tokens [B, L, C_d], clean latents [B, C, h, w]."""
+    """What a probe sees of B reference images: CLIP tokens [B, L, C_c], DINO tokens [B, L, C_d], clean latents [B, C, h, w]."""
 
     clip: Tensor
     dino: Tensor
@@ -83,12 +83,13 @@ class Probe(nn.Module):
         self.config = config
         self.merge = FeatureMerge(config.clip_width, config.dino_width, config.width)
         self.regressor = build_regressor(config.regressor, config.words, config.width, config.sizes)
-        self.stepper = Stepper(config.words, config.width, config.stepper) if config.stepper else None
+        self.learned_optimizer = (
+            LearnedOptimizer(config.words, config.width, config.learned_optimizer) if config.learned_optimizer else None
+        )
 
     def forward(self, features: Features, nouns: Tensor) -> Tensor:
-        """Words [B, n, d] from the features of B pictures and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
-        with FastProducts():
-            output = self.regressor(self.merge(features.clip, features.dino), features.latents)
+        """Words [B, n, d] from the features of B images and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
+        output = self.regressor(self.merge(features.clip, features.dino), features.latents)
         words = output * self._unit
         last = words[:, -1:] + nouns.to(words).expand(len(words), -1)[:, None]
         return torch.cat([words[:, :-1], last], 1)
@@ -99,26 +100,26 @@ class Probe(nn.Module):
         Raises:
             ValueError: other shapes, or a probe without learned steps.
         """
-        if self.stepper is None:
+        if self.learned_optimizer is None:
             raise ValueError("expected a probe with learned steps, found one without")
-        return self.stepper(words / self._unit, gradient) * self._unit
+        return self.learned_optimizer(words / self._unit, gradient) * self._unit
 
     @property
     def _unit(self) -> float:
         """The spread of an average word's entries."""
-        return self.config.word_norm / math.sqrt(self.config.width)
+        return self.config.embedding_norm / math.sqrt(self.config.width)
 
     def about(self) -> str:
         """A few lines for a person: what it is for, what it was trained on and under which licence."""
         c = self.config
         parameters = sum(p.numel() for p in self.parameters()) / 1e6
-        steps = f"; learned steps of {c.stepper}" if c.stepper else ""
+        steps = f"; learned steps of {c.learned_optimizer}" if c.learned_optimizer else ""
         return "\n".join(
             [
                 f"{c.words} words of width {c.width} for {c.base_model or 'a model that the file does not name'}",
                 f"trained on: {c.trained_on or 'not said in the file'}",
                 f"licence: {c.licence or 'not said in the file'}",
-                f"reads pictures with {c.clip} and {c.dino}",
+                f"reads images with {c.clip} and {c.dino}",
                 f"regressor: {c.regressor}, {parameters:.3g} M parameters in all{steps}",
             ]
         )
@@ -143,14 +144,18 @@ class Probe(nn.Module):
             found = metadata.get("format_version", "")[:20]
             raise UserError(f"{path.name} has probe format {found!r}, this pack reads {FORMAT_VERSION}; update the pack")
         try:
-            config = ProbeConfig(**json.loads(metadata["config"]))
+            table: dict[str, Any] = json.loads(metadata["config"])
+            config = ProbeConfig(**{_RENAMED.get(name, name): value for name, value in table.items()})
         except UserError:
             raise
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"the configuration in {path.name} is damaged ({error}); get the probe again") from error
         with torch.device("meta"):
             shapes = {name: list(tensor.shape) for name, tensor in Probe(config).state_dict().items()}
-        tensors = read_tensors(path, "probe", header, shapes)
+        old = any(name.startswith("stepper.") for name in header)  # a file of 0.1
+        stored = {name: name.replace("learned_optimizer.", "stepper.", 1) if old else name for name in shapes}
+        found = read_tensors(path, "probe", header, {stored[name]: shape for name, shape in shapes.items()})
+        tensors = {name: found[stored[name]] for name in shapes}
         with torch.device("meta"):
             probe = Probe(config)
         probe.load_state_dict(tensors, assign=True)

@@ -1,4 +1,4 @@
-"""Words that CLIP reads as a picture: textual inversion in CLIP's space alone, without the denoiser (OTI; Baldrati et al. 2023, 3.1).
+"""Words that CLIP reads as an image: textual inversion in CLIP's space alone, without the denoiser (OTI; Baldrati et al. 2023, 3.1).
 
 Differs from the paper in that words start from real words and keep their lengths, since a word far longer than real ones drowns the rest
 of a prompt; and in that the texts' mean is taken off, so that what is compared is how a text differs from others of its form.
@@ -26,7 +26,7 @@ CONTEXTS = (
     ("a photo of a", "at night"),
     ("a sketch of a", "on sand"),
 )
-"""Sentences in which the words should act as their noun does; what they say is not to be learnt from one picture."""
+"""Sentences in which the words should act as their noun does; what they say is not to be learnt from one image."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def invert(
     config: InversionConfig,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Inversion:
-    """Turn words until their texts point where the picture does.
+    """Turn words until their texts point where the image does.
 
     Args:
-        point: the picture's unit vector [P].
+        point: the image's unit vector [P].
         start: words [n, d]. noun: what they stand for, in the context term.
         mean_text: [P], the mean of unit vectors of many texts, taken off before cosines.
     """

@@ -1,4 +1,4 @@
-"""What a picture shows, in single words: zero-shot retrieval by CLIP (Radford et al. 2021, section 3.1) from a list."""
+"""What an image shows, in single words: zero-shot retrieval by CLIP (Radford et al. 2021, section 3.1) from a list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_OF_A_KIND = 2  # attributes: the nearest four colours would all be one
 
 @dataclass(frozen=True)
 class Ranked:
-    """A word and how near it is to the picture: a cosine, after the mean of all words in the list has been taken off."""
+    """A word and how near it is to the image: a cosine, after the mean of all words in the list has been taken off."""
 
     word: str
     score: float
@@ -29,7 +29,7 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class Retrieved:
-    """What was found in a picture. A noun that was given has no score of its own: it is None."""
+    """What was found in an image. A noun that was given has no score of its own: it is None."""
 
     noun: str
     noun_score: float | None
@@ -57,15 +57,15 @@ def single_words(model: TextModel, words: Iterable[str]) -> list[str]:
 
 def _tokens(model: TextModel, text: str) -> int:
     try:
-        return len(model.word_embeddings(text))
+        return len(model.token_embeddings(text))
     except UserError:
         return 0
 
 
 @torch.no_grad()
-def picture_point(space: ClipSpace, crops: Tensor) -> Tensor:
-    """The unit vector [P] of one subject's crops [B, size, size, 3], the mean over its pictures."""
-    return F.normalize(F.normalize(space.pictures(crops), dim=1).mean(0), dim=0)
+def image_point(space: ClipSpace, crops: Tensor) -> Tensor:
+    """The unit vector [P] of one subject's crops [B, size, size, 3], the mean over its images."""
+    return F.normalize(F.normalize(space.images(crops), dim=1).mean(0), dim=0)
 
 
 @torch.no_grad()
@@ -85,13 +85,13 @@ def retrieve(
     nouns: Sequence[str] = NOUNS,
     looks: Mapping[str, Sequence[str]] = LOOKS,
 ) -> Retrieved:
-    """The noun and the attributes of a picture.
+    """The noun and the attributes of an image.
 
-    Of the texts the mean is taken off, since all texts of one form are near one another; of the picture none is: its mean would need
-    pictures of many things, and in the miniature, where it can be had, nouns are found as often without it.
+    Of the texts the mean is taken off, since all texts of one form are near one another; of the image none is: its mean would need
+    images of many things, and in the miniature, where it can be had, nouns are found as often without it.
 
     Args:
-        point: the picture's unit vector [P].
+        point: the image's unit vector [P].
         noun: given by a person; None retrieves it too.
     Raises:
         UserError: the model knows no noun of the list, or does not know the one given.
@@ -117,7 +117,7 @@ def retrieve(
 
 
 def _ranked(words: Sequence[str], points: Tensor, point: Tensor) -> list[Ranked]:
-    """Words by the cosine of their points [N, P], less their mean, with the picture's; ties in the list's order."""
+    """Words by the cosine of their points [N, P], less their mean, with the image's; ties in the list's order."""
     centred = F.normalize(points - points.mean(0), dim=1) if len(words) > 1 else points
     scores = centred @ point.to(points)
     order = scores.argsort(descending=True, stable=True)

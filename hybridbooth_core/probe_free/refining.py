@@ -1,4 +1,4 @@
-"""Any words brought closer to a picture: of a probe-free start, of a public mapper, or of a subject made for another checkpoint."""
+"""Any words brought closer to an image: of a probe-free start, of a public mapper, or of a subject made for another checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..models.adapter import DiffusionModel
 from ..refine.personalize import Personalization, class_embedding, personalization
 from ..refine.refine import RefineConfig, refine
 
-REFINING = RefineConfig(mode="words", steps=30, effective_step=0.2, validation=4)
+REFINING = RefineConfig(mode="words", steps=30, step_size=0.2, validation=4)
 """What suits words that no probe has guessed: they have far to go, so that the best step is nearly always the last, and a few rows of
 validation tell it. Chosen on tune creatures by benchmarks/probe_free.py."""
 
@@ -41,6 +41,6 @@ def refine_subject(
             "for this family of models"
         )
     with torch.no_grad():
-        noun = class_embedding(model, subject.info.class_word) if subject.info.class_word else subject.words[-1]
+        noun = class_embedding(model, subject.info.class_noun) if subject.info.class_noun else subject.words[-1]
     result = refine(model, ref, noun, config, start=subject.words.to(model.device), on_step=on_step)
     return personalization(model, ref, replace(subject.info, method=subject.info.method or result.mode), config, result)

@@ -1,4 +1,4 @@
-"""Pictures and texts as points of CLIP's shared space, where they can be compared."""
+"""Images and texts as points of CLIP's shared space, where they can be compared."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ..models.adapter import DiffusionModel, TextModel
 from ..refine.personalize import Personalization, class_embedding
 from ..refine.refine import RefineConfig
 from .inversion import Inversion, InversionConfig, invert
-from .nouns import Retrieved, picture_point, retrieve
+from .nouns import Retrieved, image_point, retrieve
 from .refining import REFINING, refine_subject
 
 METHOD = "probe-free"
@@ -28,7 +28,7 @@ class StartConfig:
     Attributes:
         words: n of them; the noun is the last.
         attributes: whether the others start from retrieved attributes, or from the noun too.
-        inversion: how they are then turned towards the picture.
+        inversion: how they are then turned towards the image.
     """
 
     words: int = 5
@@ -52,15 +52,15 @@ class Start:
         """A few lines for a person."""
         losses, turned = self.inversion.losses, "no inversion steps"
         if len(losses) > 1:
-            turned = f"{len(losses) - 1} inversion steps: distance to the picture {losses[0]:.3f} to {losses[-1]:.3f}"
+            turned = f"{len(losses) - 1} inversion steps: distance to the image {losses[0]:.3f} to {losses[-1]:.3f}"
         return f"{self.retrieved.report()}\n{turned}"
 
 
-def first_words(
+def initial_embeddings(
     model: TextModel,
     space: ClipSpace,
     ref: Reference,
-    class_word: str = "",
+    class_noun: str = "",
     config: StartConfig = StartConfig(),
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Start:
@@ -72,24 +72,24 @@ def first_words(
     Raises:
         UserError: a class word that the model does not know, or none that can be retrieved.
     """
-    noun = class_word.strip() or None
+    noun = class_noun.strip() or None
     if noun is not None:
         class_embedding(model, noun)  # refused before anything is read
-    point = picture_point(space, square_crops(ref.pictures, ref.masks, space.size)).to(model.device)
+    point = image_point(space, square_crops(ref.images, ref.masks, space.size)).to(model.device)
     looks = config.attributes or config.inversion.steps > 0  # many texts, so only where they are used
     retrieved = retrieve(model, space, point, noun, attributes=max(config.words - 1, 1) if looks else 0)
     vector = class_embedding(model, retrieved.noun)
-    attributes = [model.word_embeddings(r.word)[0] for r in retrieved.attributes[: config.words - 1]] if config.attributes else []
+    attributes = [model.token_embeddings(r.word)[0] for r in retrieved.attributes[: config.words - 1]] if config.attributes else []
     words = torch.stack([*attributes, *[vector] * (config.words - len(attributes))])
     inversion = Inversion(words.cpu(), [])
     if retrieved.mean_text is not None:
         inversion = invert(model, space, point, words, retrieved.noun, retrieved.mean_text, config.inversion, on_step)
     info = SubjectInfo(
-        class_word=retrieved.noun,
+        class_noun=retrieved.noun,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         method=METHOD,
-        pictures=len(ref.pictures),
+        images=len(ref.images),
     )
     return Start(Subject(inversion.words, info), retrieved, inversion)
 
@@ -98,7 +98,7 @@ def personalize_without_probe(
     model: DiffusionModel,
     space: ClipSpace,
     ref: Reference,
-    class_word: str = "",
+    class_noun: str = "",
     config: StartConfig = StartConfig(),
     refining: RefineConfig = REFINING,
     on_step: Callable[[int, int, float], None] | None = None,
@@ -108,7 +108,7 @@ def personalize_without_probe(
     Args:
         on_step: as in `refine`, of the refining steps.
     Raises:
-        UserError: what `first_words` and `refine_subject` raise.
+        UserError: what `initial_embeddings` and `refine_subject` raise.
     """
-    start = first_words(model, space, ref, class_word, config)
+    start = initial_embeddings(model, space, ref, class_noun, config)
     return refine_subject(model, ref, start.subject, refining, on_step), start

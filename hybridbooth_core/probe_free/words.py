@@ -1,6 +1,6 @@
-"""The words that a picture is compared with where nobody says what it shows. Only those that are one token of the model are used.
+"""The words that an image is compared with where nobody says what it shows. Only those that are one token of the model are used.
 
-Our own compilation: things that people make pictures of, and how such things look. Sizes are left out: a crop around a thing does not
+Our own compilation: things that people make images of, and how such things look. Sizes are left out: a crop around a thing does not
 show its size, and a prompt should be free to say it.
 """
 

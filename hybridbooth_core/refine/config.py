@@ -16,7 +16,7 @@ class RefineConfig:
     """How to refine.
 
     Attributes:
-        mode: "learned" takes the steps that the probe has learnt (see `stepper`); "residual", the paper's form, moves the K, Q, V of
+        mode: "learned" takes the steps that the probe has learnt (see `learned_optimizer`); "residual", the paper's form, moves the K, Q, V of
             the probe's cross-attentions down the gradient; "words" the words; "paper_literal" is "residual" with the printed learning
             rate and lambda, whose effective step of 2e-7 moves the words by far less than a percent. "auto" is "learned" where the
             probe has learnt to, else "residual".
@@ -24,7 +24,7 @@ class RefineConfig:
         effective_step: lambda x lr of "residual", the most that one step changes one weight; for "words" the length of a step as a share
             of an average word's length; for "learned" the share of each step that is taken. None takes the one recommended for the mode
             by the probe's file.
-        batch: rows (pictures x times) a step averages over.
+        batch: rows (images x times) a step averages over.
         times: the part of the schedule that is looked at, 0 clean to 1 noise.
         background: weight of the denoising loss off the mask, 1 on it.
         mask_weight, mask_loss: alpha_M and the form of the mask regularisation.
@@ -35,7 +35,7 @@ class RefineConfig:
 
     mode: Mode = "auto"
     steps: int = 5
-    effective_step: float | None = None
+    step_size: float | None = None
     batch: int = 4
     times: tuple[float, float] = (0.2, 1.0)
     background: float = 0.2
@@ -49,8 +49,8 @@ class RefineConfig:
             raise UserError(f"expected the mode {', '.join(get_args(Mode))}, found {self.mode!r}")
         if not 0 <= self.steps <= 1000:
             raise UserError(f"expected 0 to 1000 refinement steps, found {self.steps}")
-        if self.effective_step is not None and not 0 < self.effective_step <= 1:
-            raise UserError(f"expected an effective step above 0 and at most 1, found {self.effective_step}")
+        if self.step_size is not None and not 0 < self.step_size <= 1:
+            raise UserError(f"expected an effective step above 0 and at most 1, found {self.step_size}")
         if self.batch < 1 or (self.validation is not None and self.validation < 1):
             raise UserError(f"expected at least one row a step and in the validation set, found {self.batch} and {self.validation}")
         if not 0 <= self.times[0] < self.times[1] <= 1:

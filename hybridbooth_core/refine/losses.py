@@ -18,14 +18,14 @@ MaskLoss = Literal["balanced", "paper"]
 
 
 def subject_weight(mask: Tensor | None, latents: Tensor, background: float) -> Tensor:
-    """Weights [B, 1, h, w] of the denoising loss: 1 on the subject, `background` off it, scaled to a mean of 1 over each picture.
+    """Weights [B, 1, h, w] of the denoising loss: 1 on the subject, `background` off it, scaled to a mean of 1 over each image.
 
     A single photo otherwise teaches its background along with its subject. Without a mask every cell weighs 1.
     """
     if mask is None:
         return torch.ones_like(latents[:, :1])
     if mask.ndim != 3 or len(mask) != len(latents):
-        raise ValueError(f"expected a mask [B, H, W] for {len(latents)} pictures, found {list(mask.shape)}")
+        raise ValueError(f"expected a mask [B, H, W] for {len(latents)} images, found {list(mask.shape)}")
     small = F.interpolate(mask[:, None].to(latents), size=latents.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
     weight = background + (1 - background) * small
     return weight / weight.mean((2, 3), keepdim=True).clamp_min(1e-6)

@@ -17,14 +17,14 @@ from torch import Tensor
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import DiffusionModel
-from ..models.memory import Effort, ladder, with_fallbacks, working
+from ..models.memory import MemoryPlan, memory_plans, with_fallbacks, working
 from ..probe.probe import Features, Probe
 from .config import RefineConfig
-from .refine import Descend, Refinement, Steps, Validate, steps
-from .task import Question, Task, losses_together
-from .updates import moving
+from .refine import GradientRequest, Refinement, Steps, ValidationRequest, steps
+from .task import LossRequest, Task, losses_together
+from .updates import update_rule
 
-Piece = tuple[int, Question, float]  # whose it is, and its share of that subject's rows
+Piece = tuple[int, LossRequest, float]  # whose it is, and its share of that subject's rows
 
 
 def refine_many(
@@ -49,24 +49,24 @@ def refine_many(
     """
     count = len(refs)
     if count == 0:
-        raise UserError("expected at least one subject to refine, found none; give a reference picture for each")
+        raise UserError("expected at least one subject to refine, found none; give a reference image for each")
     if any(given is not None and len(given) != count for given in (nouns, features, starts)):
         raise ValueError(f"expected as many nouns and features or starts as the {count} references")
-    learned = probe is not None and probe.stepper is not None
+    learned = probe is not None and probe.learned_optimizer is not None
     config = config.settled("words" if starts is not None else "learned" if learned else "residual")
     if config.mode not in ("words", "learned"):
         raise UserError(
             f"the mode {config.mode} moves the probe, which several subjects share; choose the mode words, or refine them singly"
         )
 
-    def attempt(effort: Effort) -> list[Refinement]:
-        with torch.enable_grad(), working(model, effort), ExitStack() as stack:
-            tasks = [Task(model, ref, config, effort) for ref in refs]
+    def attempt(plan: MemoryPlan) -> list[Refinement]:
+        with torch.enable_grad(), working(model, plan), ExitStack() as stack:
+            tasks = [Task(model, ref, config, plan) for ref in refs]
             given = zip(features or [None] * count, nouns, starts or [None] * count, strict=True)
-            moves = [stack.enter_context(moving(config, probe, *one)) for one in given]
-            return _in_step(tasks, [steps(task, move, on_step) for task, move in zip(tasks, moves, strict=True)])
+            relative_changes = [stack.enter_context(update_rule(config, probe, *one)) for one in given]
+            return _in_step(tasks, [steps(task, move, on_step) for task, move in zip(tasks, relative_changes, strict=True)])
 
-    return with_fallbacks(model, ladder(count * config.batch, model.picture_size), attempt)
+    return with_fallbacks(model, memory_plans(count * config.batch, model.image_size), attempt)
 
 
 def _in_step(tasks: Sequence[Task], procedures: Sequence[Steps]) -> list[Refinement]:
@@ -74,37 +74,37 @@ def _in_step(tasks: Sequence[Task], procedures: Sequence[Steps]) -> list[Refinem
     answers: dict[int, Any] = dict.fromkeys(range(len(tasks)))
     results: dict[int, Refinement] = {}
     while answers:
-        asked: dict[int, Validate | Descend] = {}
+        request: dict[int, ValidationRequest | GradientRequest] = {}
         for index, answer in answers.items():
             try:
-                asked[index] = procedures[index].send(answer)
+                request[index] = procedures[index].send(answer)
             except StopIteration as done:
                 results[index] = done.value
-        validating = {index: one for index, one in asked.items() if isinstance(one, Validate)}
-        descending = {index: one for index, one in asked.items() if isinstance(one, Descend)}
+        validating = {index: one for index, one in request.items() if isinstance(one, ValidationRequest)}
+        descending = {index: one for index, one in request.items() if isinstance(one, GradientRequest)}
         answers = _validated(tasks, validating) | _gradients(tasks, descending)
     return [results[index] for index in range(len(tasks))]
 
 
 @torch.no_grad()
-def _validated(tasks: Sequence[Task], asked: dict[int, Validate]) -> dict[int, float]:
+def _validated(tasks: Sequence[Task], request: dict[int, ValidationRequest]) -> dict[int, float]:
     """`Task.validate` of each."""
-    found = dict.fromkeys(asked, 0.0)
-    rows = {index: (one.words, *tasks[index].fixed, 0) for index, one in asked.items()}
-    for pieces in _batches(tasks, rows, tasks[0].effort.rows_without_gradients, with_masks=False):
-        losses = losses_together(tasks[0].model, [question for _, question, _ in pieces])
+    found = dict.fromkeys(request, 0.0)
+    rows = {index: (one.words, *tasks[index].fixed, 0) for index, one in request.items()}
+    for pieces in _batches(tasks, rows, tasks[0].plan.rows_without_gradients, with_masks=False):
+        losses = losses_together(tasks[0].model, [loss_request for _, loss_request, _ in pieces])
         for (index, _, share), loss in zip(pieces, losses, strict=True):
             found[index] += share * loss.item()
     return found
 
 
-def _gradients(tasks: Sequence[Task], asked: dict[int, Descend]) -> dict[int, tuple[Tensor, Tensor]]:
+def _gradients(tasks: Sequence[Task], request: dict[int, GradientRequest]) -> dict[int, tuple[Tensor, Tensor]]:
     """`Task.gradient` of each."""
-    leaves = {index: one.words.detach().clone().requires_grad_(True) for index, one in asked.items()}
+    leaves = {index: one.words.detach().clone().requires_grad_(True) for index, one in request.items()}
     found = {index: (torch.zeros((), device=leaf.device), torch.zeros_like(leaf)) for index, leaf in leaves.items()}
-    rows = {index: (leaves[index], one.t, one.noise, one.step * len(one.t)) for index, one in asked.items()}
-    for pieces in _batches(tasks, rows, tasks[0].effort.rows, with_masks=True):
-        losses = losses_together(tasks[0].model, [question for _, question, _ in pieces])
+    rows = {index: (leaves[index], one.t, one.noise, one.step * len(one.t)) for index, one in request.items()}
+    for pieces in _batches(tasks, rows, tasks[0].plan.rows, with_masks=True):
+        losses = losses_together(tasks[0].model, [loss_request for _, loss_request, _ in pieces])
         shares = [share * loss for (_, _, share), loss in zip(pieces, losses, strict=True)]
         gradients = torch.autograd.grad(torch.stack(shares).sum(), [leaves[index] for index, _, _ in pieces])
         for (index, _, _), loss, gradient in zip(pieces, shares, gradients, strict=True):
@@ -113,18 +113,18 @@ def _gradients(tasks: Sequence[Task], asked: dict[int, Descend]) -> dict[int, tu
 
 
 def _batches(
-    tasks: Sequence[Task], asked: dict[int, tuple[Tensor, Tensor, Tensor, int]], most: int, with_masks: bool
+    tasks: Sequence[Task], request: dict[int, tuple[Tensor, Tensor, Tensor, int]], most: int, with_masks: bool
 ) -> Iterator[list[Piece]]:
     """All rows (words, times, noise, how many went before) of all subjects in batches of at most `most`."""
     batch: list[Piece] = []
     room = most
-    for index, (words, t, noise, first) in asked.items():
+    for index, (words, t, noise, first) in request.items():
         start = 0
         while start < len(t):
             rows = slice(start, min(start + room, len(t)))
-            question = tasks[index].question(words, t[rows], noise[rows], with_masks, first + start)
-            batch.append((index, question, len(question.t) / len(t)))
-            room, start = room - len(question.t), rows.stop
+            loss_request = tasks[index].loss_request(words, t[rows], noise[rows], with_masks, first + start)
+            batch.append((index, loss_request, len(loss_request.t) / len(t)))
+            room, start = room - len(loss_request.t), rows.stop
             if room == 0:
                 yield batch
                 batch, room = [], most

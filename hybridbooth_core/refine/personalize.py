@@ -1,4 +1,4 @@
-"""The main job: reference pictures of a subject in, its words out."""
+"""The main job: reference images of a subject in, its words out."""
 
 from __future__ import annotations
 
@@ -34,13 +34,15 @@ class Personalization:
         r = self.refinement
         curve = " ".join(f"{loss:.4f}" for loss in r.validation)
         lines = [
-            f"{len(r.losses)} steps ({self.subject.info.method}, effective step {r.effective_step:g})",
+            f"{len(r.losses)} steps ({self.subject.info.method}, effective step {r.step_size:g})",
             f"validation loss after 0, 1, 2 ... steps: {curve}",
-            f"kept: step {r.best_step} x {r.stretch:g}; the words moved by {100 * r.displacement:.3g} % of their length",
+            f"kept: step {r.best_step} x {r.stretch:g}; the words moved by {100 * r.relative_change:.3g} % of their length",
         ]
         lines.append(_memory(r))
-        if r.moves and r.moves[-1] < 1e-3:
-            lines.append(f"warning: the steps moved the words by {r.moves[-1]:.1e} of their length only; raise the effective step")
+        if r.relative_changes and r.relative_changes[-1] < 1e-3:
+            lines.append(
+                f"warning: the steps moved the words by {r.relative_changes[-1]:.1e} of their length only; raise the effective step"
+            )
         return "\n".join(lines)
 
 
@@ -50,12 +52,12 @@ def _memory(r: Refinement) -> str:
     if r.memory is not None:
         guess = "" if r.memory_estimate is None else f" (estimated {gigabytes(r.memory_estimate)})"
         known = f"peak memory {gigabytes(r.memory.total)}, of which the steps took {gigabytes(r.memory.grown)}{guess}; "
-    return f"{known}{r.effort}"
+    return f"{known}{r.plan}"
 
 
-def class_embedding(model: TextModel, class_word: str) -> Tensor:
+def class_embedding(model: TextModel, class_noun: str) -> Tensor:
     """The embedding [d] of a class noun, the mean of its tokens'; UserError if it is empty."""
-    rows = model.word_embeddings(class_word)
+    rows = model.token_embeddings(class_noun)
     if len(rows) == 0:
         raise UserError("expected a class noun such as cat or backpack, found nothing; say what kind of thing the subject is")
     return rows.mean(0)
@@ -75,14 +77,14 @@ def personalize(
     probe: Probe,
     ref: Reference,
     features: Features,
-    class_word: str,
+    class_noun: str,
     config: RefineConfig | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Personalization:
     """Guess the words of a subject with the probe and refine them.
 
     Args:
-        ref, features: of the same pictures (`features.reference`, `features.extract_features`).
+        ref, features: of the same images (`features.reference`, `features.extract_features`).
         on_step: as in `refine`.
     Raises:
         UserError: probe and model do not belong together, no class noun, or what `refine` raises.
@@ -90,10 +92,10 @@ def personalize(
     config = config or RefineConfig()
     check_probe(model, probe)
     with torch.no_grad():
-        noun = class_embedding(model, class_word)
+        noun = class_embedding(model, class_noun)
     result = refine(model, ref, noun, config, probe, features, on_step=on_step)
     method = result.mode if config.steps else "none"
-    info = SubjectInfo(class_word=class_word.strip(), probe=probe.config.trained_on, method=method)
+    info = SubjectInfo(class_noun=class_noun.strip(), probe=probe.config.trained_on, method=method)
     return personalization(model, ref, info, config, result)
 
 
@@ -105,10 +107,10 @@ def personalization(model: DiffusionModel, ref: Reference, info: SubjectInfo, co
         base_fingerprint=model.fingerprint,
         steps=len(result.losses),
         best_step=result.best_step,
-        effective_step=result.effective_step,
-        displacement=result.displacement,
+        step_size=result.step_size,
+        relative_change=result.relative_change,
         seed=config.seed,
-        pictures=len(ref.pictures),
+        images=len(ref.images),
         validation=[round(loss, 6) for loss in result.validation],
     )
     return Personalization(Subject(result.words, told), result)

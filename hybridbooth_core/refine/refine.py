@@ -20,12 +20,12 @@ from torch.utils.checkpoint import checkpoint
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import DiffusionModel
-from ..models.memory import Effort, estimated, ladder, with_fallbacks, working
+from ..models.memory import MemoryPlan, estimated, memory_plans, with_fallbacks, working
 from ..models.peak_memory import PeakMemory, watch_peak
 from ..probe.probe import Features, Probe
 from .config import Mode, RefineConfig
 from .task import SEEDS, TEMPLATES, Task
-from .updates import Moving, moving
+from .updates import UpdateRule, update_rule
 
 __all__ = ["SEEDS", "TEMPLATES", "Mode", "RefineConfig", "Refinement", "Task", "refine"]
 
@@ -40,17 +40,17 @@ class Refinement:
     start: Tensor  # [n, d]
     losses: list[float]  # of the steps themselves, on their own noise
     validation: list[float]
-    moves: list[float]  # |e_i - e_0| / |e_0| after 1, 2 ... steps, kept or not
+    relative_changes: list[float]  # |e_i - e_0| / |e_0| after 1, 2 ... steps, kept or not
     best_step: int
     stretch: float  # the line search's factor on the displacement of the best step
-    effective_step: float
+    step_size: float
     mode: Mode  # what "auto" came to
-    effort: Effort  # how it was fitted into memory
+    plan: MemoryPlan  # how it was fitted into memory
     memory: PeakMemory | None  # of the steps; None without steps, and where the platform cannot tell
     memory_estimate: int | None  # bytes that the model thought a step would take
 
     @property
-    def displacement(self) -> float:
+    def relative_change(self) -> float:
         """|e - e_0| / |e_0|: how far the words that were kept are from the start."""
         return _relative(self.words, self.start)
 
@@ -69,41 +69,45 @@ def refine(
 
     Args:
         noun: [d], the class word's embedding.
-        probe, features: whose guess to start from; several pictures' guesses are averaged. All modes but "words" need them.
+        probe, features: whose guess to start from; several images' guesses are averaged. All modes but "words" need them.
         start: [n, d], words to start from instead; "words" mode only.
         on_step: called after every step with (steps done, steps, validation loss); may raise to stop, and nothing is lost.
     Raises:
         UserError: a mode without what it needs, a loss that is not finite from the first step on, or too little memory even for one row.
     """
-    learned = probe is not None and probe.stepper is not None
+    learned = probe is not None and probe.learned_optimizer is not None
     config = config.settled("words" if start is not None else "learned" if learned else "residual")
 
-    def attempt(effort: Effort) -> Refinement:
-        with torch.enable_grad(), working(model, effort), moving(config, probe, features, noun, start) as move:
-            return _alone(Task(model, ref, config, effort), move, on_step)
+    def attempt(plan: MemoryPlan) -> Refinement:
+        with torch.enable_grad(), working(model, plan), update_rule(config, probe, features, noun, start) as move:
+            return _alone(Task(model, ref, config, plan), move, on_step)
 
-    return with_fallbacks(model, ladder(config.batch, model.picture_size), attempt)
+    return with_fallbacks(model, memory_plans(config.batch, model.image_size), attempt)
 
 
-def _alone(task: Task, move: Moving, on_step: Callable[[int, int, float], None] | None) -> Refinement:
+def _alone(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], None] | None) -> Refinement:
     procedure, answer = steps(task, move, on_step), None
     while True:
         try:
-            asked = procedure.send(answer)
+            request = procedure.send(answer)
         except StopIteration as done:
             return done.value
-        answer = task.validate(asked.words) if isinstance(asked, Validate) else task.gradient(asked.words, asked.t, asked.noise, asked.step)
+        answer = (
+            task.validate(request.words)
+            if isinstance(request, ValidationRequest)
+            else task.gradient(request.words, request.t, request.noise, request.step)
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Validate:
+class ValidationRequest:
     """Asks for `Task.validate` of these words."""
 
     words: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Descend:
+class GradientRequest:
     """Asks for `Task.gradient` of these words over these rows."""
 
     words: Tensor
@@ -112,38 +116,38 @@ class Descend:
     step: int
 
 
-Steps = Generator[Validate | Descend, Any, Refinement]
+Steps = Generator[ValidationRequest | GradientRequest, Any, Refinement]
 
 
-def steps(task: Task, move: Moving, on_step: Callable[[int, int, float], None] | None = None) -> Steps:
+def steps(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], None] | None = None) -> Steps:
     """The refinement of one subject as a procedure that asks for what the model has to compute, so that several may ask it at once."""
     config = task.config
-    words = _current(move, task.effort)
-    kept, losses, validation = [_copy(words)], [], [(yield Validate(words))]
+    words = _current(move, task.plan)
+    kept, losses, validation = [_copy(words)], [], [(yield ValidationRequest(words))]
     used = watch_peak(task.model.device)
     for step in range(config.steps):
-        loss, gradient = yield Descend(words, *task.rows(config.batch, _step_generator(config, step)), step)
+        loss, gradient = yield GradientRequest(words, *task.rows(config.batch, _step_generator(config, step)), step)
         if not bool(torch.isfinite(loss)):
             break  # keep-best below returns the last good words
         move.step(words, gradient)
-        words = _current(move, task.effort)
+        words = _current(move, task.plan)
         kept.append(_copy(words))
         losses.append(loss.item())
-        validation.append((yield Validate(words)))
+        validation.append((yield ValidationRequest(words)))
         if on_step:
             on_step(step + 1, config.steps, validation[-1])
     memory = used() if losses else None
     best, stretch, found = yield from _best(kept, validation, config.mode)
-    moves = [_relative(words, kept[0]) for words in kept[1:]]
+    relative_changes = [_relative(words, kept[0]) for words in kept[1:]]
     return Refinement(
-        found.cpu().float(), kept[0].cpu().float(), losses, validation, moves, best, stretch, move.effective_step, config.mode,
-        task.effort, memory, estimated(task.model, task.effort),
+        found.cpu().float(), kept[0].cpu().float(), losses, validation, relative_changes, best, stretch, move.step_size, config.mode,
+        task.plan, memory, estimated(task.model, task.plan),
     )  # fmt: skip
 
 
-def _current(move: Moving, effort: Effort) -> Tensor:
+def _current(move: UpdateRule, plan: MemoryPlan) -> Tensor:
     """The words as they are now, with their graph; the probe's part of it is not kept where memory is short."""
-    return checkpoint(move.words, use_reentrant=False, preserve_rng_state=False) if effort.checkpointing else move.words()
+    return checkpoint(move.words, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else move.words()
 
 
 def _copy(words: Tensor) -> Tensor:
@@ -154,22 +158,22 @@ def _step_generator(config: RefineConfig, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((config.seed * 1009 + step) % SEEDS)
 
 
-def _best(kept: Sequence[Tensor], validation: list[float], mode: Mode) -> Generator[Validate, float, tuple[int, float, Tensor]]:
+def _best(kept: Sequence[Tensor], validation: list[float], mode: Mode) -> Generator[ValidationRequest, float, tuple[int, float, Tensor]]:
     """Keep-best over all steps, the start included, then a line search that stretches the best displacement.
 
-    Learned steps are not stretched: they have their length from other pictures than this one.
+    Learned steps are not stretched: they have their length from other images than this one.
 
     Returns:
         The best step, the stretch of its displacement, and the words [n, d].
     """
     finite = [i for i, (v, w) in enumerate(zip(validation, kept, strict=True)) if math.isfinite(v) and bool(torch.isfinite(w).all())]
     if not finite:
-        raise UserError("the denoising loss of this picture is not finite with this model; check the picture and the checkpoint")
+        raise UserError("the denoising loss of this image is not finite with this model; check the image and the checkpoint")
     best = min(finite, key=lambda i: validation[i])
     start, found, stretch, lowest = kept[0], kept[best], 1.0, validation[best]
     if best > 0:
         for factor in () if mode == "learned" else STRETCHES:
-            loss = yield Validate(start + factor * (kept[best] - start))
+            loss = yield ValidationRequest(start + factor * (kept[best] - start))
             if loss < lowest:
                 found, stretch, lowest = start + factor * (kept[best] - start), factor, loss
     return best, stretch, found

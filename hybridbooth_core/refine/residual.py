@@ -46,7 +46,7 @@ def residuals_on(layers: Iterable[nn.Linear], scale: float) -> Iterator[list[Res
             hook.remove()
 
 
-def residual_optimizer(residuals: Iterable[Residual], effective_step: float, weight_decay: float = 1e-2) -> torch.optim.AdamW:
+def residual_optimizer(residuals: Iterable[Residual], step_size: float, weight_decay: float = 1e-2) -> torch.optim.AdamW:
     """AdamW whose steps on W' = W + lambda D do not depend on lambda.
 
     The gradient of D is lambda times that of W', so lr = effective_step / lambda and epsilon = 1e-8 lambda give the same W' for every
@@ -56,7 +56,7 @@ def residual_optimizer(residuals: Iterable[Residual], effective_step: float, wei
     scale = residuals[0].scale
     return torch.optim.AdamW(
         [residual.delta for residual in residuals],
-        lr=effective_step / scale,
+        lr=step_size / scale,
         eps=1e-8 * scale,
         weight_decay=weight_decay * scale,
     )

@@ -1,6 +1,6 @@
 """The denoising task that a subject's words are refined by and validated on.
 
-Axes: R reference pictures, B rows of a step, C h w latents, n words, d their width.
+Axes: R reference images, B rows of a step, C h w latents, n words, d their width.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..encoders.features import Reference, target_squares
-from ..models.adapter import AttentionTap, DiffusionModel, Prompt
-from ..models.memory import Effort, ladder
+from ..models.adapter import AttentionCapture, DiffusionModel, Prompt
+from ..models.memory import MemoryPlan, memory_plans
 from .config import RefineConfig
 from .losses import denoising_loss, mask_regularisation, subject_weight
 from .timesteps import antithetic_noise, stratified_timesteps
@@ -25,11 +25,11 @@ SEEDS = 1 << 63  # torch takes no larger one, ComfyUI gives some
 class Task:
     """The denoising task that the words are judged by: reference latents, their weights, and rows of (time, noise)."""
 
-    def __init__(self, model: DiffusionModel, ref: Reference, config: RefineConfig, effort: Effort | None = None):
+    def __init__(self, model: DiffusionModel, ref: Reference, config: RefineConfig, plan: MemoryPlan | None = None):
         self.model, self.config = model, config
-        self.effort = effort or ladder(config.batch, model.picture_size)[0]
-        target = target_squares(ref, self.effort.side)
-        self.latents = model.encode_image(target.pictures).detach().clone()
+        self.plan = plan or memory_plans(config.batch, model.image_size)[0]
+        target = target_squares(ref, self.plan.side)
+        self.latents = model.encode_image(target.images).detach().clone()
         self.masks = None if target.masks is None else target.masks.to(self.latents.device)
         self.weight = subject_weight(self.masks, self.latents, config.background)
         self.fixed = self.rows(config.settled("residual").validation or 0, torch.Generator().manual_seed((config.seed + 7919) % SEEDS))
@@ -41,13 +41,13 @@ class Task:
         return t.to(self.latents.device), noise.to(self.latents)
 
     def loss(self, words: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> Tensor:
-        """The mean loss of words [n, d] over rows: they go through the R pictures in turn, and from round to round the template changes.
+        """The mean loss of words [n, d] over rows: they go through the R images in turn, and from round to round the template changes.
 
-        `first` is how many rows went before these: steps go on where the last one stopped, so that every picture has its turn.
+        `first` is how many rows went before these: steps go on where the last one stopped, so that every image has its turn.
         """
-        return losses_together(self.model, [self.question(words, t, noise, with_masks, first)])[0]
+        return losses_together(self.model, [self.loss_request(words, t, noise, with_masks, first)])[0]
 
-    def question(self, words: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> Question:
+    def loss_request(self, words: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> LossRequest:
         """What `loss` asks of the model."""
         turn = torch.arange(first, first + len(t), device=t.device)
         pick = turn % len(self.latents)
@@ -56,12 +56,12 @@ class Task:
         noisy = self.model.schedule.add_noise(self.latents[pick], noise, t)
         weight = self.weight[pick] * self.model.schedule.loss_weight(t)
         masks = self.masks[pick] if with_masks and self.masks is not None and self.config.mask_weight > 0 else None
-        return Question(self.config, prompts, row, noisy, t, noise, weight, masks)
+        return LossRequest(self.config, prompts, row, noisy, t, noise, weight, masks)
 
     def gradient(self, words: Tensor, t: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The loss of a step over rows, masks and all, and its gradient [n, d] to the words: as many rows at once as the effort says."""
         total, gradient = torch.zeros((), device=words.device), torch.zeros_like(words)
-        for rows, share in _parts(len(t), self.effort.rows):
+        for rows, share in _parts(len(t), self.plan.rows):
             leaf = words.detach().clone().requires_grad_(True)
             loss = share * self.loss(leaf, t[rows], noise[rows], with_masks=True, first=step * len(t) + rows.start)
             gradient += torch.autograd.grad(loss, leaf)[0]
@@ -72,12 +72,12 @@ class Task:
     def validate(self, words: Tensor) -> float:
         """The loss of words on the fixed rows, without masks."""
         t, noise = self.fixed
-        parts = _parts(len(t), self.effort.rows_without_gradients)
+        parts = _parts(len(t), self.plan.rows_without_gradients)
         return sum(share * self.loss(words, t[rows], noise[rows], with_masks=False, first=rows.start).item() for rows, share in parts)
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class LossRequest:
     """Rows that a task wants denoised, and what their loss is measured by.
 
     P `prompts`, of which row b takes the one numbered `row[b]`; `noisy`, `noise` [B, C, h, w]; `t` [B]; `weight` [B, 1, h, w]; `masks`
@@ -94,25 +94,25 @@ class Question:
     masks: Tensor | None
 
 
-def losses_together(model: DiffusionModel, questions: Sequence[Question]) -> list[Tensor]:
+def losses_together(model: DiffusionModel, requests: Sequence[LossRequest]) -> list[Tensor]:
     """The mean loss of every question's rows; all of them go through the model as one batch.
 
     Raises:
         ValueError: their prompts hold different numbers of subject words.
     """
-    encoded = model.encode_prompts([prompt for question in questions for prompt in question.prompts])
-    counts = [len(question.prompts) for question in questions]
-    row = torch.cat([question.row + sum(counts[:i]) for i, question in enumerate(questions)])
-    tap = AttentionTap(encoded.columns[row]) if any(question.masks is not None for question in questions) else None
-    noisy, t = (torch.cat([getattr(question, name) for question in questions]) for name in ("noisy", "t"))
-    predicted = model.predict_noise(noisy, t, encoded.context[row], tap)
+    encoded = model.encode_prompts([prompt for loss_request in requests for prompt in loss_request.prompts])
+    counts = [len(loss_request.prompts) for loss_request in requests]
+    row = torch.cat([loss_request.row + sum(counts[:i]) for i, loss_request in enumerate(requests)])
+    capture = AttentionCapture(encoded.columns[row]) if any(loss_request.masks is not None for loss_request in requests) else None
+    noisy, t = (torch.cat([getattr(loss_request, name) for loss_request in requests]) for name in ("noisy", "t"))
+    predicted = model.predict_noise(noisy, t, encoded.context[row], capture)
     losses, start = [], 0
-    for question in questions:
-        rows = slice(start, start := start + len(question.t))
-        loss = denoising_loss(predicted[rows], question.noise, question.weight).mean()
-        if tap is not None and question.masks is not None:
-            maps, config = [layer[rows] for layer in tap.maps], question.config
-            loss = loss + config.mask_weight * mask_regularisation(maps, question.masks, config.mask_loss)
+    for loss_request in requests:
+        rows = slice(start, start := start + len(loss_request.t))
+        loss = denoising_loss(predicted[rows], loss_request.noise, loss_request.weight).mean()
+        if capture is not None and loss_request.masks is not None:
+            maps, config = [layer[rows] for layer in capture.maps], loss_request.config
+            loss = loss + config.mask_weight * mask_regularisation(maps, loss_request.masks, config.mask_loss)
         losses.append(loss)
     return losses
 

@@ -18,10 +18,10 @@ from .residual import residual_optimizer, residuals_on
 PAPER_LR, PAPER_LAMBDA, PAPER_DECAY = 2e-5, 1e-2, 1e-2  # HybridBooth's printed constants
 
 
-class Moving(AbstractContextManager, Protocol):
+class UpdateRule(AbstractContextManager, Protocol):
     """The words as they are now, and what a loss of theirs does to them."""
 
-    effective_step: float
+    step_size: float
 
     def words(self) -> Tensor:
         """[n, d], with a graph to whatever moves."""
@@ -42,13 +42,13 @@ class _Open:
         return None
 
 
-class MovingWords(_Open):
+class EmbeddingUpdate(_Open):
     """What moves is the words themselves, by Adam; the length of a step is a share of an average word's length."""
 
-    def __init__(self, start: Tensor, effective_step: float, norm: float):
-        self.effective_step = effective_step
+    def __init__(self, start: Tensor, step_size: float, norm: float):
+        self.step_size = step_size
         self.leaf = nn.Parameter(start.detach().clone().float())
-        per_entry = effective_step * norm / start.shape[1] ** 0.5  # Adam moves every entry by about its rate
+        per_entry = step_size * norm / start.shape[1] ** 0.5  # Adam moves every entry by about its rate
         self.optimizer = torch.optim.Adam([self.leaf], lr=per_entry)
 
     def words(self) -> Tensor:
@@ -58,11 +58,11 @@ class MovingWords(_Open):
         _descend(self.optimizer, words, gradient)
 
 
-class LearnedSteps(_Open):
+class LearnedUpdate(_Open):
     """What moves is the words themselves, as the probe has learnt to move them."""
 
-    def __init__(self, probe: Probe, start: Tensor, effective_step: float):
-        self.probe, self.effective_step = probe, effective_step
+    def __init__(self, probe: Probe, start: Tensor, step_size: float):
+        self.probe, self.step_size = probe, step_size
         self.leaf = start.detach().clone().float().requires_grad_(True)
 
     def words(self) -> Tensor:
@@ -71,26 +71,26 @@ class LearnedSteps(_Open):
     def step(self, words: Tensor, gradient: Tensor) -> None:
         with torch.no_grad():
             change = self.probe.step(self.leaf[None], gradient[None])[0]
-        self.leaf = (self.leaf.detach() + self.effective_step * change).requires_grad_(True)
+        self.leaf = (self.leaf.detach() + self.step_size * change).requires_grad_(True)
 
 
-class ProbeResidual:
+class ResidualUpdate:
     """What moves is W' = W + lambda D of the probe's cross-attentions; the words are the probe's."""
 
-    def __init__(self, probe: Probe, guess: Callable[[], Tensor], effective_step: float | None):
-        """`effective_step` None takes the printed constants literally."""
-        self.literal = effective_step is None
+    def __init__(self, probe: Probe, guess: Callable[[], Tensor], step_size: float | None):
+        """`step_size` None takes the printed constants literally."""
+        self.literal = step_size is None
         self.scale = PAPER_LAMBDA if self.literal else 1.0
-        self.effective_step = PAPER_LR * PAPER_LAMBDA if effective_step is None else effective_step
+        self.step_size = PAPER_LR * PAPER_LAMBDA if step_size is None else step_size
         self.words = guess
         self.hooks = residuals_on(probe.regressor.refined_layers(), self.scale)  # type: ignore[operator]
 
-    def __enter__(self) -> ProbeResidual:
+    def __enter__(self) -> ResidualUpdate:
         residuals = self.hooks.__enter__()
         if self.literal:
             self.optimizer = torch.optim.AdamW([r.delta for r in residuals], lr=PAPER_LR, weight_decay=PAPER_DECAY)
         else:
-            self.optimizer = residual_optimizer(residuals, self.effective_step)
+            self.optimizer = residual_optimizer(residuals, self.step_size)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -107,7 +107,7 @@ def _descend(optimizer: torch.optim.Optimizer, words: Tensor, gradient: Tensor) 
     optimizer.step()
 
 
-def moving(config: RefineConfig, probe: Probe | None, features: Features | None, noun: Tensor, start: Tensor | None) -> Moving:
+def update_rule(config: RefineConfig, probe: Probe | None, features: Features | None, noun: Tensor, start: Tensor | None) -> UpdateRule:
     """What a (settled) configuration moves.
 
     Raises:
@@ -116,7 +116,7 @@ def moving(config: RefineConfig, probe: Probe | None, features: Features | None,
     if start is not None:
         if config.mode != "words":
             raise UserError(f"the mode {config.mode} refines a probe's guess, not given words; choose the mode words")
-        return MovingWords(start, config.effective_step or 0.1, start.norm(dim=1).mean().item())
+        return EmbeddingUpdate(start, config.step_size or 0.1, start.norm(dim=1).mean().item())
     if probe is None or features is None:
         raise UserError(f"the mode {config.mode} starts from a probe's guess; load a probe, or give words to start from")
 
@@ -125,11 +125,11 @@ def moving(config: RefineConfig, probe: Probe | None, features: Features | None,
 
     if config.mode in ("residual", "paper_literal"):
         literal = config.mode == "paper_literal"
-        return ProbeResidual(probe, guess, None if literal else config.effective_step or probe.config.residual_step)
+        return ResidualUpdate(probe, guess, None if literal else config.step_size or probe.config.residual_step)
     with torch.no_grad():
         first = guess()
     if config.mode == "words":
-        return MovingWords(first, config.effective_step or probe.config.words_step, probe.config.word_norm)
-    if probe.stepper is None:
+        return EmbeddingUpdate(first, config.step_size or probe.config.words_step, probe.config.embedding_norm)
+    if probe.learned_optimizer is None:
         raise UserError("this probe has learnt no steps of its own; choose the mode residual, or load a probe that has")
-    return LearnedSteps(probe, first, config.effective_step or probe.config.learned_step)
+    return LearnedUpdate(probe, first, config.step_size or probe.config.learned_step)

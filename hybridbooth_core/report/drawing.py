@@ -1,6 +1,6 @@
-"""Pages for a person to look at: pictures, heat, outlines, captions and a curve. PIL alone, since ComfyUI brings no matplotlib.
+"""Pages for a person to look at: images, heat, outlines, captions and a curve. PIL alone, since ComfyUI brings no matplotlib.
 
-Pictures are float [H, W, 3] in 0..1; x and y are pixels from the top left of the page.
+Images are float [H, W, 3] in 0..1; x and y are pixels from the top left of the page.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Page:
         for number, line in enumerate(lines):
             self._draw.text((x, top + 1.35 * size * number), line, font=font, fill=colour, anchor=anchor)
 
-    def show(self, picture: Tensor, x: int, y: int, width: int, height: int, caption: str = "", size: float = 13) -> None:
-        """A picture as large as fits into the box, in its middle, and a caption above the box."""
-        small = fitted(picture, width, height)
+    def show(self, image: Tensor, x: int, y: int, width: int, height: int, caption: str = "", size: float = 13) -> None:
+        """An image as large as fits into the box, in its middle, and a caption above the box."""
+        small = fitted(image, width, height)
         left, top = x + (width - small.shape[1]) // 2, y + (height - small.shape[0]) // 2
         self.image.paste(to_image(small), (left, top))
         if caption:
@@ -55,21 +55,21 @@ class Page:
         if caption:
             self.text(x + width / 2, y - 7, caption, 13, "md", width=width)
 
-    def picture(self) -> Tensor:
-        """The page as a picture [H, W, 3]."""
+    def pixels(self) -> Tensor:
+        """The page as an image [H, W, 3]."""
         return torch.from_numpy(np.asarray(self.image, dtype=np.float32) / 255)
 
 
-def to_image(picture: Tensor) -> Image.Image:
-    """A picture as PIL's."""
-    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
+def to_image(image: Tensor) -> Image.Image:
+    """An image as PIL's."""
+    return Image.fromarray((image.clamp(0, 1) * 255).round().byte().cpu().numpy())
 
 
-def write_picture(picture: Tensor, path: Path) -> None:
+def write_image(image: Tensor, path: Path) -> None:
     """[H, W, 3] in 0..1 to a PNG in one stroke, so that a file that is there is whole; UserError if the place cannot be written."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        to_image(picture).save(partial, format="PNG")
+        to_image(image).save(partial, format="PNG")
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); free some space, or choose another place") from error
@@ -77,50 +77,50 @@ def write_picture(picture: Tensor, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def fitted(picture: Tensor, width: int, height: int) -> Tensor:
-    """A picture enlarged or reduced to the largest size within a box that keeps its shape."""
-    scale = min(width / picture.shape[1], height / picture.shape[0])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    resized = to_image(picture).resize(size, Image.Resampling.LANCZOS)
+def fitted(image: Tensor, width: int, height: int) -> Tensor:
+    """An image enlarged or reduced to the largest size within a box that keeps its shape."""
+    scale = min(width / image.shape[1], height / image.shape[0])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    resized = to_image(image).resize(size, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255)
 
 
-def heated(picture: Tensor, heat: Tensor) -> Tensor:
-    """A picture seen through the colours of `heat` [h, w] of any scale: dark where it is least, glowing at its peak."""
+def heated(image: Tensor, heat: Tensor) -> Tensor:
+    """An image seen through the colours of `heat` [h, w] of any scale: dark where it is least, glowing at its peak."""
     heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp_min(1e-12)
-    heat = F.interpolate(heat[None, None].float(), size=picture.shape[:2], mode="bicubic", align_corners=False)[0, 0].clamp(0, 1)
+    heat = F.interpolate(heat[None, None].float(), size=image.shape[:2], mode="bicubic", align_corners=False)[0, 0].clamp(0, 1)
     place = heat * (len(_HEAT) - 1)
     low = place.floor().long().clamp(max=len(_HEAT) - 2)
     colour = torch.lerp(_HEAT[low], _HEAT[low + 1], (place - low)[..., None])
-    grey = picture.mean(-1, keepdim=True)
-    return torch.lerp(0.25 * picture + 0.3 * grey, colour, 0.3 + 0.4 * heat[..., None]).clamp(0, 1)
+    grey = image.mean(-1, keepdim=True)
+    return torch.lerp(0.25 * image + 0.3 * grey, colour, 0.3 + 0.4 * heat[..., None]).clamp(0, 1)
 
 
-def outlined(picture: Tensor, mask: Tensor) -> Tensor:
-    """A picture with what is off the mask [h, w] washed out and a line along its border."""
-    mask = F.interpolate(mask[None, None].float(), size=picture.shape[:2], mode="bicubic", antialias=True, align_corners=False)
+def outlined(image: Tensor, mask: Tensor) -> Tensor:
+    """An image with what is off the mask [h, w] washed out and a line along its border."""
+    mask = F.interpolate(mask[None, None].float(), size=image.shape[:2], mode="bicubic", antialias=True, align_corners=False)
     mask = mask[0, 0].clamp(0, 1)
-    washed = torch.lerp(picture.mean(-1, keepdim=True).expand_as(picture), torch.ones(3), 0.45)
+    washed = torch.lerp(image.mean(-1, keepdim=True).expand_as(image), torch.ones(3), 0.45)
     inside = (mask > 0.5).float()[None, None]
-    reach = 2 * max(1, round(min(picture.shape[:2]) / 250)) + 1
+    reach = 2 * max(1, round(min(image.shape[:2]) / 250)) + 1
     border = F.max_pool2d(inside, reach, 1, reach // 2) + F.max_pool2d(-inside, reach, 1, reach // 2)
     soft = F.avg_pool2d(border, 3, 1, 1, count_include_pad=False)[0, 0, ..., None]
     accent = torch.tensor([int(ACCENT[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    return torch.lerp(torch.lerp(washed, picture, mask[..., None]), accent, soft)
+    return torch.lerp(torch.lerp(washed, image, mask[..., None]), accent, soft)
 
 
-def mosaic(pictures: Sequence[Tensor], width: int, height: int, gap: int = 6) -> Tensor:
-    """Up to nine pictures side by side in a box, white between them."""
-    if len(pictures) == 1:
-        return fitted(pictures[0], width, height)
-    shown = pictures[:9]
+def mosaic(images: Sequence[Tensor], width: int, height: int, gap: int = 6) -> Tensor:
+    """Up to nine images side by side in a box, white between them."""
+    if len(images) == 1:
+        return fitted(images[0], width, height)
+    shown = images[:9]
     columns = math.ceil(math.sqrt(len(shown)))
     rows = math.ceil(len(shown) / columns)
     cell = ((width - gap * (columns - 1)) // columns, (height - gap * (rows - 1)) // rows)
     page = Page(width, height)
-    for index, picture in enumerate(shown):
-        page.show(picture, index % columns * (cell[0] + gap), index // columns * (cell[1] + gap), *cell)
-    return page.picture()
+    for index, image in enumerate(shown):
+        page.show(image, index % columns * (cell[0] + gap), index // columns * (cell[1] + gap), *cell)
+    return page.pixels()
 
 
 def _shortened(line: str, font, width: float) -> str:

@@ -1,4 +1,4 @@
-"""The Subject Report: one picture that tells how a subject came about and where its words look.
+"""The Subject Report: one image that tells how a subject came about and where its words look.
 
 Axes: n words, H W rows and columns.
 """
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..encoders.features import Reference, square_crops, target_squares
 from ..files.subject import Subject
-from ..models.adapter import AttentionTap, DiffusionModel
-from ..models.attention import word_maps
+from ..models.adapter import AttentionCapture, DiffusionModel
+from ..models.attention import token_maps
 from ..refine.task import TEMPLATES
 from .drawing import FAINT, Page, fitted, heated, mosaic, outlined
 
@@ -25,33 +25,33 @@ FIRST_ROW = 98
 
 
 @torch.no_grad()
-def word_attention(model: DiffusionModel, picture: Tensor, words: Tensor, times: Sequence[float] = TIMES, seed: int = 0) -> Tensor:
-    """Where in a square picture [H, H, 3] each of the words [n, d] looks: [n, H, H] with mean 1, over layers, heads and times.
+def token_attention(model: DiffusionModel, image: Tensor, words: Tensor, times: Sequence[float] = TIMES, seed: int = 0) -> Tensor:
+    """Where in a square image [H, H, 3] each of the words [n, d] looks: [n, H, H] with mean 1, over layers, heads and times.
 
     `times` are shares of the noise schedule; the noise is the same for the same seed.
     """
-    latents = model.encode_image(picture[None])
+    latents = model.encode_image(image[None])
     encoded = model.encode_prompts([[*TEMPLATES[0], words.to(model.device)]])
-    total = torch.zeros(len(words), *picture.shape[:2])
+    total = torch.zeros(len(words), *image.shape[:2])
     for number, share in enumerate(times):
         t = torch.tensor([int(share * len(model.schedule))], device=latents.device)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed + number)).to(latents)
-        tap = AttentionTap(encoded.columns)
-        model.predict_noise(model.schedule.add_noise(latents, noise, t), t, encoded.context, tap)
-        total += word_maps(tap.maps, picture.shape[0])[0]
+        capture = AttentionCapture(encoded.columns)
+        model.predict_noise(model.schedule.add_noise(latents, noise, t), t, encoded.context, capture)
+        total += token_maps(capture.maps, image.shape[0])[0]
     return total / total.mean()
 
 
 def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> Tensor:
-    """One picture [H, 1200, 3] in 0..1 about a subject: its reference, what the encoders saw, where its words look, and how it was refined.
+    """One image [H, 1200, 3] in 0..1 about a subject: its reference, what the encoders saw, where its words look, and how it was refined.
 
     It says nothing that a second run would find otherwise, such as seconds or memory: equal subjects have equal reports.
 
     Args:
-        ref: the pictures it was made of. All are shown (up to nine); the words' looks are shown on the first.
+        ref: the images it was made of. All are shown (up to nine); the words' looks are shown on the first.
     """
-    square = target_squares(Reference(ref.pictures[:1], None if ref.masks is None else ref.masks[:1]), model.picture_size)
-    looks = word_attention(model, square.pictures[0], subject.words)
+    square = target_squares(Reference(ref.images[:1], None if ref.masks is None else ref.masks[:1]), model.image_size)
+    looks = token_attention(model, square.images[0], subject.words)
     factors = [] if square.masks is None else [_factor(look, square.masks[0]) for look in (looks.mean(0), *looks)]
     n = len(subject.words)
     per_row = min(n, PER_ROW)
@@ -59,7 +59,7 @@ def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> T
     rows = math.ceil(n / per_row)
     second_row = FIRST_ROW + LARGE + GAP + CAPTION
     page = Page(WIDTH, second_row + rows * (side + CAPTION) + GAP + 20)
-    page.text(WIDTH / 2, 36, _title(subject, len(ref.pictures)), 22, "mm", width=WIDTH - 2 * EDGE)
+    page.text(WIDTH / 2, 36, _title(subject, len(ref.images)), 22, "mm", width=WIDTH - 2 * EDGE)
     for number, (caption, panel) in enumerate(_panels(ref, square, looks, factors)):
         page.show(panel, EDGE + number * (LARGE + GAP), FIRST_ROW, LARGE, LARGE, caption)
     info = subject.info
@@ -71,22 +71,22 @@ def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> T
         in_row = min(per_row, n - number // per_row * per_row)
         x = (WIDTH - in_row * side - (in_row - 1) * GAP) // 2 + number % per_row * (side + GAP)
         y = second_row + number // per_row * (side + CAPTION)
-        page.show(heated(fitted(square.pictures[0], side, side), look), x, y, side, side, f"word {number + 1}{factor}")
+        page.show(heated(fitted(square.images[0], side, side), look), x, y, side, side, f"word {number + 1}{factor}")
     page.text(WIDTH / 2, page.image.height - 20, " · ".join(_facts(subject)), 13, "mm", FAINT, WIDTH - 2 * EDGE)
-    return page.picture()
+    return page.pixels()
 
 
 def _panels(ref: Reference, square: Reference, looks: Tensor, factors: list[float]) -> list[tuple[str, Tensor]]:
-    """(caption, picture) of the three large pictures."""
-    given = [fitted(picture, LARGE, LARGE) for picture in ref.pictures]
+    """(caption, image) of the three large images."""
+    given = [fitted(image, LARGE, LARGE) for image in ref.images]
     if ref.masks is not None:
-        given = [outlined(picture, mask) for picture, mask in zip(given, ref.masks, strict=True)]
-    count = "the picture given" if len(given) == 1 else f"the {len(given)} pictures given"
+        given = [outlined(image, mask) for image, mask in zip(given, ref.masks, strict=True)]
+    count = "the image given" if len(given) == 1 else f"the {len(given)} images given"
     factor = f": {factors[0]:.1f}x the background" if factors else ""
     return [
         (count + (", masked" if ref.masks is not None else ""), mosaic(given, LARGE, LARGE)),
-        ("what the encoders saw", mosaic(list(square_crops(ref.pictures, ref.masks, LARGE)), LARGE, LARGE)),
-        (f"where its words look{factor}", heated(fitted(square.pictures[0], LARGE, LARGE), looks.mean(0))),
+        ("what the encoders saw", mosaic(list(square_crops(ref.images, ref.masks, LARGE)), LARGE, LARGE)),
+        (f"where its words look{factor}", heated(fitted(square.images[0], LARGE, LARGE), looks.mean(0))),
     ]
 
 
@@ -95,10 +95,10 @@ def _factor(look: Tensor, mask: Tensor) -> float:
     return float((look * mask).sum() / mask.sum() / ((look * (1 - mask)).sum() / (1 - mask).sum()).clamp_min(1e-12))
 
 
-def _title(subject: Subject, pictures: int) -> str:
-    count = {1: "one picture", 2: "two pictures", 3: "three pictures"}.get(pictures, f"{pictures} pictures")
+def _title(subject: Subject, images: int) -> str:
+    count = {1: "one image", 2: "two images", 3: "three images"}.get(images, f"{images} images")
     words = {1: "one word", 5: "five words"}.get(len(subject.words), f"{len(subject.words)} words")
-    return f"{subject.info.class_word or 'a subject'}: {count}, {words}"
+    return f"{subject.info.class_noun or 'a subject'}: {count}, {words}"
 
 
 def _facts(subject: Subject) -> list[str]:
@@ -106,5 +106,5 @@ def _facts(subject: Subject) -> list[str]:
     if not info.steps:
         return ["no steps: the first guess"]
     kept = "the start was kept" if info.best_step == 0 else f"step {info.best_step} kept"
-    lines = [f"{info.steps} steps ({info.method}, effective step {info.effective_step:g})", kept]
-    return [*lines, f"the words moved by {100 * info.displacement:.3g} % of their length"]
+    lines = [f"{info.steps} steps ({info.method}, effective step {info.step_size:g})", kept]
+    return [*lines, f"the words moved by {100 * info.relative_change:.3g} % of their length"]

@@ -23,14 +23,14 @@ USAGE = f"""\
 usage: {PROGRAM} CONFIG [options]
        {PROGRAM} {RESUME} RUN [options]
 
-Trains a probe and writes all that comes of it into one folder (--out): checkpoints, the curve, pictures to look at. Stop it at any time;
+Trains a probe and writes all that comes of it into one folder (--out): checkpoints, the curve, images to look at. Stop it at any time;
 with {RESUME} it goes on. See docs/training.md.
 
 CONFIG is a .json file in the form of a run folder's {CONFIG}, or one of:
 """
 MORE = f"""
 Every setting is an option, and `{PROGRAM} CONFIG --help` lists them all with what they are in that CONFIG. Often wanted:
-  --base DIR --data.shards DIR    the model (a folder of diffusers) and the pictures (by `hybridbooth prepare`)
+  --base DIR --data.shards DIR    the model (a folder of diffusers) and the images (by `hybridbooth prepare`)
   --out DIR                       the folder of the run
   --dry-run                       load everything, say what memory and time it takes, write nothing
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Share:
+class DataShard:
     """Which rows of every step's global batch a process computes: row r of `batch` belongs to process r modulo `world`.
 
     So what a row holds depends on its number alone, and any number of processes sees the same batch.
@@ -37,12 +37,12 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B rows, on the CPU. Tokens and latents where they were cached, pictures where they are still to be computed.
+    """B rows, on the CPU. Tokens and latents where they were cached, images where they are still to be computed.
 
     Attributes:
         rows: their numbers within the step's global batch.
         clip, dino: tokens [B, L, C], or the crops [B, size, size, 3] that the encoders are to see.
-        reference: what the regressor sees: latents [B, C, h, w], or a picture [B, S, S, 3].
+        reference: what the regressor sees: latents [B, C, h, w], or an image [B, S, S, 3].
         target: what is to be drawn, in the same two forms.
         masks: [B, S, S] of the target, 1 on the subject; all 1 where `masked` [B] says that there is none.
         nouns: class nouns. sentences: what the prompt says before and after the words.
@@ -56,13 +56,13 @@ class Batch:
     masks: Tensor
     masked: Tensor
     nouns: Sequence[str]
-    sentences: Sequence[tuple[str, str]]
+    templates: Sequence[tuple[str, str]]
 
 
 class Source(Protocol):
     """Where batches come from."""
 
-    def batches(self, step: int, share: Share) -> Iterator[Batch]:
+    def batches(self, step: int, share: DataShard) -> Iterator[Batch]:
         """This process's micro-batches from a step on, without end: a function of the source's seed, the step and the rows' numbers."""
         ...
 

@@ -32,14 +32,14 @@ pipeline_tag: text-to-image
 
 # {name}
 
-A HybridBooth probe: it looks at one picture of a subject once and guesses {c.words} word embeddings, which a few gradient steps through the
+A HybridBooth probe: it looks at one image of a subject once and guesses {c.words} word embeddings, which a few gradient steps through the
 frozen model then refine. No weight of the diffusion model changes.
 
 | | |
 |---|---|
 | for | {_line(c.base_model)} (words of width {c.width}) |
 | regressor | {c.regressor}, {parameters / 1e6:.3g} M parameters in all, float16, {size / 1e6:.1f} MB |
-| reads pictures with | {c.clip} and {c.dino} |
+| reads images with | {c.clip} and {c.dino} |
 | trained on | {_line(c.trained_on) or "not said"} |
 | licence of that data | {_line(c.licence) or "not said"} |
 | steps | {step} of {config.steps}, {step * config.batch} samples, seed {config.seed}, {config.precision} |
@@ -48,7 +48,7 @@ frozen model then refine. No weight of the diffusion model changes.
 ## How good it is
 {_verdict(curve, step)}
 
-This says that the words help the frozen model to denoise; it says nothing of how alike a subject looks. Look at pictures of subjects of
+This says that the words help the frozen model to denoise; it says nothing of how alike a subject looks. Look at images of subjects of
 your own before you rely on it.
 
 ## Use it
@@ -64,8 +64,8 @@ print(probe.about())
 
 ## Limits
 - It knows subjects like those it was trained on; of others its guess may show the class and little more.
-{_inherited(c.regressor)}- Pictures of people: ask them. What a probe makes of a face is a likeness.
-- The licence of the pictures above is what whoever prepared them said; check it before you share or sell what you make.
+{_inherited(c.regressor)}- Images of people: ask them. What a probe makes of a face is a likeness.
+- The licence of the images above is what whoever prepared them said; check it before you share or sell what you make.
 
 ## How it was made
 `hybridbooth train-probe`, version {__version__}, with
@@ -97,13 +97,13 @@ def _verdict(curve: list[dict[str, Any]], step: int) -> str:
 def _shareable(config: TrainConfig) -> dict[str, Any]:
     """The configuration without the places of one machine."""
     table = to_json(config)
-    table = {name: value for name, value in table.items() if name not in ("out", "base", "encoders", "device", "price", "watch")}
+    table = {name: value for name, value in table.items() if name not in ("out", "base", "encoders", "device", "price", "log")}
     table["data"] = {name: value for name, value in table["data"].items() if name not in ("shards", "validation")}
     return table
 
 
 def _hub_licence(licence: str) -> str:
-    """The data's licence by a hub's name for it, if all pictures have one and the same that hubs know."""
+    """The data's licence by a hub's name for it, if all images have one and the same that hubs know."""
     name = licence.split(" (")[0].strip().lower()
     return name if name in SPDX and "," not in licence else "other"
 

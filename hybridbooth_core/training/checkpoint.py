@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from ..data.shards import settle, settle_folder
+from ..data.shards import fsync, fsync_folder
 from ..errors import UserError
 
 FORMAT, VERSION = "hybridbooth.training", 1
@@ -83,9 +83,9 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
-        settle(file)
+        fsync(file)
     os.replace(partial, path)
-    settle_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -102,9 +102,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
                 left.unlink()
             with partial.open("wb") as file:
                 _write(state | {"format": FORMAT, "version": VERSION, "step": step}, file)
-                settle(file)
+                fsync(file)
             os.replace(partial, path)
-            settle_folder(folder)
+            fsync_folder(folder)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

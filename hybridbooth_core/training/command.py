@@ -12,10 +12,10 @@ from ..errors import UserError
 from .arguments import PROGRAM, RESUME, Request, parsed, rank
 from .checkpoint import checkpoints, refuse_begun
 from .config import TrainConfig
-from .distributed import Processes
+from .distributed import DistributedEnv
 from .dry_run import dry_run
 from .metrics import read_curve
-from .sample_grids import board, chosen_subjects
+from .sample_grids import chosen_subjects, grid
 from .setup import prepare_training
 from .trainer import Trainer
 
@@ -44,29 +44,29 @@ def run(arguments: Sequence[str]) -> int:
         return 2
 
 
-def _processes(config: TrainConfig) -> Processes:
+def _processes(config: TrainConfig) -> DistributedEnv:
     """This process alone, or as one of those that a launcher has started."""
     if "RANK" not in os.environ and "ACCELERATE_MIXED_PRECISION" not in os.environ:
         from ..models.device import compute_device
 
-        return Processes.alone(compute_device(config.device))
+        return DistributedEnv.alone(compute_device(config.device))
     try:
-        return Processes.launched(config.device)
+        return DistributedEnv.launched(config.device)
     except ImportError as error:
         raise UserError('several processes need the package accelerate; run: pip install "hybridbooth[train]"') from error
 
 
-def _carried_out(request: Request, processes: Processes) -> int:
+def _carried_out(request: Request, processes: DistributedEnv) -> int:
     config = request.config
     if not (request.resume or request.dry_run):
         refuse_begun(config.out)  # before the large files are read, which takes a while
-    setting, probe, extras = prepare_training(config, processes.device)
+    context, probe, extras = prepare_training(config, processes.device)
     if request.dry_run:
-        dry_run(config, setting, probe, processes)
+        dry_run(config, context, probe, processes)
         return 0
-    if config.watch.board_every and processes.main:
-        extras = replace(extras, board=board(config, setting, chosen_subjects(config, setting)))
-    trainer = Trainer(config, setting, probe, extras, processes)
+    if config.log.grid_every and processes.main:
+        extras = replace(extras, grid=grid(config, context, chosen_subjects(config, context)))
+    trainer = Trainer(config, context, probe, extras, processes)
     try:
         trainer.run(request.resume)
     except KeyboardInterrupt:

@@ -19,29 +19,29 @@ class Data:
     """What is looked at, and what of it is drawn."""
 
     shards: Path | None = None
-    """A folder made by `hybridbooth prepare`. The miniature draws its own pictures and needs none."""
+    """A folder made by `hybridbooth prepare`. The miniature draws its own images and needs none."""
     validation: Path | None = None
-    """Shards of pictures that are not trained on. Without them the validation looks at training pictures, with noise of its own."""
+    """Shards of images that are not trained on. Without them the validation looks at training images, with noise of its own."""
     cached: bool = False
     """Take tokens and latents from the shards, so that neither encoders nor autoencoder are loaded. Then nothing can be augmented."""
-    lanes: int = 8
+    interleave: int = 8
     """Shards that are read in turns; each is in memory whole. A multiple of the number of processes."""
     cross_pairs: bool = True
-    """Of identities with several pictures, look at one and draw another, so that words cannot carry what surrounds the subject."""
+    """Of identities with several images, look at one and draw another, so that words cannot carry what surrounds the subject."""
     neutral: float = 0.5
     """Share of the prompts that say nothing of the target's scene. Of photos the others say a background that was put there."""
     condition_drop: float = 0.1
     """Share of the prompts that are the words alone. (Words left out would teach a frozen model nothing.)"""
     masked: float = 0.8
-    """Share of the masked pictures that the encoders see cropped to the subject; the others they see whole."""
+    """Share of the masked images that the encoders see cropped to the subject; the others they see whole."""
     background: float = 0.5
-    """Share of those crops in which the encoders see another background than grey: noise, a colour, or another picture of its shard."""
+    """Share of those crops in which the encoders see another background than grey: noise, a colour, or another image of its shard."""
     augment: float = 0.5
-    """Share of the pictures that the encoders see mirrored, nearer or farther, or in other light. What is drawn stays as it is."""
+    """Share of the images that the encoders see mirrored, nearer or farther, or in other light. What is drawn stays as it is."""
 
     def __post_init__(self):
         _shares(self, "neutral", "condition_drop", "masked", "background", "augment")
-        _positive(self, "lanes")
+        _positive(self, "interleave")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Loss:
     """What is asked of the words."""
 
     times: tuple[float, float] = (0.0, 1.0)
-    """Share of the noise schedule that is trained on. At low noise the picture itself shows who it is."""
+    """Share of the noise schedule that is trained on. At low noise the image itself shows who it is."""
     background: float = 0.125
     """Weight of what is not the subject, whose own weight is 1."""
     mask_weight: float = 1e-3
@@ -106,28 +106,28 @@ class Optim:
 
 
 @dataclass(frozen=True)
-class Watch:
+class LogConfig:
     """What is written down on the way, and how often (in steps)."""
 
     log_every: int = 20
     """A line of the curve: losses, the gradient's length, the rate, samples a second, memory."""
     validate_every: int = 1000
-    """The loss on fixed pictures and noise; also after the first hundredth of the steps, with a word on whether it learns."""
+    """The loss on fixed images and noise; also after the first hundredth of the steps, with a word on whether it learns."""
     validation_samples: int = 64
-    """Pictures of a validation."""
-    board_every: int = 5000
-    """A picture of some subjects: reference, probe, refined, new contexts. 0: none."""
-    board_subjects: int = 4
-    """Rows of that picture."""
-    board_steps: int = 25
-    """Sampling steps of its pictures."""
+    """Images of a validation."""
+    grid_every: int = 5000
+    """An image of some subjects: reference, probe, refined, new contexts. 0: none."""
+    grid_subjects: int = 4
+    """Rows of that image."""
+    grid_steps: int = 25
+    """Sampling steps of its images."""
     save_every: int = 1000
     """A checkpoint; what is later is lost if the training is stopped."""
     keep: int = 3
     """Checkpoints that stay; the oldest goes first."""
 
     def __post_init__(self):
-        _positive(self, "log_every", "validate_every", "validation_samples", "board_subjects", "board_steps", "save_every", "keep")
+        _positive(self, "log_every", "validate_every", "validation_samples", "grid_subjects", "grid_steps", "save_every", "keep")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class TrainConfig:
     checkpointing: bool = False
     """Compute blocks a second time on the way back instead of keeping what they computed: less memory, a third slower."""
     seed: int = 0
-    """Of the untrained weights, the order of the pictures and all noise."""
+    """Of the untrained weights, the order of the images and all noise."""
     device: str = ""
     """cpu, cuda; empty: a GPU where there is one."""
     price: float = 0.0
@@ -162,7 +162,7 @@ class TrainConfig:
     probe: ProbeShape = field(default_factory=ProbeShape)
     loss: Loss = field(default_factory=Loss)
     optim: Optim = field(default_factory=Optim)
-    watch: Watch = field(default_factory=Watch)
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self):
         _positive(self, "steps", "batch", "micro_batch")
@@ -187,6 +187,12 @@ class TrainConfig:
         return self.batch // (self.micro_batch * world)
 
 
+_OLD_NAMES = {
+    "watch": "log", "lanes": "interleave", "board_every": "grid_every", "board_subjects": "grid_subjects", "board_steps": "grid_steps",
+}  # fmt: skip
+"""What fields were called in the runs and checkpoints of 0.1."""
+
+
 def to_json(config: TrainConfig) -> dict[str, Any]:
     """The configuration as JSON knows it."""
     return _plain(dataclasses.asdict(config))
@@ -205,6 +211,7 @@ def _built(kind: type, table: Any) -> Any:
     if not isinstance(table, dict):
         raise TypeError(f"{kind.__name__} is no table")
     hints = get_type_hints(kind)
+    table = {_OLD_NAMES.get(name, name): value for name, value in table.items()}
     if strange := [name for name in table if name not in hints]:
         raise KeyError(f"{strange[0][:80]} is no setting of {kind.__name__}")
     return kind(**{name: _value(name, hints[name], value) for name, value in table.items()})

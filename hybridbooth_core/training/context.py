@@ -17,7 +17,7 @@ from .objective import Inputs
 
 
 @dataclass(eq=False)
-class Setting:
+class TrainingContext:
     """Everything that stays as it is. `clip` and `dino` are None where their tokens are cached.
 
     Attributes:
@@ -60,17 +60,17 @@ class Setting:
 
     def _latents(self, given: Tensor) -> Tensor:
         device = self.model.device
-        return self.model.encode_image(given.to(device)).float() if is_pictures(given) else given.to(device).float()
+        return self.model.encode_image(given.to(device)).float() if is_images(given) else given.to(device).float()
 
 
-def is_pictures(given: Tensor) -> bool:
-    """Whether a tensor holds pictures [B, H, W, 3] rather than tokens or latents."""
+def is_images(given: Tensor) -> bool:
+    """Whether a tensor holds images [B, H, W, 3] rather than tokens or latents."""
     return given.ndim == 4 and given.shape[-1] == 3
 
 
 def _tokens(encoder: FeatureEncoder | None, given: Tensor, device: torch.device) -> Tensor:
-    if not is_pictures(given):
+    if not is_images(given):
         return given.to(device).float()
     if encoder is None:
-        raise ValueError("expected tokens, since there is no encoder, found pictures")
+        raise ValueError("expected tokens, since there is no encoder, found images")
     return encoder(given.to(device)).to(device).float()

@@ -23,7 +23,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class Processes:
+class DistributedEnv:
     """Which of how many processes this is.
 
     Attributes:
@@ -38,12 +38,12 @@ class Processes:
     plugin: Any = None
 
     @staticmethod
-    def alone(device: torch.device) -> Processes:
+    def alone(device: torch.device) -> DistributedEnv:
         """One process, without accelerate."""
-        return Processes(device)
+        return DistributedEnv(device)
 
     @staticmethod
-    def launched(device: str = "") -> Processes:
+    def launched(device: str = "") -> DistributedEnv:
         """As `accelerate launch`, torchrun (or nobody) has set it up.
 
         Args:
@@ -68,7 +68,7 @@ class Processes:
             if plugin.fsdp_version != 2:
                 raise UserError(f"expected fsdp_version 2 in accelerate's configuration, found {plugin.fsdp_version}; change it")
             disable_fsdp_ram_efficient_loading()  # else transformers may leave the frozen text encoder to the first process alone
-        return Processes(accelerator.device, accelerator.process_index, world, accelerator, plugin)
+        return DistributedEnv(accelerator.device, accelerator.process_index, world, accelerator, plugin)
 
     @property
     def main(self) -> bool:

@@ -8,16 +8,16 @@ from ..models.memory import gigabytes
 from ..models.peak_memory import PeakMemory, watch_peak
 from ..probe.probe import Probe
 from .config import TrainConfig
-from .context import Setting
-from .distributed import Processes
-from .memory_estimate import Memory, forecast
-from .prefetcher import Feed
+from .context import TrainingContext
+from .distributed import DistributedEnv
+from .memory_estimate import Memory, estimate_memory
+from .prefetcher import Prefetcher
 from .trainer import Trainer
 
 STEPS, SECONDS = 10, 30.0  # that are timed, at most; two at least
 
 
-def dry_run(config: TrainConfig, setting: Setting, probe: Probe, processes: Processes) -> None:
+def dry_run(config: TrainConfig, context: TrainingContext, probe: Probe, processes: DistributedEnv) -> None:
     """Print what is foreseen, take a few steps, and print what was found.
 
     Raises:
@@ -28,18 +28,18 @@ def dry_run(config: TrainConfig, setting: Setting, probe: Probe, processes: Proc
         if processes.main:
             print(line, flush=True)
 
-    probe.to(setting.model.device)
-    foreseen = forecast(setting, probe, config)
+    probe.to(context.model.device)
+    foreseen = estimate_memory(context, probe, config)
     say(f"estimated memory: {foreseen}" + (" in each process" if processes.world > 1 else ""))
-    used = watch_peak(setting.model.device)
-    rate = _samples_per_second(Trainer(config, setting, probe, processes=processes))
+    used = watch_peak(context.model.device)
+    rate = _samples_per_second(Trainer(config, context, probe, processes=processes))
     say(f"measured memory: {_measured(used(), foreseen)}")
     for line in duration(config, rate):
         say(line)
 
 
 def _samples_per_second(trainer: Trainer) -> float:
-    feed = Feed(trainer.setting.source.batches(0, trainer.share))
+    feed = Prefetcher(trainer.context.source.batches(0, trainer.share))
     try:
         trainer.one_step(feed)  # which makes room, and finds its ways
         begun, done = time.perf_counter(), 0

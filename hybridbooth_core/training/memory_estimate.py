@@ -5,13 +5,14 @@ code, so that checkpointing, accumulation and lower precision count as they are.
 
 Counted: the frozen networks that are loaded and the probe, each in its own type; the gradients, the optimiser's moments and the moving
 average; and the most that lives beside them in the whole step: what is kept for the way back, what is worked on, and the encoders and the
-autoencoder at work on the pictures. Every row counts as masked.
+autoencoder at work on the images. Every row counts as masked.
 
 So told, a step agrees with what PyTorch's own allocator hands out to less than a percent (tests/training/test_forecast.py).
 
 Not counted: what a library takes inside one of its operations, and for itself, which on the CPU are about 0.1 GB from the first step on;
 what an allocator holds in reserve or cannot give back; Python; the buffers in which several processes exchange their gradients, as much
-again as these, and what FSDP saves; pictures that wait for their turn, and, in the machine's memory, the shards that are read (--data.lanes
+again as these, and what FSDP saves; images that wait for their turn, and, in the machine's memory, the shards that are read
+(--data.interleave
 of them); validations and boards, which keep nothing for a way back but have the averaged probe beside the one that is trained.
 """
 
@@ -32,9 +33,9 @@ from torch.utils._pytree import tree_leaves
 
 from ..models.memory import gigabytes
 from ..probe.probe import Probe
-from .batch import Batch, Share
+from .batch import Batch, DataShard
 from .config import TrainConfig
-from .context import Setting
+from .context import TrainingContext
 from .trainer import Trainer
 
 
@@ -62,19 +63,19 @@ class Memory:
         )
 
 
-def forecast(setting: Setting, probe: Probe, config: TrainConfig) -> Memory:
+def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig) -> Memory:
     """What training this probe will take in each process; neither the probe nor the setting is changed.
 
     Raises:
         UserError: what the setting's source raises when it makes its first batch.
     """
-    device = setting.model.device
-    batches = setting.source.batches(0, Share(config.micro_batch, config.micro_batch))
+    device = context.model.device
+    batches = context.source.batches(0, DataShard(config.micro_batch, config.micro_batch))
     batch = next(batches)
     fake = FakeTensorMode(allow_non_fake_inputs=True)  # the few real tensors that a network makes itself join in
-    memo: dict[int, Any] = {id(setting.source): setting.source}  # of the deep copy: what it has copied, by the original's id
+    memo: dict[int, Any] = {id(context.source): context.source}  # of the deep copy: what it has copied, by the original's id
     with FakeCopyMode(fake):
-        frozen, batch = copy.deepcopy(setting, memo), copy.deepcopy(batch)
+        frozen, batch = copy.deepcopy(context, memo), copy.deepcopy(batch)
     with fake, device:
         trained = Probe(probe.config)
     vars(trained)["to"] = lambda device: trained  # it is there already, and fake tensors cannot be moved in their place
@@ -85,12 +86,12 @@ def forecast(setting: Setting, probe: Probe, config: TrainConfig) -> Memory:
     return Memory(_bytes(weights, device), staying, max(live.most - staying, 0))
 
 
-def _rehearse(config: TrainConfig, setting: Setting, probe: Probe, batch: Batch) -> int:
+def _rehearse(config: TrainConfig, context: TrainingContext, probe: Probe, batch: Batch) -> int:
     """A step as the trainer does it. Returns the bytes of what is there beside it: moments, gradients and moving average."""
     accumulates = config.batch > config.micro_batch
-    trainer = Trainer(replace(config, batch=config.micro_batch), setting, probe)
+    trainer = Trainer(replace(config, batch=config.micro_batch), context, probe)
     trainer.scaler = None  # a few numbers, which it would have to know
-    optimizer, device = trainer.optimizer, setting.model.device
+    optimizer, device = trainer.optimizer, context.model.device
     _set_gradients(optimizer.parameters)
     gradients = _bytes([weight.grad for weight in optimizer.parameters], device)
     optimizer.step(1.0)  # so that the moments are there

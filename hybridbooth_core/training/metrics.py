@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..data.shards import settle
+from ..data.shards import fsync
 from ..models.peak_memory import watch_peak
 from .checkpoint import write_text, writing
 
@@ -20,7 +20,7 @@ CURVE = "curve.jsonl"
 log = logging.getLogger("hybridbooth")
 
 
-class Records:
+class MetricsLogger:
     """The curve of a run. Rows have a `step`; a run that goes on from step s forgets what a killed one wrote after s."""
 
     def __init__(self, folder: Path, step: int = 0):
@@ -41,7 +41,7 @@ class Records:
         row = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
         with writing(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
-            settle(file)
+            fsync(file)
         if self._board:
             self._show(self._board, row)
 
@@ -52,17 +52,17 @@ class Records:
             except OSError as error:
                 log.warning("TensorBoard's file is not complete (%s); %s is", error.strerror, self.path.name)
 
-    def _show(self, board: Any, row: dict[str, Any]) -> None:
+    def _show(self, grid: Any, row: dict[str, Any]) -> None:
         try:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "step":
-                    board.add_scalar(name, value, row["step"])
+                    grid.add_scalar(name, value, row["step"])
         except OSError as error:
             log.warning("TensorBoard's file cannot be written (%s); %s goes on without it", error.strerror, self.path.name)
             self._board = None
 
 
-class Meter:
+class Throughput:
     """Samples a second, the share of the time spent waiting for data, and memory, since the last row."""
 
     def __init__(self, batch: int, device: torch.device):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.adapter import AttentionTap
+from ..models.adapter import AttentionCapture
 from ..models.diffusers_adapter import DiffusersModel
 from ..probe.probe import Features, Probe
 from ..refine.losses import denoising_loss, mask_regularisation, subject_weight
@@ -59,7 +59,7 @@ def objective(probe: Probe, model: DiffusersModel, loss: Loss, batch: Batch, inp
     attention = torch.zeros((), device=words.device)
     if loss.mask_weight and bool(masked.any()):
         attention = mask_regularisation([layer[masked] for layer in maps], batch.masks.to(words.device)[masked]) * masked.float().mean()
-    length = ((words.float().norm(dim=-1) / probe_config(probe).word_norm) ** 2).mean()
+    length = ((words.float().norm(dim=-1) / probe_config(probe).embedding_norm) ** 2).mean()
     denoising = rows.mean()
     return Losses(denoising + loss.mask_weight * attention + loss.norm_weight * length, denoising, attention, length)
 
@@ -75,15 +75,15 @@ def denoised(
     maps: list[Tensor] | None = None,
 ) -> Tensor:
     """The rows' denoising losses [B] in the units of the network's own output; where the words look goes to `maps`, if it is asked for."""
-    prompts = [[before, row, after] for row, (before, after) in zip(words, batch.sentences, strict=True)]
+    prompts = [[before, row, after] for row, (before, after) in zip(words, batch.templates, strict=True)]
     encoded = model.encode_prompts(prompts)
-    tap = AttentionTap(encoded.columns) if maps is not None and loss.mask_weight else None
+    capture = AttentionCapture(encoded.columns) if maps is not None and loss.mask_weight else None
     noisy = model.schedule.add_noise(latents, noise, t)
-    output = model.network_output(noisy, t, encoded.context, tap)
+    output = model.network_output(noisy, t, encoded.context, capture)
     target = noise if model.schedule.prediction == "epsilon" else model.schedule.velocity(latents, noise, t)
     weight = subject_weight(batch.masks.to(latents.device), latents, loss.background)
-    if maps is not None and tap is not None:
-        maps += tap.maps
+    if maps is not None and capture is not None:
+        maps += capture.maps
     return denoising_loss(output, target, weight)
 
 

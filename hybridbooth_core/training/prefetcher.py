@@ -1,4 +1,4 @@
-"""Batches made in a thread of their own, so that the networks need not wait for pictures to be decoded."""
+"""Batches made in a thread of their own, so that the networks need not wait for images to be decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Feed(Generic[Item]):
+class Prefetcher(Generic[Item]):
     """Takes an endless iterator's items ahead of time, `depth` of them. `waited` counts the seconds that `next` had to wait."""
 
     def __init__(self, items: Iterator[Item], depth: int = 3):

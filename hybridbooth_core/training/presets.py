@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UserError
-from .config import MINIATURE, Data, Optim, ProbeShape, TrainConfig, Watch
+from .config import MINIATURE, Data, LogConfig, Optim, ProbeShape, TrainConfig
 
 SD15 = "stable-diffusion-v1-5"  # the folder that is looked for where --base says nothing else
 
@@ -45,13 +45,13 @@ def _sd15_consumer() -> TrainConfig:
         data=Data(cached=True, neutral=1.0, condition_drop=0.1, background=0.0, augment=0.0),
         probe=ProbeShape("resampler"),
         optim=Optim(kind="adamw", lr=1e-4, weight_decay=1e-2, warmup=500, decay=0.0, clip=1.0, ema=0.9999),
-        watch=Watch(save_every=500),
+        log=LogConfig(save_every=500),
     )
 
 
 PRESETS: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
     MINIATURE: ("the miniature world's own probe, on a CPU, downloading nothing", _miniature),
-    "sd15": ("the paper's recipe for Stable Diffusion 1.5: promptnet, 640 000 samples, pictures varied on the way", _sd15),
+    "sd15": ("the paper's recipe for Stable Diffusion 1.5: promptnet, 640 000 samples, images varied on the way", _sd15),
     "sd15-consumer": ("resampler on cached features, for a card of 8 GB; its learning rate is a guess", _sd15_consumer),
 }
 

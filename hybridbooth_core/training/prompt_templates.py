@@ -1,4 +1,4 @@
-"""What a prompt says around the words, of pictures that come without captions."""
+"""What a prompt says around the words, of images that come without captions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEUTRAL = (
     "a close-up photo of",
     "a cropped photo of",
     "a bright photo of",
-    "a picture of",
+    "an image of",
     "a rendition of",
 )
 COLOURS = {
@@ -31,25 +31,25 @@ WORDS_ALONE = ("", "")
 
 
 def neutral(generator: torch.Generator) -> tuple[str, str]:
-    """One of the sentences that fit any picture."""
+    """One of the sentences that fit any image."""
     return NEUTRAL[int(torch.randint(len(NEUTRAL), (), generator=generator))], ""
 
 
-def photo_sentence(
-    data: Data, generator: torch.Generator, picture: Tensor | None, mask: Tensor | None
+def photo_prompt(
+    data: Data, generator: torch.Generator, image: Tensor | None, mask: Tensor | None
 ) -> tuple[tuple[str, str], Tensor | None]:
     """The sentence of a target, and the target itself.
 
     Nothing is known of a photo's surroundings, so a sentence of context needs a context that is known: the subject is put before a plain
-    colour, and the sentence says so. Without picture or mask every sentence is neutral, and what a sentence does not say is not done.
+    colour, and the sentence says so. Without image or mask every sentence is neutral, and what a sentence does not say is not done.
 
     Args:
-        picture: [S, S, 3]. mask: [S, S].
+        image: [S, S, 3]. mask: [S, S].
     """
     alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
     before, after = neutral(generator)
-    if picture is not None and mask is not None and not plain and not alone:
+    if image is not None and mask is not None and not plain and not alone:
         name = list(COLOURS)[int(torch.randint(len(COLOURS), (), generator=generator))]
-        picture = picture * mask[..., None] + torch.tensor(COLOURS[name]) * (1 - mask[..., None])
+        image = image * mask[..., None] + torch.tensor(COLOURS[name]) * (1 - mask[..., None])
         after = f"on a {name} background"
-    return (WORDS_ALONE if alone else (before, after)), picture
+    return (WORDS_ALONE if alone else (before, after)), image

@@ -24,16 +24,16 @@ from ..models.memory import give_back, is_out_of_memory
 from ..models.sampling import generate, starting_noise
 from ..probe.probe import Features, Probe
 from ..refine.refine import RefineConfig, refine
-from ..report.drawing import FAINT, Page, fitted, outlined, write_picture
+from ..report.drawing import FAINT, Page, fitted, outlined, write_image
 from .config import MINIATURE, TrainConfig
-from .context import Setting
+from .context import TrainingContext
 from .sources import NOUN
 
 REFINED = RefineConfig(mode="residual", steps=5)  # what a probe without learned steps is refined by
 LOOKED_THROUGH = 256  # examples, for subjects that are masked and differ
 EDGE, GAP, WIDE_GAP, TOP, FOOT, LEFT = 28, 10, 34, 132, 56, 128
-SMALL, LARGE = 180, 256  # side of a cell, for pictures of up to 128 pixels and for larger ones
-AT_ONCE = 512  # pixels of the sides of pictures that are drawn at once: one of 512, since a training's weights are in memory too
+SMALL, LARGE = 180, 256  # side of a cell, for images of up to 128 pixels and for larger ones
+AT_ONCE = 512  # pixels of the sides of images that are drawn at once: one of 512, since a training's weights are in memory too
 
 log = logging.getLogger("hybridbooth")
 
@@ -53,15 +53,15 @@ CREATURES = Wording("a photo of a", ("on snow", "with a hat on grass", "in space
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A subject of a board: one picture with its mask, or none, what the probe sees of it, and its class noun."""
+    """A subject of a board: one image with its mask, or none, what the probe sees of it, and its class noun."""
 
     ref: Reference
     features: Features
     noun: str
 
 
-def chosen_subjects(config: TrainConfig, setting: Setting) -> list[Shown]:
-    """The subjects of a training's boards: tune creatures, or pictures of the validation's shards (without any, of the training's).
+def chosen_subjects(config: TrainConfig, context: TrainingContext) -> list[Shown]:
+    """The subjects of a training's boards: tune creatures, or images of the validation's shards (without any, of the training's).
 
     Of shards those come first that are masked and of an identity that is not there yet.
 
@@ -69,19 +69,19 @@ def chosen_subjects(config: TrainConfig, setting: Setting) -> list[Shown]:
         UserError: a shard is missing, unreadable or not what was prepared.
     """
     if config.base == MINIATURE:
-        return _creatures(config.watch.board_subjects, setting)
-    reader = ShardReader(config.data.validation or config.data.shards or Path(), lanes=1)
+        return _creatures(config.log.grid_subjects, context)
+    reader = ShardReader(config.data.validation or config.data.shards or Path(), interleave=1)
     examples = islice(reader.read(), min(LOOKED_THROUGH, reader.epoch_length))
-    return [_shown(example, setting) for example in _differing(examples, config.watch.board_subjects)]
+    return [_shown(example, context) for example in _differing(examples, config.log.grid_subjects)]
 
 
-def _creatures(count: int, setting: Setting) -> list[Shown]:
+def _creatures(count: int, context: TrainingContext) -> list[Shown]:
     from ..miniature.evaluate import class_nouns, reference_of
     from ..miniature.world import creatures, split_numbers
 
     who = creatures(split_numbers("tune", count))
     refs = [reference_of(who, row) for row in range(count)]
-    return [Shown(ref, _seen(setting, ref), noun) for ref, noun in zip(refs, class_nouns(who), strict=True)]
+    return [Shown(ref, _seen(context, ref), noun) for ref, noun in zip(refs, class_nouns(who), strict=True)]
 
 
 def _differing(examples: Iterable[Example], count: int) -> list[Example]:
@@ -96,24 +96,24 @@ def _differing(examples: Iterable[Example], count: int) -> list[Example]:
     return [example for _, example in best]
 
 
-def _shown(example: Example, setting: Setting) -> Shown:
-    assert example.picture is not None
+def _shown(example: Example, context: TrainingContext) -> Shown:
+    assert example.image is not None
     mask = None if example.mask is None or not 0.001 < example.mask.mean() < 0.999 else example.mask
-    ref = reference(example.picture[None], None if mask is None else mask[None])
+    ref = reference(example.image[None], None if mask is None else mask[None])
     noun = example.class_word or NOUN
-    if setting.clip is not None:
-        return Shown(ref, _seen(setting, ref), noun)
+    if context.clip is not None:
+        return Shown(ref, _seen(context, ref), noun)
     tokens = [tensor[None].float() for tensor in (example.clip, example.dino, example.reference_latents) if tensor is not None]
-    return Shown(ref, Features(*tokens).to(setting.model.device), noun)
+    return Shown(ref, Features(*tokens).to(context.model.device), noun)
 
 
 @torch.no_grad()
-def _seen(setting: Setting, ref: Reference) -> Features:
-    assert setting.clip is not None and setting.dino is not None
-    return extract_features(setting.model, setting.clip, setting.dino, ref)
+def _seen(context: TrainingContext, ref: Reference) -> Features:
+    assert context.clip is not None and context.dino is not None
+    return extract_features(context.model, context.clip, context.dino, ref)
 
 
-def board(config: TrainConfig, setting: Setting, subjects: Sequence[Shown]) -> Callable[[Probe, Path], None]:
+def grid(config: TrainConfig, context: TrainingContext, subjects: Sequence[Shown]) -> Callable[[Probe, Path], None]:
     """What draws a board of a probe into a PNG file.
 
     It changes neither the probe nor any random state. A board that cannot be drawn, for want of memory or otherwise, is a line in the log:
@@ -122,32 +122,32 @@ def board(config: TrainConfig, setting: Setting, subjects: Sequence[Shown]) -> C
     wording = CREATURES if config.base == MINIATURE else PHOTOS
 
     def draw(probe: Probe, path: Path) -> None:
-        devices = [setting.model.device] if setting.model.device.type == "cuda" else []
+        devices = [context.model.device] if context.model.device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices):
-                rows = [_row(config, setting, subject, wording, probe) for subject in subjects]
-            write_picture(_page(config, setting, rows, wording, path), path)
+                rows = [_row(config, context, subject, wording, probe) for subject in subjects]
+            write_image(_page(config, context, rows, wording, path), path)
         except Exception as error:
             if not (isinstance(error, UserError) or is_out_of_memory(error)):
                 raise
             log.warning("no board was drawn: %s", str(error).splitlines()[0][:300])
-            give_back(setting.model.device)
+            give_back(context.model.device)
 
     return draw
 
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """A subject and its pictures: the guess, refined, and in the contexts."""
+    """A subject and its images: the guess, refined, and in the contexts."""
 
     subject: Shown
-    pictures: list[Tensor]
+    images: list[Tensor]
     change: str
 
 
-def _row(config: TrainConfig, setting: Setting, subject: Shown, wording: Wording, probe: Probe) -> _Row:
-    model = setting.model
-    noun = setting.noun(subject.noun)
+def _row(config: TrainConfig, context: TrainingContext, subject: Shown, wording: Wording, probe: Probe) -> _Row:
+    model = context.model
+    noun = context.noun(subject.noun)
     with torch.no_grad():
         guess = probe(subject.features, noun)[0]
     try:
@@ -160,9 +160,9 @@ def _row(config: TrainConfig, setting: Setting, subject: Shown, wording: Wording
     prompts: list[Prompt] = [[wording.before, said, *after] for said, after in zip(words, _endings(wording), strict=True)]
     noise = starting_noise(len(prompts) - 1, tuple(subject.features.latents.shape[1:]), config.seed)
     noise = torch.cat([noise[:1], noise])  # guess and refined from the same
-    at_once = max(1, AT_ONCE // model.picture_size)
+    at_once = max(1, AT_ONCE // model.image_size)
     drawn = [
-        generate(model, prompts[i : i + at_once], noise[i : i + at_once], config.watch.board_steps, wording.guidance).float().cpu()
+        generate(model, prompts[i : i + at_once], noise[i : i + at_once], config.log.grid_steps, wording.guidance).float().cpu()
         for i in range(0, len(prompts), at_once)
     ]
     return _Row(subject, list(torch.cat(drawn)), change)
@@ -170,15 +170,15 @@ def _row(config: TrainConfig, setting: Setting, subject: Shown, wording: Wording
 
 def _endings(wording: Wording) -> list[list[str]]:
     """What stands behind the words in each column: of the guess, of the refined words, and in each context."""
-    return [[], [], *([context] for context in wording.contexts)]
+    return [[], [], *([scene] for scene in wording.contexts)]
 
 
-def _page(config: TrainConfig, setting: Setting, rows: Sequence[_Row], wording: Wording, path: Path) -> Tensor:
-    cell = SMALL if rows[0].subject.ref.pictures.shape[1] <= 128 else LARGE
+def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], wording: Wording, path: Path) -> Tensor:
+    cell = SMALL if rows[0].subject.ref.images.shape[1] <= 128 else LARGE
     groups = {
         "given": ["the reference"],
         f"\u201c{wording.before} <subject>\u201d": ["guessed", f"refined, {REFINED.steps} steps"],
-        "refined, in new contexts": [f"\u201c\u2026 {context}\u201d" for context in wording.contexts],
+        "refined, in new contexts": [f"\u201c\u2026 {scene}\u201d" for scene in wording.contexts],
     }
     left, places = LEFT, []
     heads = []
@@ -188,7 +188,7 @@ def _page(config: TrainConfig, setting: Setting, rows: Sequence[_Row], wording: 
         left = heads[-1][2] + WIDE_GAP
     page = Page(left - WIDE_GAP + EDGE, TOP + len(rows) * (cell + GAP) - GAP + FOOT)
     middle, wide = page.image.width / 2, page.image.width - 2 * EDGE
-    page.text(middle, 36, _title(config, setting, path), 22, "mm", width=wide)
+    page.text(middle, 36, _title(config, context, path), 22, "mm", width=wide)
     for name, start, end in heads:
         page.text((start + end) / 2, TOP - 54, name, 15, "mm", width=end - start)
         page.image.paste(FAINT, (start, TOP - 38, end, TOP - 37))
@@ -198,21 +198,21 @@ def _page(config: TrainConfig, setting: Setting, rows: Sequence[_Row], wording: 
         y = TOP + number * (cell + GAP)
         page.text(LEFT - 16, y + cell / 2 - 18, row.subject.noun, 18, "rm", width=LEFT - 24)
         page.text(LEFT - 16, y + cell / 2 + 18, row.change, 12, "rm", FAINT, LEFT - 20)
-        given, masks = fitted(row.subject.ref.pictures[0], cell, cell), row.subject.ref.masks
-        shown = [given if masks is None else outlined(given, masks[0]), *row.pictures]
-        for (_, x), picture in zip(places, shown, strict=True):
-            page.show(picture, x, y, cell, cell)
+        given, masks = fitted(row.subject.ref.images[0], cell, cell), row.subject.ref.masks
+        shown = [given if masks is None else outlined(given, masks[0]), *row.images]
+        for (_, x), image in zip(places, shown, strict=True):
+            page.show(image, x, y, cell, cell)
     page.text(middle, page.image.height - FOOT / 2, _foot(config, wording), 12, "mm", FAINT, wide)
-    return page.picture()
+    return page.pixels()
 
 
-def _title(config: TrainConfig, setting: Setting, path: Path) -> str:
+def _title(config: TrainConfig, context: TrainingContext, path: Path) -> str:
     step = re.fullmatch(r"step-(\d+)", path.stem)
     after = f"after {int(step[1]):,} of {config.steps:,} steps" if step else "as it is now"
-    return f"{config.probe.words} words by a {config.probe.regressor} for {setting.model.name}, {after}"
+    return f"{config.probe.words} words by a {config.probe.regressor} for {context.model.name}, {after}"
 
 
 def _foot(config: TrainConfig, wording: Wording) -> str:
     held_out = config.base == MINIATURE or config.data.validation is not None
     whose = "subjects that are not trained on" if held_out else "subjects of the training, since --data.validation names no others"
-    return f"{whose}; {config.watch.board_steps} sampling steps, guidance {wording.guidance:g}, the same noise on every board"
+    return f"{whose}; {config.log.grid_steps} sampling steps, guidance {wording.guidance:g}, the same noise on every board"

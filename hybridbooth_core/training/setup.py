@@ -20,18 +20,18 @@ from ..probe.probe import Probe, ProbeConfig
 from ..probe.regressors import KINDS
 from ..probe.untrained import new_probe, promptnet_sizes
 from .config import MINIATURE, Data, TrainConfig
-from .context import Setting
+from .context import TrainingContext
 from .sources import ShardSource, features_of
-from .trainer import DTYPES, Extras
+from .trainer import DTYPES, Callbacks
 
 MOST_LICENCES = 8  # that are told by name
 IDENTITIES = 24  # most creatures that the miniature's judge looks at
 
 
-def prepare_training(config: TrainConfig, device: torch.device) -> tuple[Setting, Probe, Extras]:
-    """Everything that a `Trainer` needs but the picture that it draws on the way.
+def prepare_training(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
+    """Everything that a `Trainer` needs but the image that it draws on the way.
 
-    The denoiser is held in the configuration's precision, the text encoder in float32. The autoencoder is kept only where pictures come
+    The denoiser is held in the configuration's precision, the text encoder in float32. The autoencoder is kept only where images come
     that are to become latents, or boards are to be drawn. Where tokens are cached, the encoders are not looked for.
 
     Raises:
@@ -50,36 +50,36 @@ def prepare_training(config: TrainConfig, device: torch.device) -> tuple[Setting
     source = ShardSource(config.data, config.seed, config.micro_batch, sides, bool(reads_latents))
     readers = [(encoder.id, encoder.network.width) for encoder in encoders] if encoders else _cached_readers(source.index, config)
     model = load_model(folder, device)
-    _check_pictures(source, model, folder, config.data)
+    _check_images(source, model, folder, config.data)
     told = provenance(source.index)
     probe = _untrained(config, model, readers, told)
     nn.Module.to(model.unet, DTYPES.get(config.precision, torch.float32))  # diffusers' own `to` warns, of nothing, when it casts
-    if not source.needs_autoencoder and not config.watch.board_every:
+    if not source.needs_autoencoder and not config.log.grid_every:
         model.coder = NoAutoencoder()
     clip, dino = (encoders[0].network, encoders[1].network) if encoders else (None, None)
-    return Setting(model, clip, dino, source, told), probe, Extras()
+    return TrainingContext(model, clip, dino, source, told), probe, Callbacks()
 
 
 class NoAutoencoder:
     """Stands in the place of an autoencoder that nothing should need."""
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        raise ValueError("expected latents, since no autoencoder was loaded, found pictures")
+    def encode(self, images: Tensor) -> Tensor:
+        raise ValueError("expected latents, since no autoencoder was loaded, found images")
 
     def decode(self, latents: Tensor) -> Tensor:
-        raise ValueError("expected no pictures to be drawn, since no autoencoder was loaded; set --watch.board-every")
+        raise ValueError("expected no images to be drawn, since no autoencoder was loaded; set --log.grid-every")
 
 
-def _miniature(config: TrainConfig, device: torch.device) -> tuple[Setting, Probe, Extras]:
+def _miniature(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
     from ..miniature.bundle import load_miniature
-    from ..miniature.training.probe import JudgeCheck, miniature_probe, miniature_setting
+    from ..miniature.training.probe import JudgeCheck, miniature_context, miniature_probe
 
     if device.type != "cpu":
         raise UserError(f"the miniature is trained on the CPU, found the device {device}; use --device cpu")
     m = load_miniature()
-    setting = miniature_setting(config, m.model, m.clip, m.dino)
+    context = miniature_context(config, m.model, m.clip, m.dino)
     probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
-    return setting, probe, Extras(JudgeCheck(m.model, m.clip, m.dino, m.judge, min(IDENTITIES, config.watch.validation_samples)))
+    return context, probe, Callbacks(JudgeCheck(m.model, m.clip, m.dino, m.judge, min(IDENTITIES, config.log.validation_samples)))
 
 
 def _encoders(config: TrainConfig, device: torch.device) -> tuple[Encoder, Encoder]:
@@ -98,25 +98,25 @@ def _cached_readers(index: Index, config: TrainConfig) -> list[tuple[str, int]]:
         if not isinstance(found, dict) or (found.get("id"), found.get("width")) != (id, width):
             told = f"{found.get('id')} of width {found.get('width')}" if isinstance(found, dict) else "nothing that says whose"
             raise UserError(
-                f"expected cached {name} tokens of {id} of width {width}, found {told[:160]} in {config.data.shards}; prepare the pictures "
+                f"expected cached {name} tokens of {id} of width {width}, found {told[:160]} in {config.data.shards}; prepare the images "
                 "with these encoders, or choose another --dino"
             )
         readers.append((id, width))
     return readers
 
 
-def _check_pictures(source: ShardSource, model: DiffusersModel, folder: Path, data: Data) -> None:
+def _check_images(source: ShardSource, model: DiffusersModel, folder: Path, data: Data) -> None:
     size = source.index.config.get("size")
-    if size != model.picture_size:
+    if size != model.image_size:
         raise UserError(
-            f"{model.name} draws {model.picture_size} pixels, but the pictures in {data.shards} have {size}; prepare them with --size "
-            f"{model.picture_size}"
+            f"{model.name} draws {model.image_size} pixels, but the images in {data.shards} have {size}; prepare them with --size "
+            f"{model.image_size}"
         )
     if source.latents:
         cached, own = features_of(source.index)[LATENTS], load_autoencoder(folder, "cpu").fingerprint
         if not isinstance(cached, dict) or cached.get("fingerprint") != own:
             raise UserError(
-                f"the latents in {data.shards} were made by another autoencoder than that of {model.name}; prepare the pictures with "
+                f"the latents in {data.shards} were made by another autoencoder than that of {model.name}; prepare the images with "
                 f"--model {folder}"
             )
 
@@ -137,7 +137,7 @@ def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[s
             regressor=shape.regressor,
             sizes=sizes,
             words=shape.words,
-            word_norm=vocabulary_norm(model),
+            embedding_norm=vocabulary_norm(model),
             base_model=model.name,
             base_fingerprint=model.fingerprint,
             trained_on=told["trained_on"],
@@ -174,7 +174,7 @@ def _check_grid(model: DiffusersModel, levels: int) -> None:
 
 def vocabulary_norm(model: DiffusersModel) -> float:
     """The mean length of the vocabulary's words; start and end are none."""
-    table = model.text_table().float()
+    table = model.token_table().float()
     words = torch.ones(len(table), dtype=torch.bool, device=table.device)
     words[[model.tokenizer.start, model.tokenizer.end]] = False
     lengths = table[words].norm(dim=1)
@@ -182,10 +182,10 @@ def vocabulary_norm(model: DiffusersModel) -> float:
 
 
 def provenance(index: Index) -> dict[str, str]:
-    """What a probe says of its data: how many pictures, a hash that tells these shards from others, and the pictures' licences."""
+    """What a probe says of its data: how many images, a hash that tells these shards from others, and the images' licences."""
     digest = hashlib.sha256("".join(shard.sha256 for shard in index.shards).encode()).hexdigest()[:12]
     entries = list(index.licences.items())
     licences = [f"{name} ({count})" for name, count in entries[:MOST_LICENCES]]
     if rest := entries[MOST_LICENCES:]:
         licences.append(f"{len(rest)} others ({sum(count for _, count in rest)})")
-    return {"trained_on": f"{index.samples} pictures (shards {digest})", "licence": ", ".join(licences)}
+    return {"trained_on": f"{index.samples} images (shards {digest})", "licence": ", ".join(licences)}

@@ -1,4 +1,4 @@
-"""Batches of prepared pictures: shards (docs/data.md) as what a step of the training sees."""
+"""Batches of prepared images: shards (docs/data.md) as what a step of the training sees."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..data.examples import Example
 from ..data.reader import Row, ShardReader
 from ..data.shards import CLIP, DINO, LATENTS, Index, read_index
 from ..errors import UserError
-from .augmentation import draw_look, seen
-from .batch import Batch, Share, row_generator
+from .augmentation import augmented, draw_augmentation
+from .batch import Batch, DataShard, row_generator
 from .config import Data
-from .prompt_templates import photo_sentence
+from .prompt_templates import photo_prompt
 
-NOUN = "object"  # of pictures that say nothing of theirs: CLIP knows it as one token, and it fits whatever can be photographed
+NOUN = "object"  # of images that say nothing of theirs: CLIP knows it as one token, and it fits whatever can be photographed
 HELD_OUT = -1  # the step whose looks and sentences are the validation's
 WORKERS = 4  # threads that decode and crop
 
@@ -32,25 +32,25 @@ log = logging.getLogger("hybridbooth")
 class ShardSource:
     """Row r of step s is position s x batch + r of the shards: a function of the seed, the step and the row, whoever computes it.
 
-    Cached: tokens and latents are those of the shards, no picture is decoded and all sentences are neutral. Otherwise the encoders and
-    the regressor see the reference by one look, and the target is a picture, which its sentence may have put before a plain colour. Only
+    Cached: tokens and latents are those of the shards, no image is decoded and all sentences are neutral. Otherwise the encoders and
+    the regressor see the reference by one look, and the target is an image, which its sentence may have put before a plain colour. Only
     where no sentence does that (neutral is 1) and the shards have latents, the target is these: so all rows of all batches have one form.
 
     Attributes:
-        index: of the training's shards. latents: whether the targets come as latents. needs_autoencoder: whether pictures come that are to
+        index: of the training's shards. latents: whether the targets come as latents. needs_autoencoder: whether images come that are to
             become latents.
     """
 
     def __init__(self, data: Data, seed: int, micro: int, sides: tuple[int, int] = (0, 0), reads_latents: bool = True):
         """Args:
             micro: the most rows of a piece of the validation.
-            sides: of the pictures that CLIP and DINO read; not needed with cached tokens.
+            sides: of the images that CLIP and DINO read; not needed with cached tokens.
             reads_latents: whether the regressor does; one that does not gets no reference of its own.
         Raises:
             UserError: no shards are named, a folder is no finished one, or lacks what is asked of it.
         """
         if data.shards is None:
-            raise UserError("expected --data.shards with a folder made by `hybridbooth prepare`, found none; prepare pictures first")
+            raise UserError("expected --data.shards with a folder made by `hybridbooth prepare`, found none; prepare images first")
         self._data, self._seed, self._micro, self._sides, self._reads_latents = data, seed, micro, sides, reads_latents
         self._folder = data.shards
         self._held_out = self._reader()
@@ -62,14 +62,16 @@ class ShardSource:
             self._held_out = self._validation(data.validation)
         _tell_nouns(self.index)
 
-    def batches(self, step: int, share: Share) -> Iterator[Batch]:
+    def batches(self, step: int, share: DataShard) -> Iterator[Batch]:
         """See `batch.Source`.
 
         Raises:
-            UserError: the processes cannot share the lanes, or a shard is missing, unreadable or not what was prepared.
+            UserError: the processes cannot share the interleaved shards, or a shard is missing, unreadable or not what was prepared.
         """
-        if self._data.lanes % share.world:
-            raise UserError(f"{self._data.lanes} lanes do not divide among {share.world} processes; change --data.lanes to a multiple")
+        if self._data.interleave % share.world:
+            raise UserError(
+                f"{self._data.interleave} interleaved shards do not divide among {share.world} processes; change --data.interleave to a multiple"
+            )
         rows = self._reader(share.rank, share.world).rows(step * share.batch)
         with ThreadPoolExecutor(WORKERS, "pictures") as pool:
             while True:
@@ -81,7 +83,7 @@ class ShardSource:
     def held_out(self, count: int) -> list[Batch]:
         """See `batch.Source`: the first positions of the validation's shards, or else of the training's, `count` of them or all there are.
 
-        Looked at as a person's masked picture is, with sentences that fit any picture.
+        Looked at as a person's masked image is, with sentences that fit any image.
         """
         plain = replace(self._data, neutral=1, condition_drop=0, masked=1, background=0, augment=0)
         count = min(count, self._held_out.epoch_length)
@@ -91,11 +93,11 @@ class ShardSource:
             return [self._batch(pool, plain, HELD_OUT, list(piece), list(islice(rows, len(piece)))) for piece in pieces]
 
     def _reader(self, rank: int = 0, world: int = 1) -> ShardReader:
-        return ShardReader(self._folder, self._seed, rank, world, self._data.lanes, pictures=not self._data.cached)
+        return ShardReader(self._folder, self._seed, rank, world, self._data.interleave, images=not self._data.cached)
 
     def _validation(self, folder: Path) -> ShardReader:
         """The reader of the validation's shards, which must be of the training's kind; in one order, whatever the seed."""
-        reader = ShardReader(folder, lanes=min(self._data.lanes, read_index(folder).samples), pictures=not self._data.cached)
+        reader = ShardReader(folder, interleave=min(self._data.interleave, read_index(folder).samples), images=not self._data.cached)
         used = [CLIP, DINO, LATENTS] if self._data.cached else [LATENTS] if self.latents else []
         mine, theirs = features_of(self.index), features_of(reader.index)
         differ = [name for name in used if mine.get(name) != theirs.get(name)]
@@ -116,27 +118,27 @@ class ShardSource:
             rows=numbers,
             masked=torch.tensor([row.masked for row in made]),
             nouns=[row.noun for row in made],
-            sentences=[row.sentence for row in made],
+            templates=[row.sentence for row in made],
             **columns,
         )
 
     def _cached(self, data: Data, generator: torch.Generator, row: Row) -> _Made:
         target = row.target
         reference = row.partner if data.cross_pairs else target
-        sentence, _ = photo_sentence(data, generator, None, None)
+        sentence, _ = photo_prompt(data, generator, None, None)
         tensors = reference.clip, reference.dino, reference.reference_latents, target.latents
         return self._made(target, sentence, *map(_there, tensors))
 
     def _looked_at(self, data: Data, generator: torch.Generator, row: Row) -> _Made:
         target = row.target
         reference = row.partner if data.cross_pairs else target
-        picture, mask = _there(reference.picture), reference.mask
+        image, mask = _there(reference.image), reference.mask
         stranger = row.stranger
-        behind = [] if stranger is None else [lambda: _there(stranger().picture)]
-        look = draw_look(data, generator, len(picture), behind)
-        clip, dino = (seen(picture, mask, look, side) for side in self._sides)
-        regressor = seen(picture, mask, look, len(picture)) if self._reads_latents else clip
-        sentence, drawn = photo_sentence(data, generator, target.picture, target.mask)
+        behind = [] if stranger is None else [lambda: _there(stranger().image)]
+        augmentation = draw_augmentation(data, generator, len(image), behind)
+        clip, dino = (augmented(image, mask, augmentation, side) for side in self._sides)
+        regressor = augmented(image, mask, augmentation, len(image)) if self._reads_latents else clip
+        sentence, drawn = photo_prompt(data, generator, target.image, target.mask)
         return self._made(target, sentence, clip, dino, regressor, _there(target.latents if self.latents else drawn))
 
     def _made(self, target: Example, sentence: tuple[str, str], clip: Tensor, dino: Tensor, reference: Tensor, drawn: Tensor) -> _Made:
@@ -169,7 +171,7 @@ def _check_cached(data: Data, index: Index) -> None:
     lacks = [name for name in (CLIP, DINO, LATENTS) if name not in features_of(index)]
     if data.cached and lacks:
         raise UserError(
-            f"expected shards with cached features, but {data.shards} has no {', '.join(lacks)}; prepare the pictures with --model and "
+            f"expected shards with cached features, but {data.shards} has no {', '.join(lacks)}; prepare the images with --model and "
             "--encoders, or train without --data.cached"
         )
 
@@ -177,7 +179,7 @@ def _check_cached(data: Data, index: Index) -> None:
 def _tell_nouns(index: Index) -> None:
     named = index.counts.get("with_class")
     if isinstance(named, int) and named < index.samples:
-        log.warning("%d of %d pictures have no class noun; theirs is %r", index.samples - named, index.samples, NOUN)
+        log.warning("%d of %d images have no class noun; theirs is %r", index.samples - named, index.samples, NOUN)
 
 
 def _there(tensor: Tensor | None) -> Tensor:

@@ -17,22 +17,22 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..models.checkpointing import checkpointed
-from ..models.memory import Effort, working
+from ..models.memory import MemoryPlan, working
 from ..probe.probe import Probe
 from ..probe.regressors import Regressor
-from .batch import Batch, Share
+from .batch import Batch, DataShard
 from .checkpoint import held, last_good, load_checkpoint, refuse_begun, save_checkpoint, write_text, writing
 from .config import TrainConfig, from_json, to_json
-from .context import Setting
-from .distributed import Processes
-from .metrics import Meter, Records
+from .context import TrainingContext
+from .distributed import DistributedEnv
+from .metrics import MetricsLogger, Throughput
 from .objective import objective, times_and_noise
 from .optimizer import Average, Optimizer, rate_at
-from .prefetcher import Feed
+from .prefetcher import Prefetcher
 from .sharding import spread_weights, whole
 from .validation import Validation, verdict
 
-CONFIG, BOARDS = "config.json", "boards"
+CONFIG, BOARDS = "config.json", "grids"
 LEAST_SCALE = 1.0  # of fp16: a gradient that is too large even unscaled is no matter of scale
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -40,11 +40,11 @@ log = logging.getLogger("hybridbooth")
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What else is looked at on the way: more numbers at each validation, and a picture."""
+class Callbacks:
+    """What else is looked at on the way: more numbers at each validation, and an image."""
 
     check: Callable[[Probe], dict[str, float]] | None = None
-    board: Callable[[Probe, Path], None] | None = None
+    grid: Callable[[Probe, Path], None] | None = None
 
 
 class Trainer:
@@ -54,22 +54,29 @@ class Trainer:
     never having stopped.
     """
 
-    def __init__(self, config: TrainConfig, setting: Setting, probe: Probe, extras: Extras = Extras(), processes: Processes | None = None):
+    def __init__(
+        self,
+        config: TrainConfig,
+        context: TrainingContext,
+        probe: Probe,
+        extras: Callbacks = Callbacks(),
+        processes: DistributedEnv | None = None,
+    ):
         """UserError if the batch does not divide among the processes, or Muon meets FSDP."""
-        self.config, self.setting, self.probe, self.extras = config, setting, probe, extras
-        self.processes = processes or Processes.alone(setting.model.device)
-        self.share = Share(config.batch, config.micro_batch, self.processes.rank, self.processes.world)
+        self.config, self.context, self.probe, self.extras = config, context, probe, extras
+        self.processes = processes or DistributedEnv.alone(context.model.device)
+        self.share = DataShard(config.batch, config.micro_batch, self.processes.rank, self.processes.world)
         self.accumulation = config.accumulation(self.processes.world)
         o = config.optim
         if self.processes.split and o.kind == "muon":
             raise UserError("Muon needs whole matrices, and FSDP splits them; choose --optim.kind adamw, or train without FSDP")
-        probe.to(setting.model.device).requires_grad_(True).train()
-        if probe.stepper is not None:
-            probe.stepper.requires_grad_(False)  # learned steps are no part of the guess, and have a training of their own
+        probe.to(context.model.device).requires_grad_(True).train()
+        if probe.learned_optimizer is not None:
+            probe.learned_optimizer.requires_grad_(False)  # learned steps are no part of the guess, and have a training of their own
         self.wrapped = self.processes.wrap(probe)
         self.optimizer = Optimizer([probe], o.lr, o.muon_lr if o.kind == "muon" else None, o.weight_decay, clip=o.clip)
         self.average = Average(probe.state_dict(), o.ema)
-        self.scaler = torch.amp.GradScaler(setting.model.device.type) if config.precision == "fp16" else None
+        self.scaler = torch.amp.GradScaler(context.model.device.type) if config.precision == "fp16" else None
         self.step, self.window, self.first = 0, [], None
 
     def run(self, resume: bool = False) -> Probe:
@@ -93,33 +100,33 @@ class Trainer:
         return self.probe.eval().requires_grad_(False)
 
     def _train(self, folder: Path) -> None:
-        main, watch, steps = self.processes.main, self.config.watch, self.config.steps
-        records = Records(folder, self.step) if main else None
+        main, log, steps = self.processes.main, self.config.log, self.config.steps
+        records = MetricsLogger(folder, self.step) if main else None
         bar = tqdm(total=steps, initial=self.step, desc="probe", mininterval=5, dynamic_ncols=True, disable=not main)
-        feed = Feed(self.setting.source.batches(self.step, self.share))
+        feed = Prefetcher(self.context.source.batches(self.step, self.share))
         try:
-            validation = Validation(self.config, self.setting) if main else None
+            validation = Validation(self.config, self.context) if main else None
             if self.step == 0:
                 untrained = self.averaged()
                 self.first = validation.rows(untrained) if validation else None
-            meter = Meter(self.config.batch, self.setting.model.device)
+            meter = Throughput(self.config.batch, self.context.model.device)
             while self.step < steps:
                 self.window.append(self.one_step(feed))
                 bar.update()
                 last = self.step == steps
-                if self.step % watch.log_every == 0 or last:
+                if self.step % log.log_every == 0 or last:
                     self._write(records, bar, {**self._mean(), **meter.row(self.step, feed.waited)})
                     self.window = []
-                judged = self.step % watch.validate_every == 0 or last or self.step == self._early()
-                drawn = watch.board_every and (self.step % watch.board_every == 0 or last)
+                judged = self.step % log.validate_every == 0 or last or self.step == self._early()
+                drawn = log.grid_every and (self.step % log.grid_every == 0 or last)
                 if judged or drawn:
                     probe = self.averaged()  # in all processes alike, though one alone looks at it
                     if validation and judged:
                         self._write(records, bar, self._validate(validation, probe))
-                    if main and drawn and self.extras.board:
-                        self._draw(self.extras.board, folder, probe)
+                    if main and drawn and self.extras.grid:
+                        self._draw(self.extras.grid, folder, probe)
                     meter.pause()
-                if self.step % watch.save_every == 0 or last:
+                if self.step % log.save_every == 0 or last:
                     self._save(folder)
                     meter.pause()
         finally:
@@ -128,7 +135,7 @@ class Trainer:
             if records:
                 records.close()
 
-    def one_step(self, feed: Feed[Batch]) -> dict[str, float]:
+    def one_step(self, feed: Prefetcher[Batch]) -> dict[str, float]:
         """One update of the weights; the losses, as means over all processes. What is not finite changes nothing.
 
         With fp16 a gradient may be too large now and then: the step is left out and the next loss is scaled less.
@@ -154,11 +161,11 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> Tensor:
         """Gradients of a micro-batch; its four losses, float64."""
-        config, model = self.config, self.setting.model
-        precision, effort = DTYPES.get(config.precision), Effort(config.checkpointing, len(batch.rows), model.picture_size)
+        config, model = self.config, self.context.model
+        precision, plan = DTYPES.get(config.precision), MemoryPlan(config.checkpointing, len(batch.rows), model.image_size)
         blocks = cast(Regressor, self.probe.regressor).blocks() if config.checkpointing else ()
-        with torch.autocast(model.device.type, precision, enabled=precision is not None), working(model, effort):
-            inputs = self.setting.inputs(self.probe, batch)
+        with torch.autocast(model.device.type, precision, enabled=precision is not None), working(model, plan):
+            inputs = self.context.inputs(self.probe, batch)
             t, noise = times_and_noise(
                 config.loss, batch, config.batch, tuple(inputs.latents.shape[1:]), len(model.schedule), config.seed, self.step
             )
@@ -180,7 +187,7 @@ class Trainer:
         """A copy of the probe with the averaged weights, as it would be exported. With FSDP all processes must ask for it together."""
         with torch.device("meta"):
             made = Probe(self.probe.config)
-        weights = {name: tensor.to(self.setting.model.device, copy=True) for name, tensor in whole(self.average.weights).items()}
+        weights = {name: tensor.to(self.context.model.device, copy=True) for name, tensor in whole(self.average.weights).items()}
         made.load_state_dict(weights, assign=True)
         return made.eval().requires_grad_(False)
 
@@ -190,7 +197,7 @@ class Trainer:
     def _validate(self, validation: Validation, probe: Probe) -> dict[str, Any]:
         rows = validation.rows(probe)
         row: dict[str, Any] = {"validation": rows.mean().item(), "validation_noun": validation.noun.mean().item()}
-        if self.step == self._early() and self.first is not None and len(self.first) == len(rows):  # resumed, it may look at more pictures
+        if self.step == self._early() and self.first is not None and len(self.first) == len(rows):  # resumed, it may look at more images
             said = verdict(self.first, rows, validation.noun, self.step)
             row |= {"go": said.go, "said": said.line}
             log.info("%s", said.line) if said.go else log.warning("%s", said.line)
@@ -198,15 +205,15 @@ class Trainer:
             row |= self.extras.check(probe)
         return row
 
-    def _draw(self, board: Callable[[Probe, Path], None], folder: Path, probe: Probe) -> None:
+    def _draw(self, grid: Callable[[Probe, Path], None], folder: Path, probe: Probe) -> None:
         with writing(folder):
             (folder / BOARDS).mkdir(exist_ok=True)
-            board(probe, folder / BOARDS / f"step-{self.step:08d}.png")
+            grid(probe, folder / BOARDS / f"step-{self.step:08d}.png")
 
     def _mean(self) -> dict[str, float]:
         return {name: math.fsum(row[name] for row in self.window) / len(self.window) for name in self.window[0]}
 
-    def _write(self, records: Records | None, bar: tqdm, row: dict[str, Any]) -> None:
+    def _write(self, records: MetricsLogger | None, bar: tqdm, row: dict[str, Any]) -> None:
         if records:
             records.write({"step": self.step, **row})
             shown = {
@@ -229,7 +236,7 @@ class Trainer:
                 write_text(folder / CONFIG, json.dumps(to_json(self.config), indent=2) + "\n")
 
     def _save(self, folder: Path) -> None:
-        main, device = self.processes.main, self.setting.model.device
+        main, device = self.processes.main, self.context.model.device
         weights = whole([self.probe.state_dict(), self.average.weights, self.optimizer.state_dict()], keep=main)
         state = {
             "config": json.dumps(to_json(self.config)),
@@ -245,7 +252,7 @@ class Trainer:
             "first": self.first,
         }
         if main:
-            save_checkpoint(folder, self.step, state, self.config.watch.keep)
+            save_checkpoint(folder, self.step, state, self.config.log.keep)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._compare(to_json(from_json(json.loads(state["config"]))), to_json(self.config))
@@ -260,8 +267,8 @@ class Trainer:
         if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
-        if state.get("device_rng") is not None and self.setting.model.device.type == "cuda":
-            torch.cuda.set_rng_state(state["device_rng"], self.setting.model.device)
+        if state.get("device_rng") is not None and self.context.model.device.type == "cuda":
+            torch.cuda.set_rng_state(state["device_rng"], self.context.model.device)
         self.step, self.window, self.first = state["step"], state["window"], state["first"]
         if self.processes.main:
             log.info("going on at step %d of %d", self.step, self.config.steps)
@@ -280,5 +287,5 @@ class Trainer:
             log.warning("from here on with another %s than it was begun with", " and ".join(changed))
 
 
-FREE = ("out", "steps", "micro_batch", "device", "price", "watch", "checkpointing", "encoders")  # may change where a training goes on
+FREE = ("out", "steps", "micro_batch", "device", "price", "log", "checkpointing", "encoders")  # may change where a training goes on
 TOLD = ("optim", "precision")  # may change too, so that one that failed can go on

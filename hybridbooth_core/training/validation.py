@@ -1,4 +1,4 @@
-"""Does it learn? The denoising loss on pictures, times and noise that never change, and a word on it early."""
+"""Does it learn? The denoising loss on images, times and noise that never change, and a word on it early."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..probe.probe import Probe
 from .batch import Batch
 from .config import TrainConfig
-from .context import Setting
+from .context import TrainingContext
 from .objective import denoised, times_and_noise
 
 FIXED = -1  # the step whose noise is the validation's
@@ -27,9 +27,9 @@ class Verdict:
 class Validation:
     """The same rows for every validation, each with its own time and noise; batches are computed anew, since tokens are large."""
 
-    def __init__(self, config: TrainConfig, setting: Setting):
-        self._config, self._setting = config, setting
-        self._batches = setting.source.held_out(config.watch.validation_samples)
+    def __init__(self, config: TrainConfig, context: TrainingContext):
+        self._config, self._setting = config, context
+        self._batches = context.source.held_out(config.log.validation_samples)
         self.noun = self._rows(None)
 
     def rows(self, probe: Probe) -> Tensor:
@@ -45,7 +45,7 @@ class Validation:
         size = sum(len(batch.rows) for batch in self._batches)
         if probe is None:  # the class noun alone: what a probe must beat
             latents = self._setting.latents(batch)
-            words = [model.word_embeddings(noun) for noun in batch.nouns]
+            words = [model.token_embeddings(noun) for noun in batch.nouns]
             width = max(len(row) for row in words)
             words = torch.stack([torch.cat([row, row[-1:].expand(width - len(row), -1)]) for row in words])
         else:
@@ -64,5 +64,5 @@ def verdict(before: Tensor, now: Tensor, noun: Tensor, step: int) -> Verdict:
         f"after {step} steps the validation loss went from {before.mean():.4f} to {now.mean():.4f} (fell by {fallen.mean():.4f}, standard "
         f"error {error:.4f}; the class noun alone {noun.mean():.4f})"
     )
-    advice = "go on" if go else "no-go: it does not fall clearly; check the pictures and masks (the board shows them), or change --optim.lr"
+    advice = "go on" if go else "no-go: it does not fall clearly; check the images and masks (the board shows them), or change --optim.lr"
     return Verdict(go, f"{said}: {advice}")

@@ -2,5 +2,5 @@
 
 `model` shows wired MODEL, CLIP and VAE objects as the core's `DiffusionModel`; `miniature` builds such objects from the miniature's
 weights; `subjects` teaches a CLIP a subject's name; `folders` knows where files are; `session` is the run of a node.
-`vision` is what probes read pictures with; `networks` lends a network of the pack the host's device.
+`vision` is what probes read images with; `networks` lends a network of the pack the host's device.
 """

@@ -9,7 +9,7 @@ from typing import Any
 from comfy.ldm.modules.attention import get_attention_function
 from torch import Tensor
 
-from ...hybridbooth_core.models.adapter import AttentionTap
+from ...hybridbooth_core.models.adapter import AttentionCapture
 from ...hybridbooth_core.models.attention import head_probabilities
 from .scaling import scale_gradient
 
@@ -24,7 +24,7 @@ def override(preferred: Any, *args: Any, **kwargs: Any) -> Tensor:
     return pytorch_attention(*args, **kwargs)
 
 
-class Listener:
+class AttentionCapturer:
     """Computes a denoiser's cross-attentions and keeps their queries and keys, all but the finest of more than two resolutions.
 
     The maps are computed after the pass, from what was kept: a block under checkpointing runs again on the way back, when nobody listens
@@ -33,18 +33,18 @@ class Listener:
 
     def __init__(self, unet: Any, latents: Tensor):
         self.skip = math.prod(latents.shape[2:]) if len(unet.channel_mult) > 2 else 0
-        self.heard: list[tuple[Tensor, Tensor, int]] | None = []
+        self.captured: list[tuple[Tensor, Tensor, int]] | None = []
         places = {"input": len(unet.input_blocks), "middle": 1, "output": len(unet.output_blocks)}
         blocks = [(side, block) for side, count in places.items() for block in range(count)]
         self.replacements = {"attn2": dict.fromkeys(blocks, self.attend)}  # for the host's option "patches_replace"
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
         heads = extra["n_heads"]
-        if self.heard is not None and query.shape[1] != self.skip:
-            self.heard.append((query, key, heads))
+        if self.captured is not None and query.shape[1] != self.skip:
+            self.captured.append((query, key, heads))
         return pytorch_attention(query, key, value, heads, attn_precision=extra["attn_precision"])
 
-    def tell(self, tap: AttentionTap, scale: float) -> None:
-        """Give the maps to `tap` and listen no more; gradients come out of the network times `scale` and go into the maps without."""
-        heard, self.heard = self.heard or [], None
-        tap.maps += [scale_gradient(head_probabilities(query, key, heads, tap.columns), scale) for query, key, heads in heard]
+    def finish(self, capture: AttentionCapture, scale: float) -> None:
+        """Give the maps to `capture` and listen no more; gradients come out of the network times `scale` and go into the maps without."""
+        captured, self.captured = self.captured or [], None
+        capture.maps += [scale_gradient(head_probabilities(query, key, heads, capture.columns), scale) for query, key, heads in captured]

@@ -45,7 +45,7 @@ def load_miniature_world(folder: Path = WEIGHTS) -> tuple[Any, Any, Any]:
 class MiniatureWorld(comfy.supported_models.SD15):
     """Stable Diffusion 1.5's architecture at the miniature's sizes, predicting v on the same noise schedule."""
 
-    picture_size = SIZE
+    image_size = SIZE
     unet_extra_config = {"num_heads": UNET_CONFIG["attention_head_dim"], "num_head_channels": -1}  # noqa: RUF012  (the host's own form)
 
     def __init__(self):
@@ -83,11 +83,11 @@ class MiniatureLatents(comfy.latent_formats.LatentFormat):
     latent_channels = LATENT_CHANNELS
 
     def __init__(self, autoencoder: Autoencoder):
-        """Fit the colours of a latent cell by least squares on a few drawn pictures."""
+        """Fit the colours of a latent cell by least squares on a few drawn images."""
         with torch.no_grad():
-            pictures, _ = render(creatures(torch.arange(64)), random_scenes(64, torch.Generator().manual_seed(0)))
-            cells = rearrange(autoencoder.encode(pictures), "b c h w -> (b h w) c")
-            colours = rearrange(nn.functional.avg_pool2d(pictures.movedim(-1, 1) * 2 - 1, 8), "b c h w -> (b h w) c")
+            images, _ = render(creatures(torch.arange(64)), random_scenes(64, torch.Generator().manual_seed(0)))
+            cells = rearrange(autoencoder.encode(images), "b c h w -> (b h w) c")
+            colours = rearrange(nn.functional.avg_pool2d(images.movedim(-1, 1) * 2 - 1, 8), "b c h w -> (b h w) c")
             with_bias = torch.cat([cells, torch.ones(len(cells), 1)], 1)
             fit = torch.linalg.lstsq(with_bias, colours).solution
         self.latent_rgb_factors, self.latent_rgb_factors_bias = fit[:-1].tolist(), fit[-1].tolist()
@@ -155,9 +155,9 @@ def _clip(text: dict[str, Tensor]) -> Any:
 
 
 class _FirstStage(nn.Module):
-    """The autoencoder as the host calls a VAE's network: pictures and latents channels first, pictures in 0..1."""
+    """The autoencoder as the host calls a VAE's network: images and latents channels first, images in 0..1."""
 
-    picture_size = SIZE
+    image_size = SIZE
 
     def __init__(self, autoencoder: Autoencoder):
         super().__init__()
@@ -181,7 +181,7 @@ def _vae(autoencoder: Autoencoder) -> Any:
     vae.patcher = comfy.model_patcher.ModelPatcher(
         vae.first_stage_model, load_device=vae.device, offload_device=comfy.model_management.vae_offload_device()
     )
-    vae.process_input = vae.process_output = lambda pictures: pictures
+    vae.process_input = vae.process_output = lambda images: images
     vae.memory_used_encode = lambda shape, dtype: 100 * shape[2] * shape[3] * comfy.model_management.dtype_size(dtype)
     vae.memory_used_decode = lambda shape, dtype: 100 * 64 * shape[2] * shape[3] * comfy.model_management.dtype_size(dtype)
     vae.size = None

@@ -13,13 +13,12 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-from ...hybridbooth_core.fast_cpu import FastProducts, kept_memory
-from ...hybridbooth_core.models.adapter import AttentionTap, EncodedPrompts, Prompt, words_fingerprint
+from ...hybridbooth_core.models.adapter import AttentionCapture, EncodedPrompts, Prompt, vocabulary_fingerprint
 from ...hybridbooth_core.models.checkpointing import checkpointed
-from ...hybridbooth_core.models.memory import Effort
-from .attention import Listener, override
-from .borrowed import borrowed, unload
-from .family import check_clip, check_model, check_vae, embedding_width, noise_schedule
+from ...hybridbooth_core.models.memory import MemoryPlan
+from .attention import AttentionCapturer, override
+from .autograd_weights import autograd_weights, unload
+from .base_model import check_clip, check_model, check_vae, embedding_width, noise_schedule
 from .memory import blocks, free_memory, pass_memory, text_layers, text_memory
 from .scaling import HALF_SCALE, scale_gradient
 from .text import OutOfPlaceLayer, encode, word_rows
@@ -41,7 +40,7 @@ def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None)
     check_vae(vae, model.get_model_object("latent_format").latent_channels)
     with torch.inference_mode(False), torch.no_grad():
         host = HostModel(model, clip, vae, beside)
-        with borrowed(host.patcher), borrowed(host.clip.patcher):
+        with autograd_weights(host.patcher), autograd_weights(host.clip.patcher):
             try:
                 yield host
             finally:
@@ -50,7 +49,7 @@ def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None)
 
 
 class HostModel:
-    """Implements `DiffusionModel` (of `hybridbooth_core.models.adapter`), `Adjustable` and `Budgeted` (of `models.memory`); see
+    """Implements `DiffusionModel` (of `hybridbooth_core.models.adapter`), `SupportsCheckpointing` and `EstimatesMemory` (of `models.memory`); see
     there for shapes and errors. Make it with `host_model`.
 
     What the wired objects were given before counts: LoRAs, clip skip, the kind of prediction. Patches of the sampling itself (a guider,
@@ -65,7 +64,7 @@ class HostModel:
         self.name = type(model.model.model_config).__name__
         self.schedule = noise_schedule(model)
         self.embedding_width = embedding_width(clip)
-        self.picture_size: int = getattr(type(model.model.model_config), "picture_size", SD15_SIZE)
+        self.image_size: int = getattr(type(model.model.model_config), "picture_size", SD15_SIZE)
         self.dtype: torch.dtype = model.get_model_object("manual_cast_dtype") or model.model.get_dtype()  # what the denoiser computes in
         self._checkpointing = False
         self._least = 0  # bytes to make room for at any pass
@@ -73,37 +72,37 @@ class HostModel:
 
     @property
     def fingerprint(self) -> str:
-        return words_fingerprint(self)
+        return vocabulary_fingerprint(self)
 
     @property
     def device(self) -> torch.device:
         return self.patcher.load_device
 
-    def word_embeddings(self, text: str) -> Tensor:
+    def token_embeddings(self, text: str) -> Tensor:
         return word_rows(self.clip, text).to(self.device)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
         self._make_room(0)
-        with checkpointed(text_layers(self.clip) if self._checkpointing and torch.is_grad_enabled() else ()), FastProducts():
+        with checkpointed(text_layers(self.clip) if self._checkpointing and torch.is_grad_enabled() else ()):
             return encode(self.clip, prompts, self.device)
 
-    def encode_image(self, pictures: Tensor) -> Tensor:
+    def encode_image(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            latents = self.scale_latents(self._vae.encode(pictures).float()).to(self.device)
+            latents = self.scale_latents(self._vae.encode(images).float()).to(self.device)
         self._pushed_out()
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
         with torch.no_grad():
-            pictures = self._vae.decode(self.patcher.model.process_latent_out(latents.detach()))
+            images = self._vae.decode(self.patcher.model.process_latent_out(latents.detach()))
         self._pushed_out()
-        return pictures
+        return images
 
     def scale_latents(self, latents: Tensor) -> Tensor:
         """A VAE's own latents, as the denoiser sees them; they stay on their device."""
         return self.patcher.model.process_latent_in(latents)
 
-    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, tap: AttentionTap | None = None) -> Tensor:
+    def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
         """As in the protocol; an interrupt of the person stops it here."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         unet = self.patcher.model.diffusion_model
@@ -119,33 +118,32 @@ class HostModel:
         x = noisy * torch.sqrt(1 + sigma**2)[:, None, None, None]
         scale = HALF_SCALE if self.dtype == torch.float16 else 1.0
         options: dict[str, Any] = {"optimized_attention_override": override, "cond_or_uncond": [0], "sigmas": sigma}
-        listener = None if tap is None else Listener(unet, noisy)
+        listener = None if capture is None else AttentionCapturer(unet, noisy)
         if listener is not None:
             options["patches_replace"] = listener.replacements
-        with checkpointed(blocks(unet) if checkpointing else ()), FastProducts():
+        with checkpointed(blocks(unet) if checkpointing else ()):
             denoised = self.patcher.model.apply_model(
                 scale_gradient(x, 1 / scale), sigma, c_crossattn=scale_gradient(context, 1 / scale), transformer_options=options
             )
-        if listener is not None and tap is not None:
-            listener.tell(tap, scale)
+        if listener is not None and capture is not None:
+            listener.finish(capture, scale)
         return (x - scale_gradient(denoised.float(), scale)) / sigma[:, None, None, None]
 
     @contextmanager
-    def working(self, effort: Effort) -> Iterator[None]:
-        """See `hybridbooth_core.models.memory.Adjustable`. Everything of a step is given room at once, so that nothing moves within one."""
+    def working(self, plan: MemoryPlan) -> Iterator[None]:
+        """See `hybridbooth_core.models.memory.SupportsCheckpointing`. Everything of a step is given room at once, so that nothing moves within one."""
         before = self._checkpointing, self._least
-        self._checkpointing, self._least = effort.checkpointing, self.memory_needed(effort)
+        self._checkpointing, self._least = plan.checkpointing, self.memory_needed(plan)
         try:
             self._make_room(0)
-            with kept_memory(self.device):
-                yield
+            yield
         finally:
             self._checkpointing, self._least = before
 
-    def memory_needed(self, effort: Effort) -> int:
-        cells = (effort.side // self._vae.spacial_compression_encode()) ** 2
-        step = pass_memory(self.patcher, self.dtype, effort.rows, cells, effort.checkpointing, self.device)
-        return step + text_memory(self.clip, effort.rows, effort.checkpointing)
+    def memory_needed(self, plan: MemoryPlan) -> int:
+        cells = (plan.side // self._vae.spacial_compression_encode()) ** 2
+        step = pass_memory(self.patcher, self.dtype, plan.rows, cells, plan.checkpointing, self.device)
+        return step + text_memory(self.clip, plan.rows, plan.checkpointing)
 
     def memory_free(self) -> int:
         return free_memory([self.patcher, self.clip.patcher, *self.companions])
@@ -172,12 +170,12 @@ def _resting(module: nn.Module, device: torch.device) -> Any:
 
 
 class HostVae:
-    """Of a model, what reading a reference picture takes, from a VAE alone; its latents are not yet scaled for a denoiser."""
+    """Of a model, what reading a reference image takes, from a VAE alone; its latents are not yet scaled for a denoiser."""
 
     def __init__(self, vae: Any):
         self._vae = vae
-        self.picture_size: int = getattr(vae.first_stage_model, "picture_size", SD15_SIZE)
+        self.image_size: int = getattr(vae.first_stage_model, "picture_size", SD15_SIZE)
 
-    def encode_image(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, H, W, 3] in 0..1 to the VAE's own latents [B, C, h, w], float32."""
-        return self._vae.encode(pictures).float()
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Images [B, H, W, 3] in 0..1 to the VAE's own latents [B, C, h, w], float32."""
+        return self._vae.encode(images).float()

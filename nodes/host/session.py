@@ -11,7 +11,7 @@ import torch
 
 
 @contextmanager
-def ordinary_tensors() -> Iterator[None]:
+def outside_inference_mode() -> Iterator[None]:
     """While open, what is made can later take part in gradients: the host runs nodes in inference mode, where it could not."""
     with torch.inference_mode(False), torch.no_grad():
         yield

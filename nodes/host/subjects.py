@@ -12,7 +12,7 @@ from torch import Tensor
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.files.subject import Subject, check_name
 from ...hybridbooth_core.models.adapter import split_prompt
-from .family import check_clip, embedding_width
+from .base_model import check_clip, embedding_width
 from .text import word_rows
 
 _PRIVATE = "hybridbooth.subject."  # no subject's name holds a dot, and no embedding file of a person is called so
@@ -41,7 +41,7 @@ def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any
 
 def _words(clip: Any, subject: Subject, strength: float) -> Tensor | str:
     """What stands for the subject in a prompt: its words, or at strength 0 its class noun as plain text."""
-    noun = re.sub(r"[^\w\s'-]", " ", subject.info.class_word).strip()  # from a stranger's file: no syntax of prompts
+    noun = re.sub(r"[^\w\s'-]", " ", subject.info.class_noun).strip()  # from a stranger's file: no syntax of prompts
     words = subject.at_strength(strength, word_rows(clip, noun) if noun else None)
     return noun if isinstance(words, str) else words
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt
 from .attention import pytorch_attention
-from .family import embedding_width, word_table
+from .base_model import embedding_width, word_table
 
 Token = int | Tensor
 

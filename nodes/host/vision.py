@@ -27,7 +27,7 @@ from .folders import PROBES
 from .networks import on_device
 
 PASS = BATCH * (24 << 20)
-"""Bytes that a pass of a ViT-L/14 over a batch takes beside its weights, float32, with some to spare (measured: 17 MiB a picture)."""
+"""Bytes that a pass of a ViT-L/14 over a batch takes beside its weights, float32, with some to spare (measured: 17 MiB an image)."""
 OTHERS = {(TOKENS, 1280): "ViT-H/14", (TOKENS, 1664): "ViT-bigG/14", (577, 1024): "ViT-L/14 for 336 pixels"}
 
 
@@ -48,7 +48,7 @@ def host_encoders(config: ProbeConfig, clip_vision: Any = None) -> tuple[Feature
 
 
 def host_clip_space(clip_vision: Any = None) -> ClipSpace:
-    """The space that CLIP ViT-L/14 shares between pictures and texts; its text projection is on the CPU. UserError as `host_encoders`."""
+    """The space that CLIP ViT-L/14 shares between images and texts; its text projection is on the CPU. UserError as `host_encoders`."""
     folders = encoder_folders()
     if clip_vision is not None:
         return load_clip_space(folders, WiredClipVision(clip_vision))
@@ -83,21 +83,21 @@ class WiredClipVision:
             )
         self._patcher, self._model = clip_vision.patcher, clip_vision.model
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, 224, 224, 3] in 0..1 to the last layer's tokens [B, 257, 1024]."""
-        return self._seen(pictures, 0)
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [B, 224, 224, 3] in 0..1 to the last layer's tokens [B, 257, 1024]."""
+        return self._seen(images, 0)
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Pictures to their places [B, 768] in the space shared with texts; UserError if the file came without the projection."""
+    def embed(self, images: Tensor) -> Tensor:
+        """Images to their places [B, 768] in the space shared with texts; UserError if the file came without the projection."""
         if isinstance(self._model.visual_projection, nn.Identity):
             raise UserError(f"this clip_vision lacks {CLIP_L.whole[0]}; use the whole file of {CLIP_L.label} from {CLIP_L.address}")
-        return self._seen(pictures, 2)
+        return self._seen(images, 2)
 
-    def states(self, pictures: Tensor, layers: Sequence[int]) -> Tensor:
+    def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
         """The tokens [B, len(layers), 257, 1024] after these layers, the first being 1."""
-        return self._seen(pictures, 1, "all")[:, [layer - 1 for layer in layers]]
+        return self._seen(images, 1, "all")[:, [layer - 1 for layer in layers]]
 
-    def _seen(self, pictures: Tensor, output: int, intermediate: int | str = -2) -> Tensor:
+    def _seen(self, images: Tensor, output: int, intermediate: int | str = -2) -> Tensor:
         comfy.model_management.load_models_gpu([self._patcher], memory_required=PASS)
         like = torch.empty(0, device=self._patcher.load_device)  # the host casts its weights to float32 as they are used
 
@@ -105,7 +105,7 @@ class WiredClipVision:
             """One of: the last tokens, those of the layers asked for (as a rule what the host's own node asks for), the embedding."""
             return self._model(pixel_values=pixels, intermediate_output=intermediate)[output]
 
-        return seen(look, normalised(pictures, CLIP_MEAN, CLIP_STD), like, self.size)
+        return seen(look, normalised(images, CLIP_MEAN, CLIP_STD), like, self.size)
 
 
 class _OnDevice:
@@ -115,18 +115,18 @@ class _OnDevice:
         self._encoder, self.size = encoder, encoder.size
         self.width: int = encoder.width
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        return self._run(self._encoder, pictures)
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._run(self._encoder, images)
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        return self._run(self._encoder.embed, pictures)
+    def embed(self, images: Tensor) -> Tensor:
+        return self._run(self._encoder.embed, images)
 
-    def states(self, pictures: Tensor, layers: Sequence[int]) -> Tensor:
-        return self._run(lambda moved: self._encoder.states(moved, layers), pictures)
+    def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
+        return self._run(lambda moved: self._encoder.states(moved, layers), images)
 
-    def _run(self, look: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
+    def _run(self, look: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         with on_device(self._encoder, PASS) as device:
-            return look(pictures.to(device)).to(pictures.device)
+            return look(images.to(device)).to(images.device)
 
 
 def download_progress(total: int) -> Callable[[int, int], None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...hybridbooth_core.models.adapter import COMMON_WORDS, rows_fingerprint
-from .family import check_clip, check_model, embedding_width, word_table
+from .base_model import check_clip, check_model, embedding_width, word_table
 from .text import word_rows
 
 UNUSED_IDS = 2  # the ids at the end of CLIP's table, start and end of text, are no words
@@ -39,7 +39,7 @@ def attention_heads(model: Any) -> int:
     return next(module.heads for module in unet.modules() if hasattr(module, "heads"))
 
 
-def word_norm(clip: Any) -> float:
+def embedding_norm(clip: Any) -> float:
     """The mean length of the vocabulary's words."""
     table = word_table(clip).weight[:-UNUSED_IDS].float()
     lengths = table.norm(dim=1)

@@ -14,9 +14,9 @@ from torch import Tensor
 from ...hybridbooth_core.encoders.clip_space import ClipSpace
 from ...hybridbooth_core.miniature.bundle import load_clip_space
 from ...hybridbooth_core.miniature.world_model import WIDTH
-from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt, words_fingerprint
-from .borrowed import borrowed
-from .family import check_clip, embedding_width
+from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt, vocabulary_fingerprint
+from .autograd_weights import autograd_weights
+from .base_model import check_clip, embedding_width
 from .memory import text_layers, text_memory
 from .text import OutOfPlaceLayer, encode, word_rows
 from .vision import host_clip_space
@@ -28,14 +28,14 @@ def host_text(clip: Any) -> Iterator[HostText]:
     check_clip(clip)
     with torch.inference_mode(False), torch.no_grad():
         host = HostText(clip)
-        with borrowed(host.clip.patcher):
+        with autograd_weights(host.clip.patcher):
             yield host
 
 
 class HostText:
     """Implements `hybridbooth_core.models.adapter.TextModel`; see there. Make it with `host_text`.
 
-    Clip skip does not count here: CLIP compares pictures with the last layer's states alone. LoRAs on the CLIP do.
+    Clip skip does not count here: CLIP compares images with the last layer's states alone. LoRAs on the CLIP do.
     """
 
     def __init__(self, clip: Any):
@@ -49,13 +49,13 @@ class HostText:
 
     @property
     def fingerprint(self) -> str:
-        return words_fingerprint(self)
+        return vocabulary_fingerprint(self)
 
     @property
     def device(self) -> torch.device:
         return self.clip.patcher.load_device
 
-    def word_embeddings(self, text: str) -> Tensor:
+    def token_embeddings(self, text: str) -> Tensor:
         return word_rows(self.clip, text).to(self.device)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
@@ -70,7 +70,7 @@ class HostText:
 
 
 def clip_space_of(clip: Any, clip_vision: Any = None) -> ClipSpace:
-    """The space that a CLIP's texts share with pictures: the miniature's own, or CLIP ViT-L/14's for Stable Diffusion 1.5.
+    """The space that a CLIP's texts share with images: the miniature's own, or CLIP ViT-L/14's for Stable Diffusion 1.5.
 
     Raises:
         UserError: the file of the whole CLIP is missing, or the CLIP_VISION is another network.

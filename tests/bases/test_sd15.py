@@ -13,7 +13,7 @@ from hybridbooth_core.bases.sd15 import load_model
 
 def test_a_folder_of_diffusers(model_folder):
     model = load_model(model_folder)
-    assert (model.name, model.picture_size, model.embedding_width) == ("tiny-sd15", 64, 32)
+    assert (model.name, model.image_size, model.embedding_width) == ("tiny-sd15", 64, 32)
     assert not any(parameter.requires_grad for parameter in model.unet.parameters())
     assert model.encode_prompts([["a cat in the snow"]]).context.shape == (1, 77, 32)
     assert model.encode_image(torch.zeros(1, 64, 64, 3)).shape == (1, 4, 8, 8)

@@ -14,7 +14,6 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.sd15.tables import sd15_page
-from hybridbooth_core.fast_cpu.products import product
 from hybridbooth_core.refine.refine import RefineConfig, refine
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -83,8 +82,8 @@ def test_validated_rows_are_those_of_a_refinement(bench, mode, world, subject, n
         return plain(model, noisy, *args)
 
     monkeypatch.setattr(type(world), "predict_noise", counted)
-    probe = new_probe(stepper=8)
-    torch.nn.init.normal_(probe.stepper.out.weight, std=0.1)
+    probe = new_probe(learned_optimizer=8)
+    torch.nn.init.normal_(probe.learned_optimizer.out.weight, std=0.1)
     result = refine(world, subject.ref, subject.noun, RefineConfig(mode=mode), probe, subject.features)
     assert mode == "learned" or result.best_step > 0, "without a better step there is no line search"
     assert sum(seen) == validations(mode)

@@ -14,7 +14,7 @@ from hybridbooth_core.files.subject import Subject
 
 @pytest.fixture(scope="module")
 def pet(tmp_path_factory):
-    """A creature's picture, mask and class noun, and a subject made of them."""
+    """A creature's image, mask and class noun, and a subject made of them."""
     folder = tmp_path_factory.mktemp("pet")
     assert main(["miniature", "creature", "42", "--out", str(folder / "pet.png")]) == 0
     arguments = ["personalize", str(folder / "pet.png"), "--mask", str(folder / "pet_mask.png"), "--class-word", "cat"]
@@ -30,7 +30,7 @@ def error_of(capsys, *arguments: object) -> str:
     return lines[0]
 
 
-def picture(path, array) -> str:
+def image(path, array) -> str:
     Image.fromarray(np.asarray(array, dtype=np.uint8)).save(path)
     return str(path)
 
@@ -51,7 +51,7 @@ def test_personalize_writes_one_small_tensor_and_its_provenance(pet):
     assert list(tensors) == ["emb_params"]
     assert (pet / "pet.safetensors").stat().st_size < 16_000
     info = Subject.load(pet / "pet.safetensors").info
-    assert (info.class_word, info.steps, info.method, info.pictures) == ("cat", 2, "learned", 1)
+    assert (info.class_noun, info.steps, info.method, info.images) == ("cat", 2, "learned", 1)
     assert str(pet) not in (pet / "pet.safetensors").read_bytes().decode("latin-1")
 
 
@@ -89,22 +89,22 @@ def test_two_subjects_fit_into_one_prompt(pet, tmp_path):
     assert main(["generate", "a photo of <a> and <b> on snow", *both, "--steps", "2", "--out", str(tmp_path / "p.png")]) == 0
 
 
-def test_several_pictures_are_one_subject(pet, tmp_path):
+def test_several_images_are_one_subject(pet, tmp_path):
     twice = [str(pet / "pet.png")] * 2
     out = tmp_path / "two.safetensors"
     assert main(["personalize", *twice, "--class-word", "cat", "--steps", "1", "--out", str(out)]) == 0
-    assert Subject.load(out).info.pictures == 2
+    assert Subject.load(out).info.images == 2
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "empty file", "1x1"])
-def test_a_picture_that_is_none_is_one_sentence(kind, tmp_path, capsys):
+def test_a_image_that_is_none_is_one_sentence(kind, tmp_path, capsys):
     path = tmp_path / "bad.png"
     if kind == "text":
         path.write_text("hello")
     elif kind == "empty file":
         path.touch()
     elif kind == "1x1":
-        picture(path, [[[1, 2, 3]]])
+        image(path, [[[1, 2, 3]]])
     out = tmp_path / "x.safetensors"
     assert "picture" in error_of(capsys, "personalize", path, "--class-word", "cat", "--out", out)
     assert not out.exists()
@@ -117,18 +117,18 @@ def test_a_picture_that_is_none_is_one_sentence(kind, tmp_path, capsys):
 def test_a_mask_that_does_not_fit_is_one_sentence(mask, said, pet, tmp_path, capsys):
     path = tmp_path / "mask.png"
     if mask is not None:
-        picture(path, mask)
+        image(path, mask)
     out = tmp_path / "x.safetensors"
     assert said in error_of(capsys, "personalize", pet / "pet.png", "--mask", path, "--class-word", "cat", "--out", out)
     assert not out.exists()
 
 
 @pytest.mark.parametrize("array", [np.full((64, 64), 90), np.full((64, 64, 4), 90)], ids=["grey", "alpha"])
-def test_grey_and_transparent_pictures_work_and_are_remarked_on(array, tmp_path, caplog):
-    path, out = picture(tmp_path / "p.png", array), tmp_path / "x.safetensors"
+def test_grey_and_transparent_images_work_and_are_remarked_on(array, tmp_path, caplog):
+    path, out = image(tmp_path / "p.png", array), tmp_path / "x.safetensors"
     assert main(["personalize", path, "--class-word", "cat", "--steps", "1", "--out", str(out)]) == 0
     assert out.exists()
-    assert any("picture is" in record.message for record in caplog.records)
+    assert any("image is" in record.message for record in caplog.records)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "width", "nan", "two", "text"])

@@ -18,7 +18,7 @@ for method in PRIOR:
 
 @pytest.fixture(scope="module")
 def pets(tmp_path_factory):
-    """A folder with a picture and each method's file of it, made in a few steps."""
+    """A folder with an image and each method's file of it, made in a few steps."""
     folder = tmp_path_factory.mktemp("pets")
     assert main(["miniature", "creature", "42", "--out", str(folder / "pet.png")]) == 0
     for method, few in FEW.items():
@@ -85,7 +85,7 @@ def test_words_and_weights_fit_into_one_prompt_but_not_two_weights(pets, tmp_pat
         ("dreambooth_lora", ["--rank", "0"], "rank"),
         ("textual_inversion", ["--token", "red"], "token"),
         ("custom_diffusion", ["--prior-weight", "0", "--prior-pictures", "4"], "--prior-pictures"),
-        ("custom_diffusion", ["--prior-pictures", "0"], "class pictures"),
+        ("custom_diffusion", ["--prior-pictures", "0"], "class images"),
         ("dreambooth", ["--learning-rate", "nan", "--prior-weight", "0"], "learning rate"),
     ],
 )
@@ -94,14 +94,14 @@ def test_options_that_mean_nothing_together_are_one_sentence(method, option, sai
 
 
 def test_without_a_class_word_probe_free_finds_one_and_the_others_ask(pets, tmp_path, capsys):
-    picture, out = ["personalize", str(pets / "pet.png")], tmp_path / "x.safetensors"
-    assert "--class-word" in refused(capsys, [*picture, "--method", "hybridbooth"], out)
+    image, out = ["personalize", str(pets / "pet.png")], tmp_path / "x.safetensors"
+    assert "--class-word" in refused(capsys, [*image, "--method", "hybridbooth"], out)
     few = ["--steps", "1", "--words", "3", "--inversion-steps", "1"]
-    assert main([*picture, "--method", "probe_free", *few, "--out", str(out)]) == 0
+    assert main([*image, "--method", "probe_free", *few, "--out", str(out)]) == 0
     subject = Subject.load(out)
     assert subject.words.shape == (3, 96) and subject.info.method == "probe-free"
     printed = capsys.readouterr().out
-    assert f"): {subject.info.class_word}" in printed and "1 inversion steps" in printed and "1 steps (probe-free" in printed
+    assert f"): {subject.info.class_noun}" in printed and "1 inversion steps" in printed and "1 steps (probe-free" in printed
 
 
 def test_a_delay_that_cannot_be_is_one_sentence(pets, tmp_path, capsys):

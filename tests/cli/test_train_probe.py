@@ -28,15 +28,15 @@ pytest.importorskip("tyro")
 pytest.importorskip("diffusers")
 
 SMALL = [
-    "miniature", "--steps", "4", "--batch", "2", "--micro-batch", "2", "--optim.kind", "adamw", "--watch.validation-samples", "2",
-    "--watch.validate-every", "4", "--watch.save-every", "2", "--watch.log-every", "1", "--watch.board-every", "0",
+    "miniature", "--steps", "4", "--batch", "2", "--micro-batch", "2", "--optim.kind", "adamw", "--log.validation-samples", "2",
+    "--log.validate-every", "4", "--log.save-every", "2", "--log.log-every", "1", "--log.grid-every", "0",
     "--probe.sizes", '{"layers": 1, "heads": 4, "inner": 32}',
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
-    """The world is loaded once, and its judge, whose pictures take longer than all else, stays out of it."""
+    """The world is loaded once, and its judge, whose images take longer than all else, stays out of it."""
     from hybridbooth_core.miniature import bundle
     from hybridbooth_core.miniature.training.probe import JudgeCheck
 
@@ -195,11 +195,11 @@ def test_a_training_is_interrupted_gone_on_with_and_ends_as_one_that_was_not(tmp
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
     moved = parts.rename(tmp_path / "moved")  # and further, with what may change
-    assert main(["train-probe", "--resume", str(moved), "--steps", "5", "--watch.keep", "1", "--watch.board-every", "5",
-                 "--watch.board-subjects", "1", "--watch.board-steps", "2"]) == 0  # fmt: skip
+    assert main(["train-probe", "--resume", str(moved), "--steps", "5", "--log.keep", "1", "--log.grid-every", "5",
+                 "--log.grid-subjects", "1", "--log.grid-steps", "2"]) == 0  # fmt: skip
     assert [step for step, _ in checkpoints(moved)] == [5] and read_curve(moved)[-1]["step"] == 5
-    with Image.open(moved / "boards" / "step-00000005.png") as picture:
-        assert picture.width > 1000
+    with Image.open(moved / "grids" / "step-00000005.png") as image:
+        assert image.width > 1000
 
 
 def test_python_m_is_the_same_command(monkeypatch, capsys):
@@ -230,14 +230,14 @@ def test_of_several_processes_the_first_one_speaks(monkeypatch, capsys):
 
 def test_what_another_process_alone_runs_into_it_says_itself(monkeypatch, capsys, refuses):
     from hybridbooth_core.errors import UserError
-    from hybridbooth_core.training.distributed import Processes
+    from hybridbooth_core.training.distributed import DistributedEnv
 
     def fail(self, feed):
         raise UserError("shard-000001.tar is missing from here; put it back")
 
     monkeypatch.setattr(Trainer, "one_step", fail)
-    monkeypatch.setattr(command, "_processes", lambda config: Processes(torch.device("cpu"), rank=1))
+    monkeypatch.setattr(command, "_processes", lambda config: DistributedEnv(torch.device("cpu"), rank=1))
     request = parsed(SMALL)
     monkeypatch.setattr(Trainer, "_begin", lambda self, folder, resume: None)
-    refuses(command._carried_out, request, Processes(torch.device("cpu"), rank=1))
+    refuses(command._carried_out, request, DistributedEnv(torch.device("cpu"), rank=1))
     assert "hybridbooth (process 1): shard-000001.tar is missing" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Fixtures: folders of pictures to prepare, and what was stored of them."""
+"""Fixtures: folders of images to prepare, and what was stored of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepares the same pictures again and again, each time killed (SIGKILL) at another moment, then completed; prints what came of it.
+"""Prepares the same images again and again, each time killed (SIGKILL) at another moment, then completed; prints what came of it.
 
 Its own program, started by test_kill.py, so that it can fork: python killed.py SOURCE WORK.
 """

@@ -19,8 +19,8 @@ def test_photos_to_shards_and_what_is_said_of_them(masked, tmp_path, capsys):
     arguments = [masked, "--out", out, "--size", "64", "--area", ".15", ".6", "--licence", "CC-BY-4.0", "--shard-samples", "3"]
     assert run(*arguments) == 0
     printed = capsys.readouterr().out
-    assert "kept 5 of 6 pictures in 2 shards, 5 with a mask" in printed
-    assert "1 unreadable" in printed and "left_out.jsonl" in printed and "5 pictures have no class noun" in printed
+    assert "kept 5 of 6 images in 2 shards, 5 with a mask" in printed
+    assert "1 unreadable" in printed and "left_out.jsonl" in printed and "5 images have no class noun" in printed
     assert json.loads((out / "left_out.jsonl").read_text())["name"] == "00.jpg"
     assert {sample["json"]["licence"] for sample in stored(out)} == {"CC-BY-4.0"}
     assert run(*arguments) == 0
@@ -31,7 +31,7 @@ def test_tars_to_shards(tmp_path, capsys):
     assert run(PHOTOS, "--out", tmp_path / "a", "--size", "64", "--shard-samples", "4") == 0
     tars = sorted((tmp_path / "a").glob("*.tar"))
     assert run(*tars, "--out", tmp_path / "b", "--size", "64", "--max-blur", "1", "--workers", "2") == 0
-    assert "kept 6 of 6 pictures in 1 shards" in capsys.readouterr().out
+    assert "kept 6 of 6 images in 1 shards" in capsys.readouterr().out
     assert {sample["json"]["class_word"] for sample in stored(tmp_path / "b")} == {"cat", "toy"}
 
 

@@ -1,4 +1,4 @@
-"""What is stored of which pictures, and what is said of the others."""
+"""What is stored of which images, and what is said of the others."""
 
 import json
 import os
@@ -33,9 +33,9 @@ def test_real_photos_with_their_identities_and_nouns(tmp_path):
     assert (last["identity"], last["class_word"]) == ("duck_toy", "toy")
     assert (first["width"], first["height"], first["area"]) == (256, 256, None) and 0 < first["blur"] < 0.6
     for sample in samples:
-        picture = Image.open(BytesIO(sample["jpg"]))
+        image = Image.open(BytesIO(sample["jpg"]))
         original = Image.open(PHOTOS / sample["json"]["source"]).resize((128, 128))
-        assert picture.size == (128, 128) and np.abs(np.asarray(picture, float) - np.asarray(original, float)).mean() < 4
+        assert image.size == (128, 128) and np.abs(np.asarray(image, float) - np.asarray(original, float)).mean() < 4
         assert "mask.png" not in sample
     assert index == shards.read_index(tmp_path / "out")
     assert index.counts["kept"] == index.counts["read"] == index.counts["with_class"] == 6
@@ -80,7 +80,7 @@ def test_the_standards_decide(masked, tmp_path):
     blurs = [sample["json"]["blur"] for sample in stored(tmp_path / "a")]
     assert kept("d", max_blur=sorted(blurs)[3]) == 4
     for name, changes in (("e", {"area": (0.25, 0.7)}), ("f", {"min_side": 257})):
-        with pytest.raises(ValueError, match="no picture can be used of 6"):
+        with pytest.raises(ValueError, match="no image can be used of 6"):
             kept(name, **changes)
 
 
@@ -124,7 +124,7 @@ class StandIn:
         self.calls, self.busy = 0, threading.Lock()
 
     def process(self, img, type="rgba"):
-        assert type == "map" and img.mode == "RGB" and self.busy.acquire(blocking=False), "two pictures at once"
+        assert type == "map" and img.mode == "RGB" and self.busy.acquire(blocking=False), "two images at once"
         self.calls += 1
         time.sleep(0.05)
         grey = np.asarray(img.convert("L"))
@@ -148,7 +148,7 @@ def test_masks_are_made_only_where_none_is_given(folder, photo, tmp_path):
     assert made.min() == 0 and made.max() < 240 and grey[made > 150].mean() > grey[made < 50].mean() + 20
 
 
-def test_the_same_pictures_make_the_same_bytes_by_any_number_of_workers(masked, tmp_path):
+def test_the_same_images_make_the_same_bytes_by_any_number_of_workers(masked, tmp_path):
     made = []
     for workers in (1, 7):
         prepare([masked], tmp_path / str(workers), SMALL, shard_samples=2, workers=workers)
@@ -251,9 +251,9 @@ def test_a_source_that_changed_in_between_is_refused(masked, tmp_path, refuses):
 
 def test_two_at_once_in_one_place_are_refused(masked, tmp_path, refuses):
     pytest.importorskip("fcntl")
-    with journal.Journal(tmp_path / "out", {"size": 64}):
-        assert "at work" in refuses(journal.Journal, tmp_path / "out", {"size": 64})
-    with journal.Journal(tmp_path / "out", {"size": 64}):
+    with journal.Manifest(tmp_path / "out", {"size": 64}):
+        assert "at work" in refuses(journal.Manifest, tmp_path / "out", {"size": 64})
+    with journal.Manifest(tmp_path / "out", {"size": 64}):
         pass
 
 

@@ -10,9 +10,9 @@ from hybridbooth_core.data.quality import blur_effect
 def plain(grey: np.ndarray) -> float:
     """Crete et al. 2007, equations 1 to 6, in float64 loops over rows and columns."""
     results = []
-    for picture in (grey, grey.T):
+    for image in (grey, grey.T):
         kept = total = 0.0
-        for row in picture.astype(np.float64):
+        for row in image.astype(np.float64):
             padded = np.concatenate([[row[0]] * 4, row, [row[-1]] * 4])
             blurred = np.convolve(padded, np.full(9, 1 / 9), mode="valid")
             here, after = np.abs(row[1:] - row[:-1]), np.abs(blurred[1:] - blurred[:-1])
@@ -30,7 +30,7 @@ def test_equals_the_papers_formula(photo):
 @pytest.mark.parametrize("number", range(6))
 def test_sharp_photos_are_below_and_blurred_ones_above_the_default(number, photo):
     large = photo(number).resize((512, 512))  # blurred by its enlargement already
-    values = [blur_effect(np.asarray(picture.convert("L"))) for picture in (photo(number), large.filter(ImageFilter.GaussianBlur(3)))]
+    values = [blur_effect(np.asarray(image.convert("L"))) for image in (photo(number), large.filter(ImageFilter.GaussianBlur(3)))]
     assert values[0] < 0.5 and values[1] > 0.6
 
 

@@ -26,7 +26,7 @@ from .helpers import PHOTOS, content, stored
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """36 examples of 6 pictures in 8 shards, the last with one; three identities in turns of 6 and some without."""
+    """36 examples of 6 images in 8 shards, the last with one; three identities in turns of 6 and some without."""
     work = tmp_path_factory.mktemp("reader")
     (work / "pictures").mkdir()
     lines = []
@@ -46,35 +46,35 @@ def keys(reader, start=0, count=None) -> list[int]:
 
 def test_an_example_is_what_was_stored(out):
     by_key = {sample["key"]: sample for sample in stored(out)}
-    examples = list(islice(ShardReader(out, lanes=4).read(), 8))
+    examples = list(islice(ShardReader(out, interleave=4).read(), 8))
     for example in examples:
         sample = by_key[example.key]
         pixels = np.asarray(Image.open(BytesIO(sample["jpg"])), dtype=np.float32) / 255
-        assert example.picture is not None and torch.equal(example.picture, torch.from_numpy(pixels))
+        assert example.image is not None and torch.equal(example.image, torch.from_numpy(pixels))
         assert (example.identity, example.class_word) == (sample["json"]["identity"], sample["json"]["class_word"])
         assert example.mask is None and example.clip is None and example.latents is None and example.whole
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 8, 36])
-def test_each_example_comes_once_an_epoch_in_another_order(lanes, out):
-    reader = ShardReader(out, seed=3, lanes=lanes, pictures=False)
-    assert reader.epoch_length == 36 // lanes * lanes
+@pytest.mark.parametrize("interleave", [1, 4, 8, 36])
+def test_each_example_comes_once_an_epoch_in_another_order(interleave, out):
+    reader = ShardReader(out, seed=3, interleave=interleave, images=False)
+    assert reader.epoch_length == 36 // interleave * interleave
     first, second = (keys(reader, epoch * reader.epoch_length) for epoch in (0, 1))
     assert max(Counter(first).values()) == 1 == max(Counter(second).values())
     assert first != second and first != sorted(first)
-    assert first == keys(ShardReader(out, seed=3, lanes=lanes, pictures=False))
-    assert first != keys(ShardReader(out, seed=4, lanes=lanes, pictures=False))
+    assert first == keys(ShardReader(out, seed=3, interleave=interleave, images=False))
+    assert first != keys(ShardReader(out, seed=4, interleave=interleave, images=False))
 
 
 def test_samples_of_a_shard_are_shuffled_too(out):
     """Neighbours in a folder are often one identity; read in one lane, a shard's 5 samples come together, in another order each time."""
-    reader = ShardReader(out, lanes=1, pictures=False)
+    reader = ShardReader(out, interleave=1, images=False)
     runs = [[key % 5 for key in keys(reader, epoch * 36) if key // 5 == 2] for epoch in range(4)]
     assert all(sorted(run) == [0, 1, 2, 3, 4] for run in runs) and len({tuple(run) for run in runs}) > 2
 
 
 def test_what_a_remainder_leaves_out_is_another_in_each_epoch(out):
-    reader = ShardReader(out, lanes=8, pictures=False)
+    reader = ShardReader(out, interleave=8, images=False)
     counted = Counter(keys(reader, count=32 * 12))
     assert len(counted) == 36
 
@@ -82,7 +82,7 @@ def test_what_a_remainder_leaves_out_is_another_in_each_epoch(out):
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_each_step_without_overlap_and_see_what_one_would(world, out):
     batch, steps = 8, 11  # over the end of two epochs
-    alone = keys(ShardReader(out, seed=1, lanes=8, pictures=False), count=batch * steps)
+    alone = keys(ShardReader(out, seed=1, interleave=8, images=False), count=batch * steps)
     shared = [keys(ShardReader(out, 1, rank, world, 8, False), count=batch // world * steps) for rank in range(world)]
     for step in range(steps):
         part = slice(step * batch // world, (step + 1) * batch // world)
@@ -97,26 +97,26 @@ def test_processes_read_their_own_lanes_only(out, monkeypatch):
 
     load = module.load_shard
     opened: list[str] = []
-    monkeypatch.setattr(module, "load_shard", lambda folder, shard, pictures: opened.append(shard.name) or load(folder, shard, pictures))
-    keys(ShardReader(out, rank=0, world=2, lanes=2, pictures=False), count=18)
+    monkeypatch.setattr(module, "load_shard", lambda folder, shard, images: opened.append(shard.name) or load(folder, shard, images))
+    keys(ShardReader(out, rank=0, world=2, interleave=2, images=False), count=18)
     one = list(opened)
     opened.clear()
-    keys(ShardReader(out, rank=1, world=2, lanes=2, pictures=False), count=18)
+    keys(ShardReader(out, rank=1, world=2, interleave=2, images=False), count=18)
     assert len(set(one) & set(opened)) <= 1  # the shard in which one lane ends and the next begins
     assert len(one) == len(set(one)) and len(opened) == len(set(opened))
 
 
 @pytest.mark.parametrize("position", [1, 7, 32, 33, 70])
 def test_a_run_goes_on_at_any_position(position, out):
-    whole = keys(ShardReader(out, seed=5, lanes=4, pictures=False), count=90)
-    assert keys(ShardReader(out, seed=5, lanes=4, pictures=False), position, 10) == whole[position : position + 10]
+    whole = keys(ShardReader(out, seed=5, interleave=4, images=False), count=90)
+    assert keys(ShardReader(out, seed=5, interleave=4, images=False), position, 10) == whole[position : position + 10]
     for rank in range(2):
         own = [whole[place] for place in range(position, 90) if place % 2 == rank]
         assert keys(ShardReader(out, 5, rank, 2, 4, False), position, 5) == own[:5]
 
 
-def test_pairs_are_two_pictures_of_one_identity_where_there_are_two(out):
-    reader = ShardReader(out, lanes=4)
+def test_pairs_are_two_images_of_one_identity_where_there_are_two(out):
+    reader = ShardReader(out, interleave=4)
     pairs = list(islice(reader.pairs(), 36))
     assert [target.key for _, target in pairs] == [example.key for example in islice(reader.read(), 36)]
     shard_of = {sample["key"]: sample["shard"] for sample in stored(out)}
@@ -132,17 +132,17 @@ def test_pairs_are_two_pictures_of_one_identity_where_there_are_two(out):
 
 def test_the_order_is_a_function_that_no_library_changes():
     assert shuffled(6, "shards", 0, 1) == [3, 2, 4, 1, 5, 0]  # by sha256sum of shards/0/1/0, shards/0/1/1 ... and sort
-    epoch = Epoch([5, 5, 2], seed=0, epoch=0, lanes=2)
+    epoch = Epoch([5, 5, 2], seed=0, epoch=0, interleave=2)
     places = [epoch.place(position) for position in range(epoch.length)]
     assert epoch.length == 12 and len(set(places)) == 12
     assert Counter(shard for shard, _ in places) == {0: 5, 1: 5, 2: 2}
 
 
 def test_worlds_and_lanes_that_cannot_be(out, refuses):
-    for rank, world, lanes in ((2, 2, 8), (-1, 1, 8), (0, 3, 8), (0, 1, 0)):
+    for rank, world, interleave in ((2, 2, 8), (-1, 1, 8), (0, 3, 8), (0, 1, 0)):
         with pytest.raises(ValueError, match="lanes that it divides"):
-            ShardReader(out, rank=rank, world=world, lanes=lanes)
-    assert "fewer than the 64 lanes" in refuses(ShardReader, out, lanes=64)
+            ShardReader(out, rank=rank, world=world, interleave=interleave)
+    assert "fewer than the 64 lanes" in refuses(ShardReader, out, interleave=64)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def copy(out, tmp_path):
 
 
 def consume(folder):
-    list(islice(ShardReader(folder, lanes=1).read(), 36))
+    list(islice(ShardReader(folder, interleave=1).read(), 36))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "one byte", "no tar", "gone later", "compressed"])
@@ -169,7 +169,7 @@ def test_a_missing_or_damaged_shard_is_one_sentence_with_its_name(damage, copy, 
     elif damage == "compressed":
         path.write_bytes(gzip.compress(whole)[: len(whole)].ljust(len(whole), b"\0"))
     elif damage == "gone later":
-        reader = ShardReader(copy, lanes=1)
+        reader = ShardReader(copy, interleave=1)
         path.unlink()
         assert "shard-000003.tar is missing" in refuses(list, islice(reader.read(), 36))
         return
@@ -254,7 +254,7 @@ def test_a_stranger_is_of_another_identity_and_a_function_of_the_position(out):
     def strangers(reader, position, count):
         return [(row.target, row.stranger) for row in islice(reader.rows(position), count)]
 
-    whole = strangers(ShardReader(out, lanes=4), 0, 36)
+    whole = strangers(ShardReader(out, interleave=4), 0, 36)
     shard_of = {sample["key"]: sample["shard"] for sample in stored(out)}
     alone = {int(target.key) for target, stranger in whole if stranger is None}
     assert alone == {0, 1, 2, 3, 4, 35}  # five of one identity share a shard, and the last has a shard to itself
@@ -263,7 +263,7 @@ def test_a_stranger_is_of_another_identity_and_a_function_of_the_position(out):
             other = stranger()
             assert other.key != target.key and shard_of[other.key] == shard_of[target.key]
             assert target.identity is None or other.identity != target.identity
-    shared = strangers(ShardReader(out, rank=1, world=2, lanes=4), 6, 10)
+    shared = strangers(ShardReader(out, rank=1, world=2, interleave=4), 6, 10)
     for (target, stranger), (same, again) in zip(whole[7::2], shared, strict=False):
         assert target.key == same.key and (stranger is None) == (again is None)
         assert stranger is None or stranger().key == again().key
@@ -272,8 +272,8 @@ def test_a_stranger_is_of_another_identity_and_a_function_of_the_position(out):
 def test_rows_are_decoded_only_when_they_are_asked_for(out, monkeypatch):
     from hybridbooth_core.data import examples
 
-    decoded, decode = [], examples.picture_tensor
-    monkeypatch.setattr(examples, "picture_tensor", lambda content: decoded.append(content) or decode(content))
-    rows = list(islice(ShardReader(out, lanes=4).rows(), 8))
+    decoded, decode = [], examples.image_tensor
+    monkeypatch.setattr(examples, "image_tensor", lambda content: decoded.append(content) or decode(content))
+    rows = list(islice(ShardReader(out, interleave=4).rows(), 8))
     assert not decoded
     assert rows[0].target is rows[0].target and len(decoded) == 1

@@ -1,4 +1,4 @@
-"""Finding pictures: in folders, in lists, in tars."""
+"""Finding images: in folders, in lists, in tars."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def test_folders_are_walked_in_one_order_with_masks_and_identities(folder):
         (folder / name).touch()
     for name in ("b/notes.txt", "b/1.pkl"):
         (folder / name).touch()
-    items = list(folders.pictures_in(folder))
+    items = list(folders.images_in(folder))
     assert names(items) == ["z.png", "a/x.jpeg", "b/1.JPG", "b/2.jpg", "b/c/1.webp"]
     assert [item.facts.identity for item in items] == [None, "a", "b", "b", "b/c"]
     masks = [item.mask and item.mask.path.name for item in items]
@@ -37,7 +37,7 @@ def test_only_the_folder_at_hand_has_been_listed(folder, monkeypatch):
         (folder / f"{number:02d}" / "0.jpg").touch()
     scanned, scandir = [], os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: scanned.append(path) or scandir(path))
-    items = folders.pictures_in(folder)
+    items = folders.images_in(folder)
     assert next(items).name == "00/0.jpg" and len(scanned) == 2
     assert next(items).name == "01/0.jpg" and len(scanned) == 3
 
@@ -48,7 +48,7 @@ def test_links_to_folders_are_not_followed(folder):
     os.symlink(folder, folder / "a" / "loop")
     os.symlink(folder / "a" / "1.jpg", folder / "2.jpg")
     os.symlink(folder / "nowhere", folder / "3.jpg")
-    assert names(folders.pictures_in(folder)) == ["2.jpg", "a/1.jpg"]
+    assert names(folders.images_in(folder)) == ["2.jpg", "a/1.jpg"]
 
 
 def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
@@ -63,16 +63,16 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    first, second = folders.pictures_in(folder)
+    first, second = folders.images_in(folder)
     assert (first.name, first.problem) == ("a", "the folder cannot be listed (Permission denied)")
     assert second.name == "b/1.jpg" and not second.problem
 
 
 def test_the_datasets_class_list_gives_nouns(folder, tmp_path, refuses):
-    found = {item.facts.class_word for item in folders.pictures_in(PHOTOS)}
+    found = {item.facts.class_word for item in folders.images_in(PHOTOS)}
     assert found == {"cat", "toy"}
     (folder / "prompts_and_classes.txt").write_text("no list")
-    assert "prompts_and_classes.txt" in refuses(folders.pictures_in, folder)
+    assert "prompts_and_classes.txt" in refuses(folders.images_in, folder)
 
 
 def test_a_list_decides_what_is_read_and_in_which_order(folder):
@@ -82,9 +82,9 @@ def test_a_list_decides_what_is_read_and_in_which_order(folder):
     ]
     (folder / "b.jpg").touch()
     (folder / "metadata.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
-    first, second = folders.pictures_in(folder)
+    first, second = folders.images_in(folder)
     assert (first.name, first.facts) == ("z/1.jpg", Facts("rex", "dog", None, "CC0"))
-    assert first.picture and first.mask and (first.picture.path, first.mask.path) == (folder / "z/1.jpg", folder / "m/1.png")
+    assert first.image and first.mask and (first.image.path, first.mask.path) == (folder / "z/1.jpg", folder / "m/1.png")
     assert (second.name, second.facts, second.mask) == ("a.jpg", Facts(), None)
 
 
@@ -94,10 +94,10 @@ def test_lines_that_cannot_be_used_are_named_and_the_others_go_on(folder):
     more = {"mask": "../../m.png"}, {"identity": 7}, {"class": "x" * 65}, {"class": "a\x1b[31m"}, {"licence": " "}
     bad += [json.dumps({"file_name": "a.jpg", **fact}) for fact in more]
     (folder / "metadata.jsonl").write_text("\n".join([*bad, '{"file_name": "good.jpg"}']))
-    items = list(folders.pictures_in(folder))
+    items = list(folders.images_in(folder))
     assert [bool(item.problem) for item in items] == [True] * len(bad) + [False]
     assert names(items) == [f"metadata.jsonl:{number}" for number in range(1, len(bad) + 1)] + ["good.jpg"]
-    assert all(item.picture is None for item in items[:-1])
+    assert all(item.image is None for item in items[:-1])
 
 
 @pytest.mark.parametrize("name", ["", "/x", "..", "a/../../x", "a\\..\\x", "\\x", "C:/x", "c:x", "a\0b"])
@@ -131,11 +131,11 @@ def test_members_of_one_name_are_one_sample(tmp_path):
         ("a/._2.jpg", b"R"),
     ]
     path = write_tar(tmp_path / "x.tar", members)
-    first, second, third = tars.pictures_in([path])
+    first, second, third = tars.images_in([path])
     assert names([first, second, third]) == ["x.tar/a/1", "x.tar/a/2", "x.tar/3"]
-    assert [blob and blob.read(9) for blob in (first.picture, first.mask, first.notes)] == [b"J", b"M", b"{}"]
-    assert second.picture and second.picture.read(9) == b"P" and second.mask is None
-    assert third.problem == "a sample without a picture"
+    assert [blob and blob.read(9) for blob in (first.image, first.mask, first.notes)] == [b"J", b"M", b"{}"]
+    assert second.image and second.image.read(9) == b"P" and second.mask is None
+    assert third.problem == "a sample without an image"
 
 
 def test_links_devices_and_ways_out_are_refused_and_named(tmp_path):
@@ -143,22 +143,22 @@ def test_links_devices_and_ways_out_are_refused_and_named(tmp_path):
         ("../up.jpg", b"x"), ("/etc/abs.jpg", b"x"), (link("l.jpg", "/etc/passwd"), b""), (link("h.jpg", "1.jpg", tarfile.LNKTYPE), b""),
         (link("d.jpg", "", tarfile.CHRTYPE), b""), ("good.jpg", b"G"),
     ]  # fmt: skip
-    items = list(tars.pictures_in([write_tar(tmp_path / "x.tar", members)]))
+    items = list(tars.images_in([write_tar(tmp_path / "x.tar", members)]))
     assert [item.problem.startswith("refused") for item in items] == [True] * 5 + [False]
-    assert items[-1].picture and items[-1].picture.read(9) == b"G"
+    assert items[-1].image and items[-1].image.read(9) == b"G"
 
 
 def test_a_damaged_tar_is_named_and_the_next_one_is_read(tmp_path):
     members = [(f"{number}.jpg", bytes([65 + number]) * 3000) for number in range(4)]
     whole = write_tar(tmp_path / "a.tar", members).read_bytes()
-    (tmp_path / "a.tar").write_bytes(whole[:6000])  # cut within the second picture
+    (tmp_path / "a.tar").write_bytes(whole[:6000])  # cut within the second image
     header = bytearray(whole)
     header[2 * (512 + 3072) : 2 * (512 + 3072) + 512] = b"\xff" * 512
     (tmp_path / "b.tar").write_bytes(header)
     write_tar(tmp_path / "c.tar", members, "w:gz")
     write_tar(tmp_path / "d.tar", members[:1])
     (tmp_path / "e.tar").touch()
-    items = list(tars.pictures_in(sorted(tmp_path.glob("*.tar"))))
+    items = list(tars.images_in(sorted(tmp_path.glob("*.tar"))))
     assert names(item for item in items if item.problem) == ["a.tar", "b.tar", "c.tar", "e.tar"]
     # of the sample before the damage more members may have followed, so it is not offered either
     assert names(item for item in items if not item.problem) == ["a.tar/0", "b.tar/0", "d.tar/0"]
@@ -166,12 +166,12 @@ def test_a_damaged_tar_is_named_and_the_next_one_is_read(tmp_path):
 
 def test_a_member_that_claims_more_than_there_is(tmp_path):
     path = write_tar(tmp_path / "x.tar", [("1.jpg", b"x" * 2000)])
-    (item,) = [item for item in tars.pictures_in([path]) if item.picture]
+    (item,) = [item for item in tars.images_in([path]) if item.image]
     os.truncate(path, 1000)
     with pytest.raises(LeftOut, match="ends within it"):
-        item.picture.read(5000)
+        item.image.read(5000)
     with pytest.raises(LeftOut, match="more than 100 bytes"):
-        item.picture.read(100)
+        item.image.read(100)
 
 
 def test_what_a_source_may_be(folder, tmp_path, refuses):

@@ -14,7 +14,7 @@ PHOTOS = Path(__file__).parents[1] / "data" / "dreambooth"
 
 
 def as_tensor(image: Image.Image) -> Tensor:
-    """A picture [H, W, 3] in 0..1."""
+    """An image [H, W, 3] in 0..1."""
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)
 
 

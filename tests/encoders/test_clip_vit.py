@@ -16,7 +16,7 @@ from hybridbooth_core.encoders.precision import weights_dtype
 
 from .conftest import as_tensor, randomised, relative
 
-SMALL = ClipSize("small", "a/test", 14, 2, 64, 4, 32, 4, 48, picture=56)
+SMALL = ClipSize("small", "a/test", 14, 2, 64, 4, 32, 4, 48, image=56)
 
 
 def reference(size: ClipSize):
@@ -87,24 +87,24 @@ def test_tokens_and_the_space_shared_with_texts_equal_transformers_own(true_size
     square = photos[0].crop((16, 16, 240, 240))
     prepared = torch.as_tensor(processor()(square, return_tensors="pt")["pixel_values"])
     own = model.vision_model(pixel_values=prepared)
-    picture, space = as_tensor(square)[None], load_clip_space([path.parent])
-    tokens = vision(picture)
+    image, space = as_tensor(square)[None], load_clip_space([path.parent])
+    tokens = vision(image)
     assert tokens.shape == (1, 257, 1024) and tokens.dtype == torch.float32 and space.size == 224
     assert relative(own.last_hidden_state, tokens) < 1e-4
-    assert relative(model.visual_projection(own.pooler_output), space.pictures(picture)) < 1e-4
+    assert relative(model.visual_projection(own.pooler_output), space.images(image)) < 1e-4
     states = torch.randn(2, 768)
     assert relative(model.text_projection(states), space.project_text(states)) < 1e-5
 
 
-def test_a_wired_vision_model_reads_the_pictures_of_the_space(true_size):
+def test_a_wired_vision_model_reads_the_images_of_the_space(true_size):
     class Wired:
         size = 99
 
-        def embed(self, pictures):
-            return pictures.sum((1, 2))
+        def embed(self, images):
+            return images.sum((1, 2))
 
     space = load_clip_space([true_size[1].parent], clip_vision=Wired())
-    assert space.size == 99 and space.pictures(torch.ones(1, 2, 2, 3)).tolist() == [[4.0, 4.0, 4.0]]
+    assert space.size == 99 and space.images(torch.ones(1, 2, 2, 3)).tolist() == [[4.0, 4.0, 4.0]]
 
 
 def test_all_layouts_of_the_file_give_the_same_tokens(small, tmp_path, refuses):
@@ -112,23 +112,23 @@ def test_all_layouts_of_the_file_give_the_same_tokens(small, tmp_path, refuses):
     tensors = published(small[0])
     stock = {name: t for name, t in tensors.items() if name.startswith("vision_model.") or name == PROJECTION}  # ComfyUI's CLIP vision
     alone = {name: t for name, t in stock.items() if name != PROJECTION}
-    pictures = torch.rand(3, 56, 56, 3)
-    expected, embedded = load_clip_vision(whole, size=SMALL)(pictures), load_clip_vision(whole, size=SMALL).embed(pictures)
+    images = torch.rand(3, 56, 56, 3)
+    expected, embedded = load_clip_vision(whole, size=SMALL)(images), load_clip_vision(whole, size=SMALL).embed(images)
     assert expected.shape == (3, 17, 64) and embedded.shape == (3, 48)
     for name, part in {"stock": stock, "alone": alone}.items():
         save_file(part, tmp_path / f"{name}.safetensors")
-        assert torch.equal(load_clip_vision(tmp_path / f"{name}.safetensors", size=SMALL)(pictures), expected)
-    assert torch.equal(load_clip_vision(tmp_path / "stock.safetensors", size=SMALL).embed(pictures), embedded)
-    assert PROJECTION in refuses(load_clip_vision(tmp_path / "alone.safetensors", size=SMALL).embed, pictures)
+        assert torch.equal(load_clip_vision(tmp_path / f"{name}.safetensors", size=SMALL)(images), expected)
+    assert torch.equal(load_clip_vision(tmp_path / "stock.safetensors", size=SMALL).embed(images), embedded)
+    assert PROJECTION in refuses(load_clip_vision(tmp_path / "alone.safetensors", size=SMALL).embed, images)
     assert TEXT_PROJECTION in refuses(load_text_projection, tmp_path / "stock.safetensors", SMALL)
 
 
-def test_many_pictures_are_read_in_batches(small, monkeypatch):
+def test_many_images_are_read_in_batches(small, monkeypatch):
     vision = load_clip_vision(small[1], size=SMALL)
-    pictures = torch.rand(5, 56, 56, 3)
-    at_once = vision(pictures)
+    images = torch.rand(5, 56, 56, 3)
+    at_once = vision(images)
     monkeypatch.setattr("hybridbooth_core.encoders.pixels.BATCH", 2)
-    torch.testing.assert_close(vision(pictures), at_once)
+    torch.testing.assert_close(vision(images), at_once)
 
 
 def test_frozen_and_without_gradients(small):
@@ -136,7 +136,7 @@ def test_frozen_and_without_gradients(small):
     assert not vision.training and not any(parameter.requires_grad for parameter in vision.parameters())
     assert not vision(torch.rand(1, 56, 56, 3, requires_grad=True)).requires_grad
     states = torch.randn(1, 32, requires_grad=True)
-    assert load_text_projection(small[1], SMALL)(states).requires_grad, "texts are fitted to pictures through it"
+    assert load_text_projection(small[1], SMALL)(states).requires_grad, "texts are fitted to images through it"
 
 
 @pytest.mark.parametrize("shape", [(0, 56, 56, 3), (1, 56, 57, 3), (1, 56, 56, 4), (56, 56, 3)])
@@ -168,8 +168,8 @@ def test_half_precision_only_where_it_is_fast():
 
 
 def test_half_precision_weights_compute_in_half_precision(small):
-    """As on a GPU: the pictures follow the weights' precision, the tokens come back as float32."""
+    """As on a GPU: the images follow the weights' precision, the tokens come back as float32."""
     exact = load_clip_vision(small[1], size=SMALL)
-    pictures = torch.rand(2, 56, 56, 3)
-    rounded = load_clip_vision(small[1], size=SMALL).to(torch.bfloat16)(pictures)
-    assert rounded.dtype == torch.float32 and 0 < relative(exact(pictures), rounded) < 0.2
+    images = torch.rand(2, 56, 56, 3)
+    rounded = load_clip_vision(small[1], size=SMALL).to(torch.bfloat16)(images)
+    assert rounded.dtype == torch.float32 and 0 < relative(exact(images), rounded) < 0.2

@@ -49,7 +49,7 @@ def timms_own(entry, path) -> torch.nn.Module:
 
 
 def transform_of(network):
-    """How timm prepares a picture for the network, at 224 pixels."""
+    """How timm prepares an image for the network, at 224 pixels."""
     config = timm.data.resolve_data_config({"input_size": (3, 224, 224)}, model=network)
     return timm.data.create_transform(**config, is_training=False)
 

@@ -1,4 +1,4 @@
-"""Reference pictures: every bad one gets one clear sentence, good ones become one form; crops and squares keep the subject."""
+"""Reference images: every bad one gets one clear sentence, good ones become one form; crops and squares keep the subject."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from hybridbooth_core.encoders.features import GREY, Reference, extract_features, reference, square_crops, target_squares
 
 
-def pictures(*shape: int) -> torch.Tensor:
+def images(*shape: int) -> torch.Tensor:
     return torch.rand(*(shape or (1, 32, 48, 3)))
 
 
@@ -21,24 +21,24 @@ def disc(height: int = 32, width: int = 48, y: float = 16, x: float = 24, radius
 
 @pytest.mark.parametrize(
     ("shape", "says"),
-    [((0, 32, 32, 3), "at least one picture"), ((32, 32, 3), "at least one picture"), ((1, 1, 32, 32, 3), "at least one picture"),
+    [((0, 32, 32, 3), "at least one image"), ((32, 32, 3), "at least one image"), ((1, 1, 32, 32, 3), "at least one image"),
      ((1, 1, 1, 3), "1x1"), ((1, 15, 64, 3), "64x15"), ((1, 0, 0, 3), "0x0"), ((1, 32, 32, 2), "found 2"), ((1, 32, 32, 5), "found 5"),
      ((1, 3, 32, 32), "at least 16 pixels")],
     ids=str,
 )  # fmt: skip
-def test_a_picture_of_a_wrong_shape_is_refused(shape, says, refuses):
-    assert says in refuses(reference, pictures(*shape))
+def test_a_image_of_a_wrong_shape_is_refused(shape, says, refuses):
+    assert says in refuses(reference, images(*shape))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_picture_that_is_not_finite_is_refused(value, refuses):
-    picture = pictures()
-    picture[0, 3, 4, 1] = value
-    assert "not finite" in refuses(reference, picture)
+def test_a_image_that_is_not_finite_is_refused(value, refuses):
+    image = images()
+    image[0, 3, 4, 1] = value
+    assert "not finite" in refuses(reference, image)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
-def test_a_picture_of_whole_numbers_is_refused_rather_than_shown_white(dtype, refuses):
+def test_a_image_of_whole_numbers_is_refused_rather_than_shown_white(dtype, refuses):
     assert "0..1" in refuses(reference, torch.ones(1, 32, 32, 3, dtype=dtype))
 
 
@@ -51,68 +51,68 @@ def test_a_picture_of_whole_numbers_is_refused_rather_than_shown_white(dtype, re
     ids=["zeros", "ones", "turned", "smaller", "two", "none", "one axis", "four axes", "nan", "negative", "infinity"],
 )  # fmt: skip
 def test_a_bad_mask_is_refused(mask, says, refuses):
-    assert says in refuses(reference, pictures(), mask)
+    assert says in refuses(reference, images(), mask)
 
 
 def test_one_bad_mask_among_good_ones_is_refused(refuses):
     masks = torch.cat([disc(), torch.zeros(1, 32, 48)])
-    assert "marks nothing" in refuses(reference, pictures(2, 32, 48, 3), masks)
+    assert "marks nothing" in refuses(reference, images(2, 32, 48, 3), masks)
 
 
-def test_a_good_picture_is_a_float32_copy_within_bounds():
-    picture = (pictures() * 2 - 0.5).double().requires_grad_()
-    ref = reference(picture, disc() > 0)
-    assert ref.pictures.dtype == torch.float32 and not ref.pictures.requires_grad and ref.masks.dtype == torch.float32
-    torch.testing.assert_close(ref.pictures, picture.detach().float().clamp(0, 1))
-    plain = pictures()
+def test_a_good_image_is_a_float32_copy_within_bounds():
+    image = (images() * 2 - 0.5).double().requires_grad_()
+    ref = reference(image, disc() > 0)
+    assert ref.images.dtype == torch.float32 and not ref.images.requires_grad and ref.masks.dtype == torch.float32
+    torch.testing.assert_close(ref.images, image.detach().float().clamp(0, 1))
+    plain = images()
     before = plain.clone()
-    reference(plain).pictures.zero_()
+    reference(plain).images.zero_()
     assert torch.equal(plain, before), "the person's own tensor was written to"
 
 
-def test_a_mask_without_batch_axis_serves_one_picture_but_not_two(refuses):
-    assert torch.equal(reference(pictures(), disc()[0]).masks, disc())
-    refuses(reference, pictures(2, 32, 48, 3), disc()[0])
+def test_a_mask_without_batch_axis_serves_one_image_but_not_two(refuses):
+    assert torch.equal(reference(images(), disc()[0]).masks, disc())
+    refuses(reference, images(2, 32, 48, 3), disc()[0])
 
 
 def test_grey_becomes_rgb_with_a_line_in_the_log(caplog):
-    grey = pictures(1, 32, 32, 1)
+    grey = images(1, 32, 32, 1)
     with caplog.at_level(logging.WARNING, "hybridbooth"):
         ref = reference(grey)
-    assert torch.equal(ref.pictures, grey.repeat(1, 1, 1, 3)) and "grey" in caplog.text
+    assert torch.equal(ref.images, grey.repeat(1, 1, 1, 3)) and "grey" in caplog.text
 
 
 def test_transparency_is_laid_over_grey_with_a_line_in_the_log(caplog):
-    picture = pictures(1, 32, 32, 4)
-    picture[:, :16, :, 3], picture[:, 16:, :, 3] = 0, 1
+    image = images(1, 32, 32, 4)
+    image[:, :16, :, 3], image[:, 16:, :, 3] = 0, 1
     with caplog.at_level(logging.WARNING, "hybridbooth"):
-        ref = reference(picture)
-    assert torch.equal(ref.pictures[:, :16], torch.full((1, 16, 32, 3), GREY))
-    assert torch.equal(ref.pictures[:, 16:], picture[:, 16:, :, :3]) and "transparent" in caplog.text
+        ref = reference(image)
+    assert torch.equal(ref.images[:, :16], torch.full((1, 16, 32, 3), GREY))
+    assert torch.equal(ref.images[:, 16:], image[:, 16:, :, :3]) and "transparent" in caplog.text
 
 
 def test_odd_tensors_are_taken_as_they_look():
-    wide = pictures(2, 40, 40, 6)
+    wide = images(2, 40, 40, 6)
     with torch.inference_mode():
         ref = reference(wide[:1, ::2, ::2, ::2], disc(20, 20, 10, 10, 5))
-    assert torch.equal(ref.pictures, wide[:1, ::2, ::2, ::2].clone())
+    assert torch.equal(ref.images, wide[:1, ::2, ::2, ::2].clone())
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (2, 32, 48, 3), (1, 48, 32, 3)])
 def test_without_a_mask_the_crop_is_the_centre(shape):
-    picture = pictures(*shape)
+    image = images(*shape)
     side = min(shape[1:3])
     top, left = (shape[1] - side) // 2, (shape[2] - side) // 2
-    assert torch.equal(square_crops(picture, None, side), picture[:, top : top + side, left : left + side])
-    assert square_crops(picture, None, 24).shape == (shape[0], 24, 24, 3)
+    assert torch.equal(square_crops(image, None, side), image[:, top : top + side, left : left + side])
+    assert square_crops(image, None, 24).shape == (shape[0], 24, 24, 3)
 
 
 @pytest.mark.parametrize(("y", "x"), [(16, 24), (2, 2), (31, 47), (16, 47)], ids=["middle", "upper left", "lower right", "right"])
 def test_the_crop_holds_the_subject_and_nothing_else(y, x):
-    """A red disc on green: whole and centred in the crop, all else grey, also where the square leaves the picture."""
+    """A red disc on green: whole and centred in the crop, all else grey, also where the square leaves the image."""
     mask = disc(y=y, x=x, radius=7)
-    picture = mask[..., None] * torch.tensor([1.0, 0, 0]) + (1 - mask[..., None]) * torch.tensor([0, 1.0, 0])
-    crop = square_crops(picture, mask, 64)[0]
+    image = mask[..., None] * torch.tensor([1.0, 0, 0]) + (1 - mask[..., None]) * torch.tensor([0, 1.0, 0])
+    crop = square_crops(image, mask, 64)[0]
     assert crop.shape == (64, 64, 3)
     red, grey = crop[..., 0] - crop[..., 1] > 0.5, (crop - GREY).abs().amax(-1) < 0.2
     assert (red | grey).float().mean() > 0.9 and (crop[..., 1] <= GREY + 0.1).all()
@@ -124,30 +124,30 @@ def test_the_crop_holds_the_subject_and_nothing_else(y, x):
     assert all(abs(place - 31.5) < 4 for place in rows)
 
 
-def test_a_mask_that_is_soft_everywhere_keeps_the_whole_picture():
-    picture = pictures(1, 32, 32, 3)
-    crop = square_crops(picture, torch.full((1, 32, 32), 0.4), 40)
+def test_a_mask_that_is_soft_everywhere_keeps_the_whole_image():
+    image = images(1, 32, 32, 3)
+    crop = square_crops(image, torch.full((1, 32, 32), 0.4), 40)
     assert crop.shape == (1, 40, 40, 3) and crop.std() > 0.02
 
 
 @pytest.mark.parametrize(("x", "left"), [(5, 0), (24, 8), (44, 16)])
 def test_the_target_is_the_largest_square_around_the_subject(x, left):
-    ref = Reference(pictures(), disc(x=x, radius=4))
+    ref = Reference(images(), disc(x=x, radius=4))
     target = target_squares(ref, 32)
-    assert torch.equal(target.pictures, ref.pictures[:, :, left : left + 32])
+    assert torch.equal(target.images, ref.images[:, :, left : left + 32])
     assert torch.equal(target.masks, ref.masks[:, :, left : left + 32])
 
 
-def test_targets_of_several_pictures_are_cut_one_by_one():
-    ref = Reference(pictures(2, 32, 48, 3), torch.cat([disc(x=5, radius=4), disc(x=44, radius=4)]))
+def test_targets_of_several_images_are_cut_one_by_one():
+    ref = Reference(images(2, 32, 48, 3), torch.cat([disc(x=5, radius=4), disc(x=44, radius=4)]))
     target = target_squares(ref, 32)
-    assert torch.equal(target.pictures[0], ref.pictures[0, :, :32]) and torch.equal(target.pictures[1], ref.pictures[1, :, 16:])
-    assert target_squares(Reference(ref.pictures, None), 16).masks is None
+    assert torch.equal(target.images[0], ref.images[0, :, :32]) and torch.equal(target.images[1], ref.images[1, :, 16:])
+    assert target_squares(Reference(ref.images, None), 16).masks is None
 
 
 def test_features_are_what_encoders_and_model_say_of_the_crop(world, encoders, subject):
     ref = subject.ref
-    crops = square_crops(ref.pictures, ref.masks, 64)
+    crops = square_crops(ref.images, ref.masks, 64)
     features = extract_features(world, encoders.clip, encoders.dino, ref)
     assert torch.equal(features.clip, encoders.clip(crops)) and torch.equal(features.dino, encoders.dino(crops))
     assert torch.equal(features.latents, world.encode_image(crops))

@@ -43,8 +43,8 @@ def test_any_name_will_do(entry, tmp_path):
 
 def test_relatives_are_told_apart(tmp_path):
     registers = telling(DINOV2_L) | {"pos_embed": torch.zeros(1, 1369, 1024)}
-    larger_pictures = telling(CLIP_L) | {"vision_model.embeddings.position_embedding.weight": torch.zeros(577, 1024)}
-    for name, tensors in {"registers": registers, "336": larger_pictures, "other": {"emb_params": torch.zeros(5, 768)}}.items():
+    larger_images = telling(CLIP_L) | {"vision_model.embeddings.position_embedding.weight": torch.zeros(577, 1024)}
+    for name, tensors in {"registers": registers, "336": larger_images, "other": {"emb_params": torch.zeros(5, 768)}}.items():
         write(tmp_path / f"{name}.safetensors", tensors)
     assert all(find_encoder(entry, [tmp_path]) is None for entry in CATALOGUE.values())
 
@@ -115,8 +115,8 @@ def test_present_files_are_loaded_without_the_network(tmp_path, refuses, monkeyp
     class Wired:
         size, width = 224, 1024
 
-        def __call__(self, pictures):
-            return pictures
+        def __call__(self, images):
+            return images
 
     clip, dino = load_encoders(config(), [tmp_path], clip_vision=Wired())
     assert isinstance(clip, Wired) and dino(torch.rand(1, 224, 224, 3)).shape == (1, 257, 384)

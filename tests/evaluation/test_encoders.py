@@ -40,16 +40,16 @@ def test_dino_is_the_class_token_of_the_last_layer(encoders, photos):
 
 def test_clip_features_give_clips_own_logits(encoders, photos):
     clip, prompts = encoders.clips["b32"], ["a cat in the snow", "a cat"]
-    pictures, texts = clip(photos), clip.texts(prompts)
-    assert pictures.shape == (3, 512) and texts.shape == (2, 512)
+    images, texts = clip(photos), clip.texts(prompts)
+    assert images.shape == (3, 512) and texts.shape == (2, 512)
     pixels = torch.stack([clip.preprocess(photo) for photo in photos])
     with torch.no_grad():
         own = clip.network(pixel_values=pixels, **word_numbers(prompts))
-    cosines = nn.functional.normalize(pictures, dim=1) @ nn.functional.normalize(texts, dim=1).T
+    cosines = nn.functional.normalize(images, dim=1) @ nn.functional.normalize(texts, dim=1).T
     torch.testing.assert_close(cosines * clip.network.logit_scale.exp(), own.logits_per_image)
 
 
-def test_many_pictures_come_in_order(encoders, photos):
+def test_many_images_come_in_order(encoders, photos):
     features = encoders.dino(photos * 7)
     torch.testing.assert_close(features[18:], features[:3], atol=1e-4, rtol=1e-4)
 
@@ -61,8 +61,8 @@ def test_lpips_is_the_published_formula(encoders, photos):
     shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
     layers = [layer for i in range(1, 6) for layer in network.net.get_submodule(f"slice{i}")]
 
-    def taken(picture):
-        x = ((picture.double().numpy().transpose(1, 2, 0) - shift) / scale).transpose(2, 0, 1)[None]
+    def taken(image):
+        x = ((image.double().numpy().transpose(1, 2, 0) - shift) / scale).transpose(2, 0, 1)[None]
         x, features = torch.from_numpy(x), []
         for number, layer in enumerate(layers):
             if isinstance(layer, nn.Conv2d):

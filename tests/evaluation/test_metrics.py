@@ -25,7 +25,7 @@ def test_mean_cosine_is_the_mean_over_all_pairs(features):
     assert mean_cosine(generated, real) == pytest.approx(expected, abs=1e-12)
 
 
-def test_mean_cosine_among_leaves_a_picture_and_itself_out(features):
+def test_mean_cosine_among_leaves_a_image_and_itself_out(features):
     real = features[1]
     assert mean_cosine_among(real) == pytest.approx(np.mean([cosine(a, b) for a, b in combinations(real, 2)]), abs=1e-12)
     assert mean_cosine_among(real[:1]) is None
@@ -33,10 +33,10 @@ def test_mean_cosine_among_leaves_a_picture_and_itself_out(features):
 
 
 def test_mean_matching_cosine_pairs_rows(features):
-    pictures, prompts = torch.randn(5, 512), torch.randn(5, 512)
-    assert mean_matching_cosine(pictures, prompts) == pytest.approx(np.mean([cosine(a, b) for a, b in zip(pictures, prompts, strict=True)]))
+    images, prompts = torch.randn(5, 512), torch.randn(5, 512)
+    assert mean_matching_cosine(images, prompts) == pytest.approx(np.mean([cosine(a, b) for a, b in zip(images, prompts, strict=True)]))
     with pytest.raises(ValueError, match="a prompt for each"):
-        mean_matching_cosine(pictures, prompts[:1])
+        mean_matching_cosine(images, prompts[:1])
 
 
 def test_length_does_not_matter_and_half_precision_is_widened_first(features):

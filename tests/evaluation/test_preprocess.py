@@ -1,4 +1,4 @@
-"""Preprocessing against the libraries' own, on the dataset's photos and on pictures that are not square."""
+"""Preprocessing against the libraries' own, on the dataset's photos and on images that are not square."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hybridbooth_core.evaluation.photos import open_photo
 from hybridbooth_core.evaluation.preprocess import for_clip, for_dino, for_lpips
 
 
-def pictures(dataset):
+def images(dataset):
     """Square photos, and crops whose margins are even, so that no two roundings of their centre can differ."""
     photos = [open_photo(dataset / "cat" / "00.jpg"), open_photo(dataset / "duck_toy" / "01.jpg")]
     wide = photos[0].resize((448, 336)).crop((0, 0, 448, 224))
@@ -21,9 +21,9 @@ def pictures(dataset):
 
 def test_clip_equals_transformers_own(dataset):
     processor_of = pytest.importorskip("transformers.models.clip.image_processing_pil_clip").CLIPImageProcessorPil
-    for picture in pictures(dataset):
-        own = processor_of()(picture, return_tensors="pt")["pixel_values"][0]
-        torch.testing.assert_close(for_clip()(picture), torch.as_tensor(own), atol=1e-5, rtol=0)
+    for image in images(dataset):
+        own = processor_of()(image, return_tensors="pt")["pixel_values"][0]
+        torch.testing.assert_close(for_clip()(image), torch.as_tensor(own), atol=1e-5, rtol=0)
 
 
 def test_dino_equals_timms_own_at_256(dataset):
@@ -34,16 +34,16 @@ def test_dino_equals_timms_own_at_256(dataset):
     config = resolve_model_data_config(new_dino()) | {"crop_pct": 224 / 256}
     assert config["interpolation"] == "bicubic" and config["input_size"] == (3, 224, 224)
     own = create_transform(**config, is_training=False)
-    for picture in pictures(dataset):
-        torch.testing.assert_close(for_dino()(picture), own(picture), atol=0, rtol=0)
+    for image in images(dataset):
+        torch.testing.assert_close(for_dino()(image), own(image), atol=0, rtol=0)
 
 
 def test_against_pil_and_numpy_alone(dataset):
-    picture = open_photo(dataset / "cat" / "01.jpg").resize((300, 256))
-    resized = np.asarray(picture.resize((int(256 * 300 / 256), 256), Image.Resampling.BICUBIC), dtype=np.float64) / 255
+    image = open_photo(dataset / "cat" / "01.jpg").resize((300, 256))
+    resized = np.asarray(image.resize((int(256 * 300 / 256), 256), Image.Resampling.BICUBIC), dtype=np.float64) / 255
     crop = resized[16:240, 38:262]
     expected = (crop - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(for_dino()(picture).numpy(), expected.transpose(2, 0, 1), atol=1e-5)
+    np.testing.assert_allclose(for_dino()(image).numpy(), expected.transpose(2, 0, 1), atol=1e-5)
 
 
 def test_lpips_sees_minus_one_to_one_at_full_size():

@@ -20,7 +20,7 @@ from hybridbooth_core.evaluation.photos import open_photo
 from hybridbooth_core.evaluation.protocol import read_dataset
 from hybridbooth_core.evaluation.run import evaluate
 
-DRAWING = DrawingConfig(pictures=2, steps=2, guidance=2.0)
+DRAWING = DrawingConfig(images=2, steps=2, guidance=2.0)
 SHORT = {"steps": 2, "rate": 0.05}
 
 
@@ -31,7 +31,7 @@ def model(model_folder):
 
 @pytest.fixture(scope="module")
 def run(model, dataset, encoders):
-    """A function: making, OUT and where to stop ("making" or pictures drawn) to the result of 2 subjects x 2 prompts x 2 pictures."""
+    """A function: making, OUT and where to stop ("making" or images drawn) to the result of 2 subjects x 2 prompts x 2 images."""
 
     def call(making, out, on_event=None, subjects=2, drawing=DRAWING):
         chosen = read_dataset(dataset, subjects, 2)
@@ -51,21 +51,21 @@ def files(out) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def test_a_run_leaves_pictures_subjects_settings_and_result(inverted):
+def test_a_run_leaves_images_subjects_settings_and_result(inverted):
     result, out = inverted
-    pictures = [f"{name}/{prompt}/{k}.png" for name in ("cat", "duck_toy") for prompt in ("00", "01") for k in (0, 1)]
+    images = [f"{name}/{prompt}/{k}.png" for name in ("cat", "duck_toy") for prompt in ("00", "01") for k in (0, 1)]
     others = ["cat/cat.safetensors", "duck_toy/duck_toy.safetensors", "result.json", "settings.json"]
-    assert sorted(files(out)) == sorted(pictures + others)
-    drawn = [np.asarray(Image.open(out / name)) for name in pictures]
-    assert all(picture.shape == (64, 64, 3) and picture.std() > 2 for picture in drawn)
-    assert len({picture.tobytes() for picture in drawn}) == 8
+    assert sorted(files(out)) == sorted(images + others)
+    drawn = [np.asarray(Image.open(out / name)) for name in images]
+    assert all(image.shape == (64, 64, 3) and image.std() > 2 for image in drawn)
+    assert len({image.tobytes() for image in drawn}) == 8
     assert json.loads((out / "result.json").read_text()) == result
 
 
 def test_a_result_says_what_it_is(inverted):
     result, _ = inverted
     assert "mean nothing" in result["warning"] and not result["full_protocol"]
-    assert result["size"] == {"subjects": 2, "prompts": 2, "pictures": 2} and result["command"] == "the command"
+    assert result["size"] == {"subjects": 2, "prompts": 2, "images": 2} and result["command"] == "the command"
     assert result["settings"]["making"]["method"] == "textual_inversion" and result["settings"]["making"]["steps"] == 2
     assert {"vs_all", "vs_input"} <= set(result["variants"]) and result["versions"]["torch"] == torch.__version__
     assert (result["subjects"]["cat"]["class"], result["subjects"]["cat"]["live"], result["subjects"]["duck_toy"]["live"]) == (
@@ -106,7 +106,7 @@ def test_figures_are_those_of_the_files(inverted, dataset, encoders):
         assert seen[f"{name}_real"] == pytest.approx((among.sum() - 3) / 6, abs=2e-5)
     said = rows(clip.texts(["a toy in the jungle", "a toy in the jungle", "a toy in the snow", "a toy in the snow"]))
     assert seen["clip_t_b32"] == pytest.approx((rows(clip(drawn)) * said).sum(1).mean(), abs=2e-5)
-    tensors = [encoders.lpips.preprocess(picture) for picture in drawn]
+    tensors = [encoders.lpips.preprocess(image) for image in drawn]
     assert seen["diversity"] == pytest.approx((encoders.lpips(*tensors[:2]) + encoders.lpips(*tensors[2:])) / 2, abs=2e-5)
     both = [result["subjects"][name]["dino_vs_all"] for name in ("cat", "duck_toy")]
     assert result["means"]["dino_vs_all"]["mean"] == pytest.approx(np.mean(both), abs=2e-5)
@@ -137,7 +137,7 @@ def test_killed_and_continued_equals_uninterrupted(inverted, run, tmp_path, even
     assert files(tmp_path) == files(whole)
 
 
-def test_a_lost_picture_is_drawn_again_alike_and_nothing_else_is(inverted, run, tmp_path, monkeypatch):
+def test_a_lost_image_is_drawn_again_alike_and_nothing_else_is(inverted, run, tmp_path, monkeypatch):
     result, whole = inverted
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "cat" / "01" / "1.png").unlink()
@@ -165,7 +165,7 @@ def test_another_runs_folder_is_refused(inverted, run, refuses, tmp_path):
     _, whole = inverted
     message = refuses(run, MakingConfig("textual_inversion", steps=3, rate=0.05), whole)
     assert "making steps 2 there and 3 here" in message
-    assert "drawing pictures" in refuses(run, MakingConfig("textual_inversion", **SHORT), whole, drawing=DrawingConfig(pictures=3, steps=2))
+    assert "drawing images" in refuses(run, MakingConfig("textual_inversion", **SHORT), whole, drawing=DrawingConfig(images=3, steps=2))
     (tmp_path / "settings.json").write_text("[]")
     assert "other settings" in refuses(run, MakingConfig(), tmp_path)
     (tmp_path / "settings.json").write_text("{")
@@ -175,8 +175,8 @@ def test_another_runs_folder_is_refused(inverted, run, refuses, tmp_path):
 @pytest.mark.parametrize("method", ["dreambooth", "dreambooth_lora", "custom_diffusion"])
 def test_methods_that_tune_the_denoiser_leave_no_trace_in_it(run, model, tmp_path, state_of, method):
     before = state_of(model.unet, model.text_encoder)
-    config = MakingConfig(method, steps=1, rate=1e-3, options={"prior_pictures": 2})
-    result = run(config, tmp_path, subjects=1, drawing=DrawingConfig(pictures=1, steps=1, guidance=1.0))
+    config = MakingConfig(method, steps=1, rate=1e-3, options={"prior_images": 2})
+    result = run(config, tmp_path, subjects=1, drawing=DrawingConfig(images=1, steps=1, guidance=1.0))
     assert (tmp_path / "cat" / "cat.safetensors").exists() and result["means"]["diversity"]["mean"] is None
     assert all(torch.equal(value, before[name]) for name, value in state_of(model.unet, model.text_encoder).items())
 
@@ -230,9 +230,9 @@ def test_refusals(model, refuses, tmp_path):
     assert "class_noun" in refuses(MakingConfig, "photoshop")
     assert "at least 1 photo" in refuses(MakingConfig, inputs=0)
     assert "--probe" in refuses(Maker, model, MakingConfig("hybridbooth"), Prior(model))
-    for changes in ({"pictures": 0}, {"steps": 0}, {"guidance": 31}, {"guidance": float("nan")}):
+    for changes in ({"images": 0}, {"steps": 0}, {"guidance": 31}, {"guidance": float("nan")}):
         refuses(lambda settings: DrawingConfig(**settings), changes)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     assert "cannot be read" in refuses(open_photo, tmp_path / "broken.png")
 
 

@@ -13,17 +13,17 @@ from safetensors.torch import load_file, save_file
 from hybridbooth_core.files.subject import MAX_BYTES, Subject, SubjectInfo, check_name
 
 INFO = SubjectInfo(
-    class_word="cät",
+    class_noun="cät",
     base_model="the miniature world",
     base_fingerprint="0123456789abcdef",
     probe="train creatures",
     method="residual",
     steps=5,
     best_step=3,
-    effective_step=5e-5,
-    displacement=0.0625,
+    step_size=5e-5,
+    relative_change=0.0625,
     seed=2**64 - 1,  # the largest that ComfyUI gives
-    pictures=2,
+    images=2,
     validation=[0.5, 0.25, 0.2, 0.125, 0.1, 0.3],
     licence="CC-BY-4.0",
 )
@@ -97,7 +97,7 @@ def test_damaged_provenance_falls_back_to_its_default(path, damage):
     good = words(2)
     save_file({"emb_params": good}, path, metadata={"class_word": "cat", **damage})
     loaded = Subject.load(path)
-    assert torch.equal(loaded.words, good) and loaded.info == SubjectInfo(class_word="cat")
+    assert torch.equal(loaded.words, good) and loaded.info == SubjectInfo(class_noun="cat")
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ def injected(strength: float = 1.0, name: str = "subject", subject: Any = ("refi
 
 
 def sampled(prompt: str, clip: Any = ("world", 1), key: str = "", steps: int = 3, again: bool = False) -> Graph:
-    """A picture of `prompt` (node "save" + key) and its latents (node "latents" + key), from `world`.
+    """An image of `prompt` (node "save" + key) and its latents (node "latents" + key), from `world`.
 
-    `again`: the same picture in other words, so that the host does not take it from its cache. (The empty latents pass a node that
+    `again`: the same image in other words, so that the host does not take it from its cache. (The empty latents pass a node that
     repeats them once.)
     """
     start = f"once{key}" if again else f"empty{key}"
@@ -86,7 +86,7 @@ def sampled(prompt: str, clip: Any = ("world", 1), key: str = "", steps: int = 3
             "KSampler", model=["world", 0], positive=[f"positive{key}", 0], negative=[f"negative{key}", 0],
             latent_image=[start, 0], seed=1, steps=steps, cfg=3.0, sampler_name="euler", scheduler="normal", denoise=1.0,
         ),
-        f"picture{key}": node("VAEDecode", samples=[f"sampler{key}", 0], vae=["world", 2]),
-        f"save{key}": node("SaveImage", images=[f"picture{key}", 0], filename_prefix=f"test{key}"),
+        f"image{key}": node("VAEDecode", samples=[f"sampler{key}", 0], vae=["world", 2]),
+        f"save{key}": node("SaveImage", images=[f"image{key}", 0], filename_prefix=f"test{key}"),
         f"latents{key}": node("SaveLatent", samples=[f"sampler{key}", 0], filename_prefix=f"test{key}"),
     }  # fmt: skip

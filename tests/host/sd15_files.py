@@ -63,7 +63,7 @@ def write_probe(path: Path, seed: int = 3) -> Path:
     """An untrained resampler of few layers for Stable Diffusion 1.5, with learned steps."""
     config = ProbeConfig(
         width=768, clip=CLIP_L.id, clip_width=CLIP_L.width, dino=DINOV2_S.id, dino_width=DINOV2_S.width, regressor="resampler",
-        sizes={"layers": 1, "heads": 8, "inner": 64}, word_norm=WORD_NORM, stepper=16, base_model="Stable Diffusion 1.5",
+        sizes={"layers": 1, "heads": 8, "inner": 64}, embedding_norm=WORD_NORM, learned_optimizer=16, base_model="Stable Diffusion 1.5",
         trained_on="nothing: random weights for a test",
     )  # fmt: skip
     with torch.random.fork_rng():
@@ -77,13 +77,13 @@ def write_photos(folder: Path, size: int = 256) -> list[str]:
     names = []
     for number in range(3):
         with Image.open(PHOTOS / "cat" / f"{number:02d}.jpg") as photo:
-            picture = photo.convert("RGB").resize((size, size))
+            image = photo.convert("RGB").resize((size, size))
         rows, columns = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
         painted = (rows**2 + columns**2).sqrt() < 0.7
         alpha = Image.fromarray(((~painted) * 255).byte().numpy())
-        picture.putalpha(alpha)
+        image.putalpha(alpha)
         names.append(f"cat{number}.png")
-        picture.save(folder / names[-1])
+        image.save(folder / names[-1])
     return names
 
 

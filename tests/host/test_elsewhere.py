@@ -20,7 +20,7 @@ def stock(host: Host, checkpoint: Path):
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(checkpoint)
     words = torch.randn(5, 768, generator=torch.Generator().manual_seed(5)) * 0.4 / 768**0.5
-    Subject(words, SubjectInfo(class_word="cat")).save(host.embeddings / "pet.safetensors")
+    Subject(words, SubjectInfo(class_noun="cat")).save(host.embeddings / "pet.safetensors")
     yield {
         "checkpoint": node("CheckpointLoaderSimple", ckpt_name=link.name),
         "load": node("HybridBooth_LoadSubject", subject="pet.safetensors"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hybridbooth_core.files.adapter_weights import Tuned, TunedInfo, low_rank_tensors
+from hybridbooth_core.files.adapter_weights import AdapterInfo, AdapterWeights, low_rank_tensors
 from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.miniature.bundle import load_model
 from hybridbooth_core.miniature.evaluate import reference_of
@@ -37,7 +37,7 @@ def folder(tmp_path_factory) -> Path:
 
     unet = diffusers.UNet2DConditionModel(block_out_channels=(32, 64, 128, 128), cross_attention_dim=24)
     residuals = {name: new_low_rank(layer, 2, torch.Generator()) for name, layer in attention_projections(unet).items()}
-    Tuned(low_rank_tensors(residuals), TunedInfo("lora", "cat", "sks")).save(folder / "sd15.safetensors")
+    AdapterWeights(low_rank_tensors(residuals), AdapterInfo("lora", "cat", "sks")).save(folder / "sd15.safetensors")
     return folder
 
 

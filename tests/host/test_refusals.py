@@ -24,7 +24,7 @@ def test_a_mask_of_another_size(host: Host):
     graph = world()
     graph["small"] = node("ImageScale", image=["creature", 0], upscale_method="area", width=32, height=32, crop="disabled")
     graph["features"]["inputs"]["image"] = ["small", 0]
-    assert "the mask is 1 of 64x64 but the picture is 1 of 32x32" in host.error({**graph, **_show("features")})
+    assert "the mask is 1 of 64x64 but the image is 1 of 32x32" in host.error({**graph, **_show("features")})
 
 
 @pytest.mark.parametrize(("value", "says"), [(0.0, "marks nothing"), (1.0, "marks everything")])
@@ -34,7 +34,7 @@ def test_a_mask_that_says_nothing(host: Host, value: float, says: str):
     assert says in host.error({**graph, **_show("features")})
 
 
-def test_a_picture_too_small(host: Host):
+def test_a_image_too_small(host: Host):
     graph = {**world(), "tiny": node("EmptyImage", width=1, height=1, batch_size=1, color=0)}
     graph["features"]["inputs"] = {"probe": ["probe", 0], "vae": ["world", 2], "image": ["tiny", 0]}
     assert "at least 16 pixels a side, found 1x1" in host.error({**graph, **_show("features")})

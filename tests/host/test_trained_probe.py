@@ -12,7 +12,7 @@ from hybridbooth_core.data.cache import Encoder, FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S, EncoderFile
-from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig, Watch
+from hybridbooth_core.training.config import Data, LogConfig, ProbeShape, TrainConfig
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
@@ -22,15 +22,15 @@ from .sd15_files import PHOTOS
 
 
 class Pixels:
-    """An encoder of a true one's name and width: five tokens of a picture's own numbers."""
+    """An encoder of a true one's name and width: five tokens of an image's own numbers."""
 
     size = 32
 
     def __init__(self, entry: EncoderFile):
         self.width = entry.width
 
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        return pictures.flatten(1)[:, : 5 * 256].unflatten(1, (5, 256)).repeat(1, 1, 4)[..., : self.width]
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)[:, : 5 * 256].unflatten(1, (5, 256)).repeat(1, 1, 4)[..., : self.width]
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def trained(new_pipeline, tmp_path) -> Path:
     prepare([PHOTOS], tmp_path / "shards", Standards(size=64, licence="CC-BY-4.0"), cache=cache)
     config = TrainConfig(
         out=tmp_path / "run", base=str(tmp_path / "small-sd15"), dino="S", steps=2, batch=2, micro_batch=2, precision="fp32",
-        data=Data(shards=tmp_path / "shards", cached=True, lanes=2, background=0, augment=0),
+        data=Data(shards=tmp_path / "shards", cached=True, interleave=2, background=0, augment=0),
         probe=ProbeShape("resampler", sizes={"layers": 1, "inner": 48}),
-        watch=Watch(validation_samples=2, board_every=0),
+        log=LogConfig(validation_samples=2, grid_every=0),
     )  # fmt: skip
     probe = Trainer(config, *prepare_training(config, torch.device("cpu"))).run()
     probe.save(tmp_path / "probe.safetensors")
@@ -58,5 +58,5 @@ def test_a_trained_probe_is_loaded_and_says_where_it_comes_from(host: Host, trai
     graph = {"probe": node("HybridBooth_LoadProbe", probe="trained.safetensors"), "show": node("PreviewAny", source=["probe", 1])}
     about = host.run(graph)["show"]["text"][0]
     assert about.startswith("5 words of width 768 for small-sd15")
-    assert "trained on: 6 pictures (shards " in about and "licence: CC-BY-4.0 (6)" in about
-    assert f"reads pictures with {CLIP_L.id} and {DINOV2_S.id}" in about
+    assert "trained on: 6 images (shards " in about and "licence: CC-BY-4.0 (6)" in about
+    assert f"reads images with {CLIP_L.id} and {DINOV2_S.id}" in about

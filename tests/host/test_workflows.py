@@ -58,7 +58,7 @@ def photos(host: Host, files: Path):
     saved = [host.embeddings / f"{name}.safetensors" for name in ("first", "second", "my-subject")]
     for number, path in enumerate(saved):
         words = torch.randn(5, 768, generator=torch.Generator().manual_seed(number)) * 0.4 / 768**0.5
-        Subject(words, SubjectInfo(class_word="dog")).save(path, overwrite=True)
+        Subject(words, SubjectInfo(class_noun="dog")).save(path, overwrite=True)
     (host.base / "input").mkdir(exist_ok=True)
     yield write_photos(host.base / "input")
     for path in [*links, *saved]:
@@ -82,29 +82,29 @@ def _the(graph: Graph, kind: str, title: str = "") -> dict[str, Any]:
     return found[0]
 
 
-def _picture(host: Host, graph: Graph, outputs: dict[str, Any]) -> np.ndarray:
+def _image(host: Host, graph: Graph, outputs: dict[str, Any]) -> np.ndarray:
     """What the graph's Save Image saved."""
     (saved,) = [number for number, entry in graph.items() if entry["class_type"] == "SaveImage"]
     return np.asarray(Image.open(BytesIO(host.file(outputs[saved]["images"][0]))))
 
 
 def test_the_control_net_steers_and_at_strength_zero_it_does_nothing(host: Host, photos: list[str]):
-    def picture(name: str, strength: float = 0.8) -> np.ndarray:
+    def image(name: str, strength: float = 0.8) -> np.ndarray:
         graph = _small(host, name, photos)
         if name == "controlnet":
             _the(graph, "ControlNetApplyAdvanced")["strength"] = strength
-        return _picture(host, graph, host.run(graph))
+        return _image(host, graph, host.run(graph))
 
-    plain = picture("basic")  # the next ones, and the next test, find its subject in the host's cache
-    assert (picture("controlnet", 0.0) == plain).all()
-    assert not (picture("controlnet") == plain).all()
+    plain = image("basic")  # the next ones, and the next test, find its subject in the host's cache
+    assert (image("controlnet", 0.0) == plain).all()
+    assert not (image("controlnet") == plain).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_as_shipped(host: Host, photos: list[str], name: str):
     graph = _small(host, name, photos)
     outputs = host.run(graph)
-    assert _picture(host, graph, outputs).shape == (64, 64, 3)
+    assert _image(host, graph, outputs).shape == (64, 64, 3)
     shown = {graph[number]["_meta"]["title"] for number, output in outputs.items() if output.get("images")}
     if name in ("two_subjects", "load_subject"):
         return
@@ -120,26 +120,26 @@ def test_strength_zero_is_the_plain_noun(host: Host, photos: list[str]):
     graph = _small(host, "load_subject", photos)
     (loader,) = [number for number, entry in graph.items() if entry["class_type"] == "CheckpointLoaderSimple"]
     prompt = _the(graph, "CLIPTextEncode", "Prompt")
-    full = _picture(host, graph, host.run(graph))
+    full = _image(host, graph, host.run(graph))
     _the(graph, "HybridBooth_InjectSubjectTokens")["strength"] = 0.0
-    off = _picture(host, graph, host.run(graph))
+    off = _image(host, graph, host.run(graph))
     prompt.update(clip=[loader, 1], text=prompt["text"].replace("<subject>", "dog"))
-    assert (off == _picture(host, graph, host.run(graph))).all() and not (off == full).all()
+    assert (off == _image(host, graph, host.run(graph))).all() and not (off == full).all()
 
 
-def test_both_subjects_are_in_the_picture(host: Host, photos: list[str]):
-    def picture(*replaced: tuple[str, str]) -> np.ndarray:
+def test_both_subjects_are_in_the_image(host: Host, photos: list[str]):
+    def image(*replaced: tuple[str, str]) -> np.ndarray:
         graph = _small(host, "two_subjects", photos)
         prompt = _the(graph, "CLIPTextEncode", "Prompt")
         for old, new in replaced:
             prompt["text"] = prompt["text"].replace(old, new)
-        return _picture(host, graph, host.run(graph))
+        return _image(host, graph, host.run(graph))
 
-    both = picture()
+    both = image()
     for other in (
-        picture(("<second>", "dog")),
-        picture(("<first>", "dog")),
-        picture(("<first>", "<x>"), ("<second>", "<first>"), ("<x>", "<second>")),
+        image(("<second>", "dog")),
+        image(("<first>", "dog")),
+        image(("<first>", "<x>"), ("<second>", "<first>"), ("<x>", "<second>")),
     ):
         assert not (both == other).all()
 

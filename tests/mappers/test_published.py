@@ -75,12 +75,12 @@ class Eyes:
     def __init__(self):
         self.layers: tuple[int, ...] = ()
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        return F.adaptive_avg_pool1d(pictures.flatten(1), 768)
+    def embed(self, images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool1d(images.flatten(1), 768)
 
-    def states(self, pictures: Tensor, layers) -> Tensor:
+    def states(self, images: Tensor, layers) -> Tensor:
         self.layers = tuple(layers)
-        return torch.stack([F.adaptive_avg_pool1d(pictures.flatten(1) * (1 + k), 7 * 1024).view(-1, 7, 1024) for k in layers], 1)
+        return torch.stack([F.adaptive_avg_pool1d(images.flatten(1) * (1 + k), 7 * 1024).view(-1, 7, 1024) for k in layers], 1)
 
 
 def test_elite_reads_the_published_layers_in_their_order(elite):
@@ -91,8 +91,8 @@ def test_elite_reads_the_published_layers_in_their_order(elite):
 
 def test_a_single_word_reads_the_place_in_clips_space(phi):
     eyes, mapper = Eyes(), recognise(phi)[0]
-    pictures = torch.rand(2, 224, 224, 3)
-    torch.testing.assert_close(mapper.words(eyes, pictures)[:, 0], mapper(eyes.embed(pictures))[:, 0])
+    images = torch.rand(2, 224, 224, 3)
+    torch.testing.assert_close(mapper.words(eyes, images)[:, 0], mapper(eyes.embed(images))[:, 0])
 
 
 @pytest.mark.parametrize("damage", ["missing", "more", "width", "hidden", "whole numbers"])

@@ -1,4 +1,4 @@
-"""A denoiser of Stable Diffusion 1.5's true layout at a twentieth of its width, behind the seam, and one picture to learn."""
+"""A denoiser of Stable Diffusion 1.5's true layout at a twentieth of its width, behind the seam, and one image to learn."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CONTEXT = 24  # width of a word
 class Pool:
     """A coder without weights: 4 channels, a cell the mean of 8x8 pixels."""
 
-    def encode(self, pictures):
-        small = torch.nn.functional.avg_pool2d(pictures.movedim(-1, 1), 8) * 2 - 1
+    def encode(self, images):
+        small = torch.nn.functional.avg_pool2d(images.movedim(-1, 1), 8) * 2 - 1
         return torch.cat([small, small.mean(1, keepdim=True)], 1)
 
     def decode(self, latents):
@@ -70,7 +70,7 @@ def model(new_model):
 
 @pytest.fixture(scope="session")
 def ref():
-    """One picture without a mask."""
+    """One image without a mask."""
     return reference(torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5)))
 
 

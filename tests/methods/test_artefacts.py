@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hybridbooth_core.files.adapter_weights import Tuned, TunedInfo
+from hybridbooth_core.files.adapter_weights import AdapterInfo, AdapterWeights
 from hybridbooth_core.files.subject import Subject
 from hybridbooth_core.methods.prior_images import Prior
-from hybridbooth_core.methods.reference_latents import picture_latents
+from hybridbooth_core.methods.reference_latents import image_latents
 from hybridbooth_core.methods.registry import load_artefact, run_method
 from hybridbooth_core.methods.training import draw_rows, step_generator
 
@@ -30,7 +30,7 @@ def prior(model):
 @pytest.fixture(scope="module")
 def made(model, ref, prior):
     """Each method's artefact after 2 steps large enough to see."""
-    options = {"token": "red", "prior_pictures": 2, "batch": 1}
+    options = {"token": "red", "prior_images": 2, "batch": 1}
     return {
         name: run_method(name, model, ref, "cat", steps=2, rate=0.02, prior=prior, **(options if name in TUNED else {})).artefact
         for name in METHODS
@@ -84,7 +84,7 @@ def test_strength_scales_the_change_of_the_weights(name, made, model, eps):
             with torch.no_grad():
                 for key, weight in model.unet.named_parameters():
                     weight += s * change(artefact, key, weight)
-            start = model.word_embeddings("red")
+            start = model.token_embeddings("red")
             expected = eps(model, [piece if isinstance(piece, str) else start + s * (piece - start) for piece in pieces])
         finally:
             model.unet.load_state_dict(own)
@@ -93,7 +93,7 @@ def test_strength_scales_the_change_of_the_weights(name, made, model, eps):
             torch.testing.assert_close(eps(model, applied), expected, atol=2e-5, rtol=1e-4)
 
 
-def change(artefact: Tuned, key: str, weight: torch.Tensor) -> torch.Tensor:
+def change(artefact: AdapterWeights, key: str, weight: torch.Tensor) -> torch.Tensor:
     """W' - W of one parameter."""
     if artefact.info.form == "lora":
         layer = "lora_unet_" + key.removesuffix(".weight").replace(".", "_")
@@ -109,7 +109,7 @@ def change(artefact: Tuned, key: str, weight: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_kept_on_the_way_is_what_a_shorter_run_makes(name, model, ref, prior):
     options = {"prior": prior, "batch": 1, "seed": 4}
-    options |= {"prior_pictures": 2} if name in TUNED else {}
+    options |= {"prior_images": 2} if name in TUNED else {}
     long = run_method(name, model, ref, "cat", steps=3, keep=(1, 2), **options)
     short = run_method(name, model, ref, "cat", steps=2, **options)
     assert sorted(long.artefacts) == [1, 2, 3] and long.artefact is long.artefacts[3] and len(long.losses) == 3
@@ -124,7 +124,7 @@ def test_at_strength_one_it_is_what_was_trained(name, model, ref):
     """The loss of the third step is that of the artefact after two, applied."""
     options = {"prior_weight": 0, "token": "red"} if name in TUNED else {}
     trained = run_method(name, model, ref, "cat", steps=3, keep=(2,), rate=0.02, batch=2, seed=4, **options)
-    rows = draw_rows(picture_latents(model, ref), 2, 1000, step_generator(4, 3))
+    rows = draw_rows(image_latents(model, ref), 2, 1000, step_generator(4, 3))
     with trained.artefacts[2].applied(model) as pieces, torch.no_grad():
         context = model.encode_prompts([["a photo of a", *pieces]]).context.expand(2, -1, -1)
         predicted = model.predict_noise(model.schedule.add_noise(rows.latents, rows.noise, rows.t), rows.t, context)
@@ -143,7 +143,7 @@ def test_an_interruption_leaves_the_model_as_it_was(name, model, ref, prior, eps
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_method(name, model, ref, "cat", steps=2, batch=1, prior=prior, on_step=stop, **({"prior_pictures": 2} if name in TUNED else {}))
+        run_method(name, model, ref, "cat", steps=2, batch=1, prior=prior, on_step=stop, **({"prior_images": 2} if name in TUNED else {}))
     assert torch.equal(eps(model, ["cat"]), noun)
     assert all(torch.equal(value, before[key]) for key, value in state_of(model.unet, model.text_encoder).items())
 
@@ -154,7 +154,7 @@ def test_files_say_where_they_come_from_and_hold_no_path(made, tmp_path):
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     info = json.loads(metadata["info"])
-    assert (info["form"], info["class_word"], info["token"], info["steps"], info["learning_rate"]) == ("lora", "cat", "red", 2, 0.02)
+    assert (info["form"], info["class_noun"], info["token"], info["steps"], info["learning_rate"]) == ("lora", "cat", "red", 2, 0.02)
     assert metadata["modelspec.trigger_phrase"] == "red cat" and info["base_model"] == "a small SD1.5"
     assert str(tmp_path) not in json.dumps(metadata)
 
@@ -166,7 +166,7 @@ def test_half_precision_halves_the_file(made, model, tmp_path):
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
     assert sizes[1] < 0.6 * sizes[0]
     assert set(load_file(tmp_path / "half.safetensors")) == {name for name, _ in model.unet.named_parameters()}
-    loaded = Tuned.load(tmp_path / "half.safetensors")
+    loaded = AdapterWeights.load(tmp_path / "half.safetensors")
     assert all(torch.equal(loaded.tensors[key], value.half().float()) for key, value in artefact.tensors.items())
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_file_is_refused(name, damage, made, tmp_path, refuses):
     elif damage == "info":
         info["more"] = 1
     elif damage == "texts":
-        info["class_word"] = 7
+        info["class_noun"] = 7
     elif damage == "version":
         metadata["format_version"] = "2"
     elif damage == "shape":
@@ -245,7 +245,7 @@ def test_a_strength_out_of_range_is_refused(name, strength, made, model, refuses
 def test_a_lora_goes_onto_a_checkpoint_with_other_words_but_whole_weights_do_not(made, model, caplog, refuses):
     def strange(name: str):
         artefact = made[name]
-        return Tuned(artefact.tensors, replace(artefact.info, base_fingerprint="0" * 16, base_model="another"))
+        return AdapterWeights(artefact.tensors, replace(artefact.info, base_fingerprint="0" * 16, base_model="another"))
 
     with strange("dreambooth_lora").applied(model) as pieces:
         assert pieces == ["red cat"]
@@ -267,7 +267,7 @@ def test_a_denoiser_that_lacks_a_weight_or_has_another_shape_does_not_fit(damage
         tensors[name] = weight[:-1]
 
     def apply():
-        with Tuned(tensors, made["dreambooth"].info).applied(model):
+        with AdapterWeights(tensors, made["dreambooth"].info).applied(model):
             pass
 
     assert "do not fit" in refuses(apply)
@@ -282,7 +282,7 @@ def test_an_embedding_of_another_program_is_a_subject(tmp_path):
 
 
 def test_info_refuses_what_makes_no_sense(refuses):
-    refuses(TunedInfo, "lora", "", "red")
-    refuses(TunedInfo, "lora", "cat", " ")
-    refuses(TunedInfo, "pickle", "cat", "red")
-    refuses(TunedInfo, "lora", "cat", "red", steps="3")
+    refuses(AdapterInfo, "lora", "", "red")
+    refuses(AdapterInfo, "lora", "cat", " ")
+    refuses(AdapterInfo, "pickle", "cat", "red")
+    refuses(AdapterInfo, "lora", "cat", "red", steps="3")

@@ -1,4 +1,4 @@
-"""Class pictures: drawn once, by the base, the same for every subject of a class."""
+"""Class images: drawn once, by the base, the same for every subject of a class."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.models.sampling import generate, starting_noise
 
 
-def test_they_are_the_bases_own_pictures_of_the_class(model):
+def test_they_are_the_bases_own_images_of_the_class(model):
     found = Prior(model, seed=3, steps=2, guidance=2.0).latents("cat", 2)
-    pictures = generate(model, [["a photo of a cat"]] * 2, starting_noise(2, (4, 8, 8), 3), 2, 2.0)
-    torch.testing.assert_close(found, model.encode_image(pictures))
+    images = generate(model, [["a photo of a cat"]] * 2, starting_noise(2, (4, 8, 8), 3), 2, 2.0)
+    torch.testing.assert_close(found, model.encode_image(images))
 
 
 def test_more_are_drawn_when_needed_and_none_twice(model, monkeypatch):
@@ -50,12 +50,12 @@ def test_an_interruption_keeps_what_is_drawn(model):
     assert len(prior._kept["cat"]) == CHUNK
 
 
-def test_without_weight_no_class_picture_is_drawn(model, ref):
+def test_without_weight_no_class_image_is_drawn(model, ref):
     prior = Prior(model)
     run_method("dreambooth_lora", model, ref, "cat", steps=1, prior=prior, prior_weight=0)
     assert not prior._kept
 
 
-def test_class_pictures_of_another_model_are_a_mistake_of_the_caller(model, world, ref):
-    with pytest.raises(ValueError, match="class pictures"):
+def test_class_images_of_another_model_are_a_mistake_of_the_caller(model, world, ref):
+    with pytest.raises(ValueError, match="class images"):
         run_method("dreambooth", model, ref, "cat", steps=1, prior=Prior(world))

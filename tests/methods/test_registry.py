@@ -16,14 +16,14 @@ from hybridbooth_core.refine.refine import RefineConfig
 
 @pytest.fixture
 def parts(world, subject, new_probe):
-    return {"model": world, "ref": subject.ref, "class_word": "cat", "probe": new_probe(), "features": subject.features}
+    return {"model": world, "ref": subject.ref, "class_noun": "cat", "probe": new_probe(), "features": subject.features}
 
 
 def test_hybridbooth_is_personalize_at_every_number_of_steps(parts):
     made = run_method("hybridbooth", **parts, steps=3, keep=(1,), rate=1e-3, seed=5, batch=4)
     assert sorted(made.artefacts) == [1, 3] and len(made.losses) == 3
     for steps, found in made.artefacts.items():
-        config = RefineConfig(steps=steps, effective_step=1e-3, seed=5, batch=4)
+        config = RefineConfig(steps=steps, step_size=1e-3, seed=5, batch=4)
         expected = personalize(parts["model"], parts["probe"], parts["ref"], parts["features"], "cat", config).subject
         assert torch.equal(found.words, expected.words) and found.info == expected.info
 
@@ -48,11 +48,11 @@ def test_regression_has_no_steps(parts, given, refuses):
 
 def test_textual_inversion_starts_from_the_class_word_and_learns(model, ref):
     made = run_method("textual_inversion_5", model, ref, "cat", steps=1, rate=1e-9)
-    torch.testing.assert_close(made.artefact.words, model.word_embeddings("cat").repeat(5, 1))
+    torch.testing.assert_close(made.artefact.words, model.token_embeddings("cat").repeat(5, 1))
     made = run_method("textual_inversion", model, ref, "cat", steps=40, rate=3e-2, batch=16)
     assert made.artefact.words.shape == (1, 24)
     assert sum(made.losses[-10:]) < sum(made.losses[:10])
-    assert (made.artefact.info.method, made.artefact.info.steps, made.artefact.info.class_word) == ("textual_inversion", 40, "cat")
+    assert (made.artefact.info.method, made.artefact.info.steps, made.artefact.info.class_noun) == ("textual_inversion", 40, "cat")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -87,7 +87,7 @@ def test_numbers_that_make_no_sense_are_refused(config, wrong, refuses):
 def test_numbers_of_single_methods_that_make_no_sense_are_refused(refuses):
     assert "words" in refuses(TextualInversionConfig, words=0)
     assert "rank" in refuses(DreamBoothLoraConfig, rank=0)
-    assert "class pictures" in refuses(DreamBoothConfig, prior_pictures=0)
+    assert "class images" in refuses(DreamBoothConfig, prior_images=0)
     assert "weight" in refuses(CustomDiffusionConfig, prior_weight=-1)
 
 

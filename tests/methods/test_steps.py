@@ -1,6 +1,6 @@
 """Training steps of every system against the published recipe, computed plainly in float64 on diffusers', transformers' and peft's objects.
 
-What is drawn (times, noise, class pictures) is an input; loss, gradient and update are computed here anew.
+What is drawn (times, noise, class images) is an input; loss, gradient and update are computed here anew.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Plain:
         self.unet = copy.deepcopy(model.unet).double()
         self.text = copy.deepcopy(model.text_encoder).double()
         self.tokenizer, self.class_latents = model.tokenizer, class_latents
-        self.latents = model.encode_image(target_squares(ref, 64).pictures)
+        self.latents = model.encode_image(target_squares(ref, 64).images)
         self.scheduler = diffusers.DDPMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=model.schedule.prediction
         )
@@ -136,7 +136,7 @@ def test_textual_inversion(model, ref):
 
 
 def test_dreambooth_full(model, ref, prior):
-    trained = made("dreambooth", model, ref, prior, token=TOKEN, prior_weight=WEIGHT, prior_pictures=3)
+    trained = made("dreambooth", model, ref, prior, token=TOKEN, prior_weight=WEIGHT, prior_images=3)
     plain = Plain(model, ref, prior.latents(NOUN, 3))
     plain.unet.requires_grad_(True)
     names, leaves = zip(*plain.unet.named_parameters(), strict=True)
@@ -151,7 +151,7 @@ def test_dreambooth_full(model, ref, prior):
 
 def test_dreambooth_lora(model, ref, prior):
     peft = pytest.importorskip("peft")
-    trained = made("dreambooth_lora", model, ref, prior, token=TOKEN, prior_weight=WEIGHT, prior_pictures=3, rank=2)
+    trained = made("dreambooth_lora", model, ref, prior, token=TOKEN, prior_weight=WEIGHT, prior_images=3, rank=2)
     plain = Plain(model, ref, prior.latents(NOUN, 3))
     plain.unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
     plain.unet.double()
@@ -174,7 +174,7 @@ def test_dreambooth_lora(model, ref, prior):
 
 
 def test_custom_diffusion(model, ref, prior):
-    trained = made("custom_diffusion", model, ref, prior, token=TOKEN, prior_weight=WEIGHT, prior_pictures=3)
+    trained = made("custom_diffusion", model, ref, prior, token=TOKEN, prior_weight=WEIGHT, prior_images=3)
     plain = Plain(model, ref, prior.latents(NOUN, 3))
     row = plain.new_token(plain.text.get_input_embeddings().weight[plain.ids(TOKEN)[0]].clone())
     table = plain.text.get_input_embeddings().weight

@@ -24,12 +24,12 @@ def test_a_reference_is_one_photo_that_belongs_to_the_creature():
     who = creatures(split_numbers("test", 5))
     refs = [reference_of(who, row) for row in range(5)]
     again = reference_of(who[torch.tensor([3, 0])], 0)
-    assert torch.equal(again.pictures, refs[3].pictures) and torch.equal(again.masks, refs[3].masks)
+    assert torch.equal(again.images, refs[3].images) and torch.equal(again.masks, refs[3].masks)
     for ref in refs:
-        assert ref.pictures.shape == (1, 64, 64, 3) and ref.masks.amax() > 0.99
-        colour = ref.pictures.amax(-1) - ref.pictures.amin(-1)
+        assert ref.images.shape == (1, 64, 64, 3) and ref.masks.amax() > 0.99
+        colour = ref.images.amax(-1) - ref.images.amin(-1)
         assert colour.max() > 0.2, "a photo, not a sketch"
-    assert len({ref.pictures.double().sum().item() for ref in refs}) == 5
+    assert len({ref.images.double().sum().item() for ref in refs}) == 5
 
 
 def test_scores_stand_at_their_identity_and_scene():
@@ -37,12 +37,12 @@ def test_scores_stand_at_their_identity_and_scene():
     judge, who = Judge().eval(), creatures(split_numbers("test", 3))
     where = join(EVALUATION_SCENES)
     everyone, everywhere = repeat(who, 8), where[torch.arange(8).repeat(3)]
-    pictures = torch.rand(24, 64, 64, 3)
-    scores = score(judge, pictures, everyone, everywhere, (3, 8))
+    images = torch.rand(24, 64, 64, 3)
+    scores = score(judge, images, everyone, everywhere, (3, 8))
     row = 1 * 8 + 5
     truth = render(who[1:2], EVALUATION_SCENES[5])[0]
-    torch.testing.assert_close(scores.identity[1, 5], identity_score(judge, pictures[row : row + 1], truth)[0], atol=1e-5, rtol=1e-4)
-    right = accuracies(judge, pictures, everyone, everywhere)
+    torch.testing.assert_close(scores.identity[1, 5], identity_score(judge, images[row : row + 1], truth)[0], atol=1e-5, rtol=1e-4)
+    right = accuracies(judge, images, everyone, everywhere)
     assert torch.equal(scores.prompt, right["prompt"].view(3, 8)) and torch.equal(scores.kind, right["kind"].view(3, 8))
 
 
@@ -72,7 +72,7 @@ def test_every_subject_is_drawn_in_every_scene_from_the_same_noise(world, monkey
     assert text[0][2] == text[3][2] != text[1][2]
 
 
-def test_more_pictures_than_a_batch_come_in_order(monkeypatch):
+def test_more_images_than_a_batch_come_in_order(monkeypatch):
     sizes = []
 
     def draw(model, prompts, start, steps, guidance):

@@ -30,7 +30,7 @@ def perfect(who, where, sharpness: float = 40.0) -> dict[str, torch.Tensor]:
 
 
 class Told:
-    """A judge that is told what to say: `pictures` are the rows of its outputs."""
+    """A judge that is told what to say: `images` are the rows of its outputs."""
 
     def __init__(self, outputs):
         self.outputs = outputs

@@ -11,7 +11,7 @@ from hybridbooth_core.miniature.world import creatures, random_scenes, split_num
 
 
 @pytest.fixture
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     return torch.rand(4, 64, 64, 3)
 
 
@@ -26,37 +26,37 @@ def test_the_autoencoder_takes_every_size_of_whole_cells(size):
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 3), (1, 3, 64, 64), (1, 60, 64, 3), (1, 64, 60, 3), (1, 64, 64, 4)])
-def test_the_autoencoder_refuses_what_is_no_picture_of_whole_cells(shape):
+def test_the_autoencoder_refuses_what_is_no_image_of_whole_cells(shape):
     with pytest.raises(ValueError, match="divisible by 8"):
         Autoencoder().encode(torch.zeros(shape))
 
 
-def test_latents_are_normalised_by_what_training_saw(pictures):
+def test_latents_are_normalised_by_what_training_saw(images):
     coder = Autoencoder()
-    latents = coder.train().encode(pictures)
+    latents = coder.train().encode(images)
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(16), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std((0, 2, 3), unbiased=False), torch.ones(16), atol=0.05, rtol=0)
     for _ in range(200):
-        coder.encode(pictures)
-    torch.testing.assert_close(coder.eval().encode(pictures), latents, atol=0.05, rtol=0.05)
+        coder.encode(images)
+    torch.testing.assert_close(coder.eval().encode(images), latents, atol=0.05, rtol=0.05)
 
 
-def test_encoding_in_eval_mode_changes_nothing(pictures, state_of):
+def test_encoding_in_eval_mode_changes_nothing(images, state_of):
     coder = Autoencoder().eval()
     before = state_of(coder)
-    coder.decode(coder.encode(pictures))
+    coder.decode(coder.encode(images))
     assert all(torch.equal(value, before[key]) for key, value in state_of(coder).items())
 
 
-def test_an_image_encoders_first_token_stands_for_the_whole(pictures):
+def test_an_image_encoders_first_token_stands_for_the_whole(images):
     encoder = ImageEncoder(width=64, projection=32).eval()
-    tokens = encoder(pictures)
+    tokens = encoder(images)
     assert tokens.shape == (4, 65, 64) and encoder.width == 64 and encoder.size == 64
-    vectors = encoder.embed(pictures)
+    vectors = encoder.embed(images)
     assert vectors.shape == (4, 32)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(vectors, torch.nn.functional.normalize(encoder.projection(tokens[:, 0]), dim=-1))
-    torch.testing.assert_close(encoder(pictures[1:2]), tokens[1:2], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(encoder(images[1:2]), tokens[1:2], atol=1e-5, rtol=1e-4)
 
 
 def test_a_patch_token_looks_at_its_patch():
@@ -68,8 +68,8 @@ def test_a_patch_token_looks_at_its_patch():
     assert change[0, 0] > 0 and change[6:, 6:].max() < 0.05 * change.max()
 
 
-def test_the_judge_has_a_head_for_every_attribute_of_the_truth(pictures):
-    outputs = Judge().eval()(pictures)
+def test_the_judge_has_a_head_for_every_attribute_of_the_truth(images):
+    outputs = Judge().eval()(images)
     truth = targets(creatures(split_numbers("tune", 400)), random_scenes(400, torch.Generator().manual_seed(0)))
     assert set(outputs) == set(truth) == set(Judge.HEADS)
     for name, out in outputs.items():
@@ -80,12 +80,12 @@ def test_the_judge_has_a_head_for_every_attribute_of_the_truth(pictures):
             assert truth[name].shape == (400, Judge.HEADS[name])
 
 
-def test_every_head_of_the_judge_learns_from_its_own_output(pictures):
+def test_every_head_of_the_judge_learns_from_its_own_output(images):
     judge = Judge()
-    outputs = judge(pictures)
+    outputs = judge(images)
     bias = judge.read[-1].bias
     seen = torch.zeros(len(bias))
     for out in outputs.values():
         (gradient,) = torch.autograd.grad(out.sum(), bias, retain_graph=True)
-        seen += gradient / len(pictures)
+        seen += gradient / len(images)
     torch.testing.assert_close(seen, torch.ones(len(bias)))

@@ -38,22 +38,22 @@ def with_kind(who: Creatures, kind: str) -> Creatures:
     return replace(who, kind=torch.full_like(who.kind, KINDS.index(kind)))
 
 
-def test_pictures_and_masks_have_their_shapes_and_bounds():
-    pictures, masks = render(some(128), everywhere(128))
-    assert pictures.shape == (128, SIZE, SIZE, 3) and masks.shape == (128, SIZE, SIZE)
-    for tensor in (pictures, masks):
+def test_images_and_masks_have_their_shapes_and_bounds():
+    images, masks = render(some(128), everywhere(128))
+    assert images.shape == (128, SIZE, SIZE, 3) and masks.shape == (128, SIZE, SIZE)
+    for tensor in (images, masks):
         assert tensor.dtype == torch.float32 and tensor.min() >= 0 and tensor.max() <= 1 and bool(torch.isfinite(tensor).all())
     assert bool((masks.amax((1, 2)) > 0.999).all()) and bool((masks.amin((1, 2)) == 0).all())
 
 
-def test_a_picture_depends_on_its_row_alone():
+def test_a_image_depends_on_its_row_alone():
     who, where = some(16), everywhere(16)
-    pictures, masks = render(who, where)
+    images, masks = render(who, where)
     order = torch.randperm(16)
     turned, turned_masks = render(who[order], where[order])
-    torch.testing.assert_close(turned, pictures[order], atol=1e-6, rtol=0)
+    torch.testing.assert_close(turned, images[order], atol=1e-6, rtol=0)
     torch.testing.assert_close(turned_masks, masks[order], atol=1e-6, rtol=0)
-    torch.testing.assert_close(render(who[3:4], where[3:4])[0], pictures[3:4], atol=1e-6, rtol=0)
+    torch.testing.assert_close(render(who[3:4], where[3:4])[0], images[3:4], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -86,9 +86,9 @@ def test_where_the_mask_is_one_nothing_of_the_scene_shows():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_visible_and_looks_unlike_the_others(kind):
     who, where = with_kind(some(16), kind), repeat(scene("snow"), 16)
-    pictures, masks = render(who, where)
+    images, masks = render(who, where)
     empty = render(who, replace(where, jitter=torch.full((16, 3), 0.0)))[0]
-    assert torch.equal(pictures, empty)
+    assert torch.equal(images, empty)
     assert bool((masks.mean((1, 2)) > 0.08).all()) and bool((masks.mean((1, 2)) < 0.6).all())
     for other in set(KINDS) - {kind}:
         different = (render(with_kind(who, other), where)[1] - masks).abs().mean((1, 2))
@@ -117,22 +117,22 @@ def test_every_attribute_of_a_scene_is_drawn(name):
 
 def test_backgrounds_are_all_different():
     where = replace(everywhere(6, place=1, size=0, accessory=0, style=0), background=torch.arange(6), jitter=torch.zeros(6, 3))
-    pictures, masks = render(creatures(split_numbers("tune", 1).repeat(6)), where)
+    images, masks = render(creatures(split_numbers("tune", 1).repeat(6)), where)
     outside = (masks == 0).all(0)
     for i in range(6):
         for j in range(i):
-            assert (pictures[i] - pictures[j])[outside].abs().mean() > 0.05
+            assert (images[i] - images[j])[outside].abs().mean() > 0.05
 
 
 def test_an_accessory_covers_the_creature_and_the_mask_knows():
     who = some(32)
     bare, bare_mask = render(who, everywhere(32, accessory=0, style=0))
     for accessory in ("hat", "crown"):
-        picture, mask = render(who, everywhere(32, accessory=ACCESSORIES.index(accessory), style=0))
+        image, mask = render(who, everywhere(32, accessory=ACCESSORIES.index(accessory), style=0))
         assert bool((mask <= bare_mask + 1e-6).all()) and bool((mask.sum((1, 2)) < bare_mask.sum((1, 2))).all())
         hidden = (bare_mask == 1) & (mask == 0)
-        assert hidden.any() and bool(((picture - bare).abs().amax(-1)[hidden] > 0).float().mean() > 0.9)
-        assert torch.equal(picture[mask == 1], bare[mask == 1])
+        assert hidden.any() and bool(((image - bare).abs().amax(-1)[hidden] > 0).float().mean() > 0.9)
+        assert torch.equal(image[mask == 1], bare[mask == 1])
 
 
 def test_place_and_size_are_where_words_say():
@@ -164,10 +164,10 @@ def test_a_sketch_has_no_colour_and_the_night_is_dark():
 def test_patterns_show_both_colours_and_plain_only_one():
     red_and_cyan = torch.tensor([[0.0, 0.5]]).repeat(len(PATTERNS), 1)
     who = replace(with_kind(some(len(PATTERNS), 7), "robot"), pattern=torch.arange(len(PATTERNS)), hue=red_and_cyan)
-    pictures, masks = render(who, repeat(scene("snow"), len(PATTERNS)))
+    images, masks = render(who, repeat(scene("snow"), len(PATTERNS)))
     body = slice(30, 56)  # below the antenna, which has the second colour in every pattern
-    cyan = ((pictures[..., 2] - pictures[..., 0] > 0.3) & (masks > 0.99))[:, body, 24:40].float().mean((1, 2))
-    red = ((pictures[..., 0] - pictures[..., 2] > 0.3) & (masks > 0.99))[:, body, 24:40].float().mean((1, 2))
+    cyan = ((images[..., 2] - images[..., 0] > 0.3) & (masks > 0.99))[:, body, 24:40].float().mean((1, 2))
+    red = ((images[..., 0] - images[..., 2] > 0.3) & (masks > 0.99))[:, body, 24:40].float().mean((1, 2))
     assert cyan[0] == 0 and bool((cyan[1:] > 0.03).all()) and bool((red > 0.1).all())
 
 

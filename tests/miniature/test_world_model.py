@@ -15,9 +15,9 @@ pytest.importorskip("transformers")
 
 def test_sizes_fit_one_another(world):
     assert LATENT_SHAPE == (LATENT_CHANNELS, 64 // FACTOR, 64 // FACTOR) == (16, 8, 8)
-    assert world.embedding_width == WIDTH == 96 and world.picture_size == 64
+    assert world.embedding_width == WIDTH == 96 and world.image_size == 64
     assert world.encode_image(torch.rand(1, 64, 64, 3)).shape[1:] == LATENT_SHAPE
-    assert world.text_table().shape == (MiniatureTokenizer.rows, WIDTH)
+    assert world.token_table().shape == (MiniatureTokenizer.rows, WIDTH)
     assert world.encode_prompts([["a cat"]]).context.shape == (1, LENGTH, WIDTH)
     assert world.schedule.prediction == "v_prediction" and len(world.schedule) == 1000
 

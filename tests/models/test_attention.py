@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hybridbooth_core.models.attention import head_probabilities, mask_at, word_maps
+from hybridbooth_core.models.attention import head_probabilities, mask_at, token_maps
 
 
 def softmax64(query, key, heads):
@@ -79,14 +79,14 @@ def test_word_maps_keep_words_apart_and_layers_alike():
     fine, coarse = torch.full((2, 4, 64, 2), 0.01), torch.full((2, 4, 16, 2), 0.001)
     fine[0, :, 0, 0], coarse[0, :, 0, 0] = 0.5, 0.05  # the first word looks at the first cell: upper left
     fine[1, :, -1, 1], coarse[1, :, -1, 1] = 0.5, 0.05
-    maps = word_maps([fine, coarse], 32)
+    maps = token_maps([fine, coarse], 32)
     assert maps.shape == (2, 2, 32, 32)
     torch.testing.assert_close(maps.mean((1, 2, 3)), torch.ones(2), atol=0.1, rtol=0)
     assert maps[0, 0, :4, :4].mean() > 10 * maps[0, 0, 16:].mean() and maps[1, 1, -4:, -4:].mean() > 10 * maps[1, 1, :16].mean()
     torch.testing.assert_close(maps[0, 1], maps[0, 1].mean().expand(32, 32))
-    louder = word_maps([fine, 100 * coarse], 32)
+    louder = token_maps([fine, 100 * coarse], 32)
     torch.testing.assert_close(louder, maps)
 
 
 def test_word_maps_of_uniform_attention_are_one():
-    torch.testing.assert_close(word_maps([torch.full((1, 2, 16, 3), 0.1)], 8), torch.ones(1, 3, 8, 8))
+    torch.testing.assert_close(token_maps([torch.full((1, 2, 16, 3), 0.1)], 8), torch.ones(1, 3, 8, 8))

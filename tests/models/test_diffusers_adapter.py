@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hybridbooth_core.miniature.vocabulary import MiniatureTokenizer
-from hybridbooth_core.models.adapter import AttentionTap
+from hybridbooth_core.models.adapter import AttentionCapture
 
 TIMES = torch.tensor([999, 500])
 
@@ -63,7 +63,7 @@ def test_words_stand_where_words_would_and_before_positions(world, inputs):
 
 def test_the_embedding_of_a_word_given_as_a_tensor_is_the_word(world):
     with torch.no_grad():
-        by_tensor = world.encode_prompts([["a photo of a", world.word_embeddings("red cat"), "on snow"]]).context
+        by_tensor = world.encode_prompts([["a photo of a", world.token_embeddings("red cat"), "on snow"]]).context
         by_text = world.encode_prompts([["a photo of a red cat on snow"]]).context
     assert torch.equal(by_tensor, by_text)
 
@@ -78,17 +78,17 @@ def test_several_subjects_of_one_prompt_keep_their_order(world, inputs):
 
 
 def test_word_embeddings_are_rows_of_the_table(world):
-    rows = world.word_embeddings("red cat")
-    assert torch.equal(rows, world.text_table()[MiniatureTokenizer().encode("red cat")])
-    assert rows.dtype == torch.float32 and not rows.requires_grad and world.word_embeddings("").shape == (0, 96)
+    rows = world.token_embeddings("red cat")
+    assert torch.equal(rows, world.token_table()[MiniatureTokenizer().encode("red cat")])
+    assert rows.dtype == torch.float32 and not rows.requires_grad and world.token_embeddings("").shape == (0, 96)
 
 
 def test_gradients_reach_the_words_and_nothing_else(world, inputs):
     noisy, words, _ = inputs
     leaf = words.clone().requires_grad_()
     encoded = world.encode_prompts([["a photo of", leaf]] * 2)
-    tap = AttentionTap(encoded.columns)
-    loss = world.predict_noise(noisy, TIMES, encoded.context, tap).square().mean() + tap.maps[0].mean()
+    capture = AttentionCapture(encoded.columns)
+    loss = world.predict_noise(noisy, TIMES, encoded.context, capture).square().mean() + capture.maps[0].mean()
     (gradient,) = torch.autograd.grad(loss, leaf)
     step = torch.zeros_like(words)
     step[2, 7] = 1e-2
@@ -96,7 +96,7 @@ def test_gradients_reach_the_words_and_nothing_else(world, inputs):
     def at(w):
         with torch.no_grad():
             e = world.encode_prompts([["a photo of", w]] * 2)
-            t = AttentionTap(e.columns)
+            t = AttentionCapture(e.columns)
             return world.predict_noise(noisy, TIMES, e.context, t).double().square().mean() + t.maps[0].double().mean()
 
     slope = (at(words + step) - at(words - step)) / 2e-2
@@ -135,11 +135,11 @@ def test_tapped_maps_are_those_of_diffusers_own_attention(world, inputs):
     finally:
         for hook in hooks:
             hook.remove()
-    tap = AttentionTap(encoded.columns)
+    capture = AttentionCapture(encoded.columns)
     with torch.no_grad():
-        world.predict_noise(noisy, TIMES, encoded.context, tap)
-    assert len(tap.maps) == len(expected) == 7
-    for found, scores in zip(tap.maps, expected, strict=True):
+        world.predict_noise(noisy, TIMES, encoded.context, capture)
+    assert len(capture.maps) == len(expected) == 7
+    for found, scores in zip(capture.maps, expected, strict=True):
         chosen = torch.stack([scores[row][..., encoded.columns[row]] for row in range(2)])
         torch.testing.assert_close(found, chosen, atol=1e-6, rtol=1e-4)
 
@@ -153,19 +153,19 @@ def test_with_more_than_two_resolutions_the_finest_is_not_tapped(world):
             "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 2}  # fmt: skip
     unet = diffusers.UNet2DConditionModel(**{**UNET_CONFIG, **deep}).requires_grad_(False)
     model = DiffusersModel("deep", unet, world.text_encoder, world.tokenizer, world.coder, world.schedule, 64)
-    tap = AttentionTap(torch.tensor([[1, 2]]))
+    capture = AttentionCapture(torch.tensor([[1, 2]]))
     with torch.no_grad():
-        model.predict_noise(torch.randn(1, 16, 8, 8), TIMES[:1], torch.randn(1, 32, 96), tap)
-    assert [layer.shape[2] for layer in tap.maps] == [16, 4, 16, 16]  # down 1, middle, up 1; none of the 64 cells of the finest
+        model.predict_noise(torch.randn(1, 16, 8, 8), TIMES[:1], torch.randn(1, 32, 96), capture)
+    assert [layer.shape[2] for layer in capture.maps] == [16, 4, 16, 16]  # down 1, middle, up 1; none of the 64 cells of the finest
 
 
 def test_listening_and_placing_leave_no_hook_and_no_difference(world, inputs):
     noisy, _, encoded = inputs
     with torch.no_grad():
         before = world.predict_noise(noisy, TIMES, encoded.context)
-        tapped = world.predict_noise(noisy, TIMES, encoded.context, AttentionTap(encoded.columns))
+        tapped = world.predict_noise(noisy, TIMES, encoded.context, AttentionCapture(encoded.columns))
         with pytest.raises(RuntimeError):
-            world.predict_noise(noisy, TIMES, encoded.context[..., :5], AttentionTap(encoded.columns))
+            world.predict_noise(noisy, TIMES, encoded.context[..., :5], AttentionCapture(encoded.columns))
     assert torch.equal(before, tapped)
     modules = [*world.unet.modules(), *world.text_encoder.modules()]
     assert not any(module._forward_hooks for module in modules)
@@ -210,13 +210,13 @@ def test_the_fingerprint_is_of_the_words(world):
     other = world_model(world.unet, new_text_encoder(), world.coder)
     assert len(world.fingerprint) == 16 and world.fingerprint == world.fingerprint != other.fingerprint
     same_words = world_model(world.unet, new_text_encoder(), world.coder)
-    same_words._table.weight.data.copy_(world.text_table())
+    same_words._table.weight.data.copy_(world.token_table())
     assert same_words.fingerprint == world.fingerprint
 
 
-def test_pictures_go_through_the_coder(world):
-    pictures = torch.rand(2, 64, 64, 3)
-    latents = world.encode_image(pictures)
-    assert latents.shape == (2, 16, 8, 8) and torch.equal(latents, world.coder.encode(pictures))
+def test_images_go_through_the_coder(world):
+    images = torch.rand(2, 64, 64, 3)
+    latents = world.encode_image(images)
+    assert latents.shape == (2, 16, 8, 8) and torch.equal(latents, world.coder.encode(images))
     decoded = world.decode(latents)
-    assert decoded.shape == pictures.shape and decoded.min() >= 0 and decoded.max() <= 1
+    assert decoded.shape == images.shape and decoded.min() >= 0 and decoded.max() <= 1

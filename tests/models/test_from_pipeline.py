@@ -32,18 +32,18 @@ def test_subject_words_equal_a_learned_token_of_the_pipeline(pipeline, tmp_path)
 
 
 def test_latents_are_scaled_and_come_back_in_range(pipeline):
-    model, pictures = model_of(pipeline), torch.rand(1, 32, 32, 3)
-    mean = pipeline.vae.encode(pictures.movedim(-1, 1) * 2 - 1).latent_dist.mean
-    torch.testing.assert_close(model.encode_image(pictures), mean * 0.18215)
-    decoded = model.decode(model.encode_image(pictures))
-    assert decoded.shape == pictures.shape
+    model, images = model_of(pipeline), torch.rand(1, 32, 32, 3)
+    mean = pipeline.vae.encode(images.movedim(-1, 1) * 2 - 1).latent_dist.mean
+    torch.testing.assert_close(model.encode_image(images), mean * 0.18215)
+    decoded = model.decode(model.encode_image(images))
+    assert decoded.shape == images.shape
     assert float(decoded.min()) >= 0 and float(decoded.max()) <= 1
 
 
 def test_schedule_and_size_are_the_pipelines(pipeline):
     model = model_of(pipeline)
     torch.testing.assert_close(model.schedule.alphas_cumprod, pipeline.scheduler.alphas_cumprod)
-    assert model.picture_size == 32
+    assert model.image_size == 32
 
 
 def test_an_inpainting_pipeline_is_refused_by_name(pipeline):

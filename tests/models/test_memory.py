@@ -11,12 +11,12 @@ import torch
 
 from hybridbooth_core.encoders.features import Reference
 from hybridbooth_core.models import memory as effort_module
-from hybridbooth_core.models.adapter import AttentionTap
-from hybridbooth_core.models.memory import Effort, is_out_of_memory, ladder, with_fallbacks
+from hybridbooth_core.models.adapter import AttentionCapture
+from hybridbooth_core.models.memory import MemoryPlan, is_out_of_memory, memory_plans, with_fallbacks
 from hybridbooth_core.refine.refine import RefineConfig, Task, refine
 
-CONFIG = RefineConfig(mode="words", steps=2, batch=4, validation=5, effective_step=0.1, mask_weight=0.5, seed=1)
-PLAIN = Effort(False, 4, 64)
+CONFIG = RefineConfig(mode="words", steps=2, batch=4, validation=5, step_size=0.1, mask_weight=0.5, seed=1)
+PLAIN = MemoryPlan(False, 4, 64)
 
 
 class Needy:
@@ -24,19 +24,19 @@ class Needy:
 
     def __init__(self, model, fails, error: type[Exception] = torch.OutOfMemoryError):
         self.model, self.fails, self.error = model, fails, error
-        self.effort, self.seen, self.left = None, [], []
+        self.plan, self.seen, self.left = None, [], []
 
     def __getattr__(self, name):
         return getattr(self.model, name)
 
-    def working(self, effort):
-        self.effort = effort
-        return self.model.working(effort)
+    def working(self, plan):
+        self.plan = plan
+        return self.model.working(plan)
 
-    def predict_noise(self, noisy, t, context, tap=None):
-        self.seen.append((self.effort, len(noisy)))
-        predicted = self.model.predict_noise(noisy, t, context, tap)
-        if torch.is_grad_enabled() and self.fails(self.effort):
+    def predict_noise(self, noisy, t, context, capture=None):
+        self.seen.append((self.plan, len(noisy)))
+        predicted = self.model.predict_noise(noisy, t, context, capture)
+        if torch.is_grad_enabled() and self.fails(self.plan):
             self.left.append(weakref.ref(predicted))
             raise self.error("CUDA out of memory. Tried to allocate 2.00 GiB")
         assert not any(lost() is not None for lost in self.left), "an attempt that failed still holds its tensors"
@@ -47,26 +47,32 @@ class Counting(Needy):
     """One that knows its memory: a row takes a gigabyte, half of that with checkpointing, and some gigabytes are free."""
 
     def __init__(self, model, free: float):
-        super().__init__(model, lambda effort: False)
+        super().__init__(model, lambda plan: False)
         self.free = free
 
-    def memory_needed(self, effort):
-        return int(1e9 * effort.rows / (2 if effort.checkpointing else 1))
+    def memory_needed(self, plan):
+        return int(1e9 * plan.rows / (2 if plan.checkpointing else 1))
 
     def memory_free(self):
         return int(1e9 * self.free)
 
 
 def steps(model, subject, new_probe, config=CONFIG):
-    probe = new_probe(stepper=16)
-    torch.nn.init.normal_(probe.stepper.direct.weight, std=0.3)  # an untrained stepper takes no steps
+    probe = new_probe(learned_optimizer=16)
+    torch.nn.init.normal_(probe.learned_optimizer.direct.weight, std=0.3)  # an untrained stepper takes no steps
     return refine(model, subject.ref, subject.noun, config, probe, subject.features)
 
 
 def test_the_order_of_what_is_tried():
-    assert ladder(4, 512) == [Effort(False, 4, 512), Effort(True, 4, 512), Effort(True, 2, 512), Effort(True, 1, 512), Effort(True, 1, 384)]
-    assert ladder(1, 64) == [Effort(False, 1, 64), Effort(True, 1, 64)]
-    assert [rung.rows for rung in ladder(5, 64)] == [5, 5, 2, 1]
+    assert memory_plans(4, 512) == [
+        MemoryPlan(False, 4, 512),
+        MemoryPlan(True, 4, 512),
+        MemoryPlan(True, 2, 512),
+        MemoryPlan(True, 1, 512),
+        MemoryPlan(True, 1, 384),
+    ]
+    assert memory_plans(1, 64) == [MemoryPlan(False, 1, 64), MemoryPlan(True, 1, 64)]
+    assert [plan.rows for plan in memory_plans(5, 64)] == [5, 5, 2, 1]
 
 
 @pytest.mark.parametrize("form", ["balanced", "paper"])
@@ -85,7 +91,7 @@ def test_a_step_in_parts_is_the_step(world, subject, rows, form):
     torch.testing.assert_close(found, loss.detach(), rtol=1e-5, atol=1e-6)
     assert float((gradient - leaf.grad).norm() / leaf.grad.norm()) < 1e-5
     assert parts.validate(words) == pytest.approx(whole.validate(words), rel=1e-5)
-    bare = Task(world, Reference(subject.ref.pictures, None), config, replace(PLAIN, rows=rows))
+    bare = Task(world, Reference(subject.ref.images, None), config, replace(PLAIN, rows=rows))
     other = bare.gradient(words, *drawn, step=3)[1]
     assert float((other - gradient).norm() / gradient.norm()) > 1e-3, "masks take part"
 
@@ -93,14 +99,14 @@ def test_a_step_in_parts_is_the_step(world, subject, rows, form):
 @pytest.mark.parametrize("mode", ["words", "residual", "learned"])
 def test_every_rung_refines_alike(world, subject, new_probe, mode):
     torch.manual_seed(7)
-    config = replace(CONFIG, mode=mode, effective_step={"words": 0.1, "residual": 5e-3, "learned": 0.5}[mode])
+    config = replace(CONFIG, mode=mode, step_size={"words": 0.1, "residual": 5e-3, "learned": 0.5}[mode])
     expected = steps(world, subject, new_probe, config)
-    assert expected.moves[-1] > 1e-3
-    for rung in ladder(4, 64)[1:]:
-        poor = Needy(world, lambda effort, rung=rung: (effort.checkpointing, -effort.rows) < (True, -rung.rows))
+    assert expected.relative_changes[-1] > 1e-3
+    for plan in memory_plans(4, 64)[1:]:
+        poor = Needy(world, lambda tried, plan=plan: (tried.checkpointing, -tried.rows) < (True, -plan.rows))
         torch.manual_seed(7)
         found = steps(poor, subject, new_probe, config)
-        assert found.effort == rung
+        assert found.plan == plan
         assert float((found.words - expected.words).norm() / (expected.words - expected.start).norm()) < 1e-3
         assert found.losses == pytest.approx(expected.losses, rel=1e-5)
         assert found.validation == pytest.approx(expected.validation, rel=1e-5)
@@ -119,7 +125,7 @@ def test_checkpointing_gives_equal_gradients_and_keeps_less(world, subject, new_
             total += tensor.numel()
             return tensor
 
-        with torch.enable_grad(), world.working(task.effort), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.enable_grad(), world.working(task.plan), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             gradients.append(task.gradient(words, *task.rows(4, torch.Generator().manual_seed(5)), step=0)[1])
         kept.append(total)
     assert torch.equal(*gradients) and float(gradients[0].norm()) > 0
@@ -132,7 +138,7 @@ def test_checkpointing_leaves_nothing_on_the_blocks(world, monkeypatch):
     world.unet.mid_block.resnets[0].forward = own = world.unet.mid_block.resnets[0].forward
     try:
         with world.working(replace(PLAIN, checkpointing=True)):
-            world.predict_noise(noisy, t, context, AttentionTap(torch.tensor([[1]]))).sum().backward()
+            world.predict_noise(noisy, t, context, AttentionCapture(torch.tensor([[1]]))).sum().backward()
             with pytest.raises(RuntimeError):
                 world.predict_noise(noisy, t, context[..., :5])
         assert [module for module in modules if "forward" in vars(module)] == [world.unet.mid_block.resnets[0]]
@@ -143,28 +149,28 @@ def test_checkpointing_leaves_nothing_on_the_blocks(world, monkeypatch):
 
 
 def test_each_fall_is_one_line_and_starts_anew(world, subject, new_probe, caplog):
-    heard = []
-    poor = Needy(world, lambda effort: effort.rows > 1 and poor.seen.count((effort, effort.rows)) > 1)
+    captured = []
+    poor = Needy(world, lambda plan: plan.rows > 1 and poor.seen.count((plan, plan.rows)) > 1)
     with caplog.at_level(logging.INFO, "hybridbooth"):
         found = refine(
-            poor, subject.ref, subject.noun, CONFIG, new_probe(), subject.features, on_step=lambda done, of, loss: heard.append(done)
+            poor, subject.ref, subject.noun, CONFIG, new_probe(), subject.features, on_step=lambda done, of, loss: captured.append(done)
         )
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3 and all("\n" not in line and "starting anew with" in line for line in lines)
     assert lines[0].endswith("checkpointing on, 4 rows at once, 64 px") and lines[2].endswith("checkpointing on, 1 row at once, 64 px")
-    assert heard[-2:] == [1, 2] and len(found.losses) == 2 and found.effort == Effort(True, 1, 64)
-    assert max(rows for effort, rows in poor.seen if effort == found.effort) == 2, "a validation's rows are few at once as well"
+    assert captured[-2:] == [1, 2] and len(found.losses) == 2 and found.plan == MemoryPlan(True, 1, 64)
+    assert max(rows for plan, rows in poor.seen if plan == found.plan) == 2, "a validation's rows are few at once as well"
 
 
-def test_smaller_pictures_are_the_last_resort(world, subject, new_probe, monkeypatch):
+def test_smaller_images_are_the_last_resort(world, subject, new_probe, monkeypatch):
     monkeypatch.setattr(effort_module, "SMALL_SIDE", 32)
-    poor = Needy(world, lambda effort: effort.side > 32)
+    poor = Needy(world, lambda plan: plan.side > 32)
     found = steps(poor, subject, new_probe)
-    assert found.effort == Effort(True, 1, 32) and len(found.losses) == 2 and torch.isfinite(found.words).all()
+    assert found.plan == MemoryPlan(True, 1, 32) and len(found.losses) == 2 and torch.isfinite(found.words).all()
 
 
 def test_where_nothing_fits_one_sentence_says_so(world, subject, new_probe, refuses):
-    poor = Needy(world, lambda effort: True)
+    poor = Needy(world, lambda plan: True)
     message = refuses(steps, poor, subject, new_probe)
     assert "checkpointing on, 1 row at once" in message and "close other programs" in message
     assert len(poor.left) == 4 and not any(lost() is not None for lost in poor.left), "memory was not given back"
@@ -172,27 +178,27 @@ def test_where_nothing_fits_one_sentence_says_so(world, subject, new_probe, refu
 
 
 def test_the_sentence_names_what_was_needed_where_it_is_known(world, refuses):
-    def attempt(effort):
+    def attempt(plan):
         raise MemoryError
 
-    assert "about 0.5 GB needed, 0.2 GB free" in refuses(with_fallbacks, Counting(world, 0.2), ladder(4, 64), attempt)
+    assert "about 0.5 GB needed, 0.2 GB free" in refuses(with_fallbacks, Counting(world, 0.2), memory_plans(4, 64), attempt)
 
 
 def test_other_errors_pass_through(world, subject, new_probe):
-    poor = Needy(world, lambda effort: True, error=ValueError)
+    poor = Needy(world, lambda plan: True, error=ValueError)
     with pytest.raises(ValueError, match="out of memory"):
         steps(poor, subject, new_probe)
     assert len(poor.left) == 1
 
 
-@pytest.mark.parametrize(("free", "rung"), [(4.5, 0), (3.9, 1), (1.9, 2), (0.6, 3), (0.1, 3)])
-def test_the_first_rung_is_the_first_with_room(world, subject, new_probe, caplog, free, rung):
+@pytest.mark.parametrize(("free", "first"), [(4.5, 0), (3.9, 1), (1.9, 2), (0.6, 3), (0.1, 3)])
+def test_the_first_plan_is_the_first_with_room(world, subject, new_probe, caplog, free, first):
     model = Counting(world, free)
     with caplog.at_level(logging.INFO, "hybridbooth"):
         found = steps(model, subject, new_probe, replace(CONFIG, steps=1))
-    assert found.effort == ladder(4, 64)[rung] and {effort for effort, _ in model.seen} == {found.effort}
-    assert found.memory_estimate == model.memory_needed(found.effort)
-    assert len(caplog.records) == (rung > 0)
+    assert found.plan == memory_plans(4, 64)[first] and {plan for plan, _ in model.seen} == {found.plan}
+    assert found.memory_estimate == model.memory_needed(found.plan)
+    assert len(caplog.records) == (first > 0)
 
 
 def test_a_model_that_knows_nothing_of_it_is_worked_with_plainly(world, subject, new_probe):
@@ -203,7 +209,7 @@ def test_a_model_that_knows_nothing_of_it_is_worked_with_plainly(world, subject,
             return getattr(world, name)
 
     found = steps(Simple(), subject, new_probe)
-    assert found.effort == PLAIN and found.memory_estimate is None
+    assert found.plan == PLAIN and found.memory_estimate is None
     assert torch.equal(found.words, steps(world, subject, new_probe).words)
 
 

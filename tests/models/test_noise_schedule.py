@@ -42,12 +42,12 @@ def test_signal_and_noise_share_the_variance(schedule):
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(alpha))
 
 
-def test_noise_and_picture_come_back_from_the_velocity(schedule, rows):
+def test_noise_and_image_come_back_from_the_velocity(schedule, rows):
     latents, noise = rows
     noisy = schedule.add_noise(latents, noise, TIMES)
     found = schedule.noise_from_output(schedule.velocity(latents, noise, TIMES), noisy, TIMES)
     torch.testing.assert_close(found, noise, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(schedule.picture_from_noise(found, noisy, TIMES), latents, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(schedule.image_from_noise(found, noisy, TIMES), latents, atol=2e-4, rtol=1e-4)
 
 
 def test_a_network_that_puts_out_noise_is_believed(rows):

@@ -51,7 +51,7 @@ def test_a_step_is_that_of_diffusers(world, now, steps):
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_a_whole_run_is_that_of_diffusers(world, guidance):
-    """Nine steps, whose distance of 111 the scheduler keeps too; it ends a step later, so its estimate of the picture is compared."""
+    """Nine steps, whose distance of 111 the scheduler keeps too; it ends a step later, so its estimate of the image is compared."""
     reference = scheduler()
     reference.set_timesteps(9)
     prompts, negative = [["a photo of a cat on snow"], ["a sketch of a fish"]], ["a photo of a red robot"]
@@ -71,7 +71,7 @@ def test_a_whole_run_is_that_of_diffusers(world, guidance):
     assert found.std() > 0.01
 
 
-def test_pictures_follow_their_prompts_and_noise_row_by_row(world):
+def test_images_follow_their_prompts_and_noise_row_by_row(world):
     noise = starting_noise(2, (16, 8, 8), 1)
     prompts = [["a photo of a cat"], ["a sketch of a blue fish at night"]]
     both = generate(world, prompts, noise, steps=3)
@@ -99,7 +99,7 @@ def test_no_gradient_is_kept(world):
     assert not generate(world, [["a photo of", words]], starting_noise(1, (16, 8, 8), 0), steps=1).requires_grad
 
 
-def test_a_picture_of_a_seed_does_not_depend_on_how_many_there_are():
+def test_a_image_of_a_seed_does_not_depend_on_how_many_there_are():
     four, two = starting_noise(4, (16, 8, 8), 7), starting_noise(2, (16, 8, 8), 7)
     assert torch.equal(four[:2], two)
     rows = torch.cat([four, starting_noise(4, (16, 8, 8), 8)]).flatten(1)

@@ -9,26 +9,26 @@ import pytest
 import torch
 
 from hybridbooth_core.encoders.features import Reference
-from hybridbooth_core.probe.learned_optimizer import LENGTH, Stepper
+from hybridbooth_core.probe.learned_optimizer import LENGTH, LearnedOptimizer
 from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.refine.refine import RefineConfig, refine
 from hybridbooth_core.refine.task import Task
 
-LEARNED = RefineConfig(mode="learned", steps=3, batch=4, validation=4, effective_step=1.0, seed=1)
+LEARNED = RefineConfig(mode="learned", steps=3, batch=4, validation=4, step_size=1.0, seed=1)
 
 
 def taught(probe: Probe) -> Probe:
     """The probe with learned steps of some size, since untrained ones are none."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for weight in (probe.stepper.out.weight, probe.stepper.out.bias, probe.stepper.direct.weight):
+        for weight in (probe.learned_optimizer.out.weight, probe.learned_optimizer.out.bias, probe.learned_optimizer.direct.weight):
             weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
     return probe
 
 
 @pytest.fixture
 def probe(new_probe) -> Probe:
-    return taught(new_probe(stepper=16))
+    return taught(new_probe(learned_optimizer=16))
 
 
 def run(world, subject, probe, config=LEARNED, **changes):
@@ -37,16 +37,16 @@ def run(world, subject, probe, config=LEARNED, **changes):
 
 
 def test_an_untrained_stepper_changes_nothing():
-    assert torch.equal(Stepper(5, 8, 4)(torch.randn(2, 5, 8), torch.randn(2, 5, 8)), torch.zeros(2, 5, 8))
+    assert torch.equal(LearnedOptimizer(5, 8, 4)(torch.randn(2, 5, 8), torch.randn(2, 5, 8)), torch.zeros(2, 5, 8))
 
 
 def test_a_step_written_out_in_float64():
     """LENGTH x (two layers of SiLU over words and direction, plus the direction by a matrix), with the direction of unit spread."""
-    stepper = Stepper(2, 3, 4)
-    for weight in stepper.parameters():
+    learned_optimizer = LearnedOptimizer(2, 3, 4)
+    for weight in learned_optimizer.parameters():
         torch.nn.init.normal_(weight)
     words, gradient = torch.randn(1, 2, 3), 1e-3 * torch.randn(1, 2, 3)
-    w = {name: value.detach().double().numpy() for name, value in stepper.state_dict().items()}
+    w = {name: value.detach().double().numpy() for name, value in learned_optimizer.state_dict().items()}
 
     def silu(x):
         return x / (1 + np.exp(-x))
@@ -57,7 +57,7 @@ def test_a_step_written_out_in_float64():
     hidden = silu(w["read.2.weight"] @ silu(w["read.0.weight"] @ x + w["read.0.bias"]) + w["read.2.bias"])
     expected = 0.1 * (w["out.weight"] @ hidden + w["out.bias"] + w["direct.weight"] @ g)
     assert LENGTH == 0.1
-    np.testing.assert_allclose(stepper(words, gradient).detach().numpy().reshape(6), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(learned_optimizer(words, gradient).detach().numpy().reshape(6), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_direction_of_the_gradient_counts(probe):
@@ -67,7 +67,7 @@ def test_only_the_direction_of_the_gradient_counts(probe):
 
 
 def test_a_step_scales_with_the_vocabulary(new_probe):
-    small, large = (taught(new_probe(stepper=16, word_norm=norm)) for norm in (1.0, 3.0))
+    small, large = (taught(new_probe(learned_optimizer=16, embedding_norm=norm)) for norm in (1.0, 3.0))
     words, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
     torch.testing.assert_close(large.step(3 * words, gradient), 3 * small.step(words, gradient), rtol=1e-4, atol=1e-6)
 
@@ -86,7 +86,7 @@ def test_the_file_keeps_learned_steps(probe, tmp_path):
     probe.save(tmp_path / "probe.safetensors", half=False)
     again = Probe.load(tmp_path / "probe.safetensors")
     words, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
-    assert again.config.stepper == 16 and torch.equal(again.step(words, gradient), probe.step(words, gradient))
+    assert again.config.learned_optimizer == 16 and torch.equal(again.step(words, gradient), probe.step(words, gradient))
 
 
 def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, probe):
@@ -97,21 +97,21 @@ def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, pr
     task = Task(world, subject.ref, config)
     task.loss(words, *task.rows(4, torch.Generator().manual_seed(1009)), with_masks=True).backward()
     expected = found.start + probe.step(found.start[None], words.grad[None])[0].detach()
-    assert found.moves[0] > 1e-3 and found.mode == "learned"
-    assert found.moves[0] == pytest.approx(((expected - found.start).norm() / found.start.norm()).item(), rel=1e-4)
+    assert found.relative_changes[0] > 1e-3 and found.mode == "learned"
+    assert found.relative_changes[0] == pytest.approx(((expected - found.start).norm() / found.start.norm()).item(), rel=1e-4)
     if found.best_step == 1:
         torch.testing.assert_close(found.words, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_effective_step_is_the_share_of_a_step_that_is_taken(world, subject, probe):
-    whole, half = (run(world, subject, probe, replace(LEARNED, steps=1, effective_step=share)) for share in (1.0, 0.5))
-    assert run(world, subject, probe, replace(LEARNED, effective_step=None)).effective_step == probe.config.learned_step == 0.5
-    assert whole.effective_step == 1.0 and half.moves[0] == pytest.approx(whole.moves[0] / 2, rel=1e-4)
+    whole, half = (run(world, subject, probe, replace(LEARNED, steps=1, step_size=share)) for share in (1.0, 0.5))
+    assert run(world, subject, probe, replace(LEARNED, step_size=None)).step_size == probe.config.learned_step == 0.5
+    assert whole.step_size == 1.0 and half.relative_changes[0] == pytest.approx(whole.relative_changes[0] / 2, rel=1e-4)
 
 
 def test_another_photo_moves_the_words_elsewhere(world, subject, probe):
-    other = Reference(subject.ref.pictures.flip(1), None if subject.ref.masks is None else subject.ref.masks.flip(1))
-    assert run(world, subject, probe).moves != run(world, subject, probe, ref=other).moves
+    other = Reference(subject.ref.images.flip(1), None if subject.ref.masks is None else subject.ref.masks.flip(1))
+    assert run(world, subject, probe).relative_changes != run(world, subject, probe, ref=other).relative_changes
 
 
 def test_auto_means_learned_where_the_probe_can_and_residual_where_it_cannot(world, subject, probe, new_probe):

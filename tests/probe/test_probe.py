@@ -57,11 +57,11 @@ def test_only_the_last_word_leans_on_the_noun(kind, new_probe, features):
     assert bare.shape == (2, 5, 96)
     assert torch.equal(full[:, :-1], bare[:, :-1])
     torch.testing.assert_close(full[:, -1], bare[:, -1] + nouns)
-    assert torch.equal(probe(features, nouns[:1].expand(2, -1)), probe(features, nouns[0])), "one noun serves all pictures"
+    assert torch.equal(probe(features, nouns[:1].expand(2, -1)), probe(features, nouns[0])), "one noun serves all images"
 
 
 def test_outputs_scale_with_the_vocabulary(new_probe, features):
-    one, three = new_probe(word_norm=1.0), new_probe(word_norm=3.0)
+    one, three = new_probe(embedding_norm=1.0), new_probe(embedding_norm=3.0)
     torch.testing.assert_close(three(features, torch.zeros(96)), 3 * one(features, torch.zeros(96)))
     output = three.regressor(three.merge(features.clip, features.dino), features.latents)
     lengths = three(features, torch.zeros(96)).norm(dim=-1)
@@ -93,7 +93,7 @@ def test_an_absurd_whole_number_is_refused(good, key, value, refuses):
     refuses(Probe.load, good)
 
 
-@pytest.mark.parametrize("key", ["word_norm", "residual_step", "words_step"])
+@pytest.mark.parametrize("key", ["embedding_norm", "residual_step", "words_step"])
 @pytest.mark.parametrize("value", [0, -1.0, 1e5, float("nan"), float("inf"), "1", None, [1]], ids=repr)
 def test_an_absurd_scale_is_refused(good, key, value, refuses):
     rewrite(good, BASE | {key: value})

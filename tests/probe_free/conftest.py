@@ -30,5 +30,5 @@ def shipped() -> SimpleNamespace:
 def space() -> ClipSpace:
     """Another space of 12 numbers for the random-weight `world`."""
     torch.manual_seed(21)
-    text, picture = nn.Linear(96, 12, bias=False), nn.Linear(3, 12, bias=False)
-    return ClipSpace(lambda crops: picture(crops.mean((1, 2))).detach(), 64, text.requires_grad_(False))
+    text, image = nn.Linear(96, 12, bias=False), nn.Linear(3, 12, bias=False)
+    return ClipSpace(lambda crops: image(crops.mean((1, 2))).detach(), 64, text.requires_grad_(False))

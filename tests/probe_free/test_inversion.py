@@ -1,4 +1,4 @@
-"""Inversion: its step on the spheres, its objective, and that it turns words towards a picture."""
+"""Inversion: its step on the spheres, its objective, and that it turns words towards an image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_gradient_along_the_words_or_of_nothing_moves_nothing():
 
 @pytest.mark.parametrize("context", [0.0, 2.0])
 def test_the_loss_is_its_formula_in_float64(context, world, space):
-    words, point = world.word_embeddings("red striped cat") + 0.1, F.normalize(torch.randn(12), dim=0)
+    words, point = world.token_embeddings("red striped cat") + 0.1, F.normalize(torch.randn(12), dim=0)
     mean = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
     found = invert(world, space, point, words, "cat", mean, InversionConfig(steps=0, context=context))
     texts = encode_texts(world, space.project_text, [[t, words] for t in ("a photo of a", "a photo of", "a photo of the")]).double()
@@ -45,7 +45,7 @@ def test_the_loss_is_its_formula_in_float64(context, world, space):
 
 
 def test_words_come_nearer_and_keep_their_lengths(world, space, state_of):
-    start, point = world.word_embeddings("cat").expand(3, -1).clone(), F.normalize(torch.randn(12), dim=0)
+    start, point = world.token_embeddings("cat").expand(3, -1).clone(), F.normalize(torch.randn(12), dim=0)
     mean, before, seen = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0), state_of(world.text_encoder), []
     config = InversionConfig(steps=8, rate=0.1)
     found = invert(world, space, point, start, "cat", mean, config, lambda *step: seen.append(step))
@@ -58,7 +58,7 @@ def test_words_come_nearer_and_keep_their_lengths(world, space, state_of):
 
 
 def test_the_context_term_keeps_words_acting_as_their_noun_elsewhere(world, space):
-    start, point = world.word_embeddings("cat"), F.normalize(torch.randn(12), dim=0)
+    start, point = world.token_embeddings("cat"), F.normalize(torch.randn(12), dim=0)
     mean = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
 
     def agreement(weight: float) -> float:

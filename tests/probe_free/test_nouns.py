@@ -1,4 +1,4 @@
-"""Retrieval: which words are used, how they are ranked, and that it finds what the miniature's pictures show."""
+"""Retrieval: which words are used, how they are ranked, and that it finds what the miniature's images show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from hybridbooth_core.encoders.features import square_crops
 from hybridbooth_core.probe_free import words
-from hybridbooth_core.probe_free.nouns import TEMPLATES, known, picture_point, retrieve, single_words, text_points
+from hybridbooth_core.probe_free.nouns import TEMPLATES, image_point, known, retrieve, single_words, text_points
 from hybridbooth_core.probe_free.space import encode_texts
 
 
@@ -37,10 +37,10 @@ def test_an_ensemble_is_the_mean_of_unit_vectors_in_float64(world, space):
 def test_ranking_takes_the_mean_of_the_texts_off(world, space):
     nouns = ["cat", "robot", "fish", "rabbit"]
     points = text_points(world, space, nouns).double()
-    picture = F.normalize(torch.randn(12), dim=0)
+    image = F.normalize(torch.randn(12), dim=0)
     centred = points - points.mean(0)
-    scores = (centred / centred.norm(dim=1, keepdim=True)) @ picture.double()
-    found = retrieve(world, space, picture, attributes=0, nouns=nouns, looks={})
+    scores = (centred / centred.norm(dim=1, keepdim=True)) @ image.double()
+    found = retrieve(world, space, image, attributes=0, nouns=nouns, looks={})
     best = scores.argsort(descending=True).tolist()
     assert [found.noun, *(r.word for r in found.others)] == [nouns[i] for i in best]
     assert found.noun_score == pytest.approx(scores.max().item(), abs=1e-5)
@@ -49,14 +49,14 @@ def test_ranking_takes_the_mean_of_the_texts_off(world, space):
 
 def test_attributes_are_near_at_most_two_of_a_kind_and_never_below_average(world, space):
     looks = {"colour": ("red", "blue", "green", "teal", "pink"), "shape": ("wide", "narrow")}
-    picture = F.normalize(torch.randn(12), dim=0)
-    found = retrieve(world, space, picture, "cat", attributes=4, looks=looks)
+    image = F.normalize(torch.randn(12), dim=0)
+    found = retrieve(world, space, image, "cat", attributes=4, looks=looks)
     assert found.noun == "cat" and found.noun_score is None and "the class noun is: cat" in found.report()
     kinds = [next(kind for kind, of_kind in looks.items() if r.word in of_kind) for r in found.attributes]
     assert kinds and all(kinds.count(kind) <= 2 for kind in kinds)
     scores = [r.score for r in found.attributes]
     assert scores == sorted(scores, reverse=True) and min(scores) > 0
-    assert retrieve(world, space, picture, "cat", attributes=1, looks=looks).attributes == found.attributes[:1]
+    assert retrieve(world, space, image, "cat", attributes=1, looks=looks).attributes == found.attributes[:1]
 
 
 def test_a_model_that_knows_no_noun_is_told(world, space, refuses):
@@ -73,14 +73,14 @@ def test_the_mean_text_is_over_what_a_noun_may_look_like(world, space):
     assert mean(looks, 0) is None
 
 
-def test_a_picture_is_the_mean_of_its_unit_vectors(space):
+def test_a_image_is_the_mean_of_its_unit_vectors(space):
     crops = torch.rand(2, 64, 64, 3)
-    each = space.pictures(crops).double()
+    each = space.images(crops).double()
     mean = (each / each.norm(dim=1, keepdim=True)).mean(0)
-    torch.testing.assert_close(picture_point(space, crops).double(), mean / mean.norm(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(image_point(space, crops).double(), mean / mean.norm(), atol=1e-5, rtol=1e-4)
 
 
 def test_in_the_miniature_most_nouns_are_found(shipped):
-    points = [picture_point(shipped.space, square_crops(ref.pictures, ref.masks, 64)) for ref in shipped.refs]
+    points = [image_point(shipped.space, square_crops(ref.images, ref.masks, 64)) for ref in shipped.refs]
     found = [retrieve(shipped.model, shipped.space, point, attributes=0).noun for point in points]
     assert sum(a == b for a, b in zip(found, shipped.nouns, strict=True)) >= 5, (found, shipped.nouns)  # of 8, among 8 nouns

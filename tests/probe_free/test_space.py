@@ -20,7 +20,7 @@ def test_a_text_is_the_projected_state_at_its_first_end_token(world, space):
 
 
 def test_words_given_as_tensors_count_and_get_gradients(world, space):
-    words = world.word_embeddings("striped cat").requires_grad_(True)
+    words = world.token_embeddings("striped cat").requires_grad_(True)
     points = encode_texts(world, space.project_text, [["a photo of a", words], ["a", words]])
     plain = encode_texts(world, space.project_text, [["a photo of a striped cat"], ["a striped cat"]])
     torch.testing.assert_close(points, plain, atol=1e-5, rtol=1e-4)

@@ -11,48 +11,48 @@ from hybridbooth_core.encoders.features import Reference
 from hybridbooth_core.files.subject import Subject, SubjectInfo
 from hybridbooth_core.probe_free.inversion import InversionConfig
 from hybridbooth_core.probe_free.refining import REFINING, refine_subject
-from hybridbooth_core.probe_free.start import StartConfig, first_words, personalize_without_probe
+from hybridbooth_core.probe_free.start import StartConfig, initial_embeddings, personalize_without_probe
 
 QUICK = replace(REFINING, steps=2, validation=2, batch=2)
 
 
 def test_without_inversion_the_noun_stands_in_every_words_place(world, space, subject):
-    start = first_words(world, space, subject.ref, "cat", StartConfig(words=3, inversion=InversionConfig(steps=0)))
-    assert torch.equal(start.subject.words, world.word_embeddings("cat").expand(3, -1))
-    assert (start.subject.info.class_word, start.subject.info.method, start.subject.info.pictures) == ("cat", "probe-free", 2)
+    start = initial_embeddings(world, space, subject.ref, "cat", StartConfig(words=3, inversion=InversionConfig(steps=0)))
+    assert torch.equal(start.subject.words, world.token_embeddings("cat").expand(3, -1))
+    assert (start.subject.info.class_noun, start.subject.info.method, start.subject.info.images) == ("cat", "probe-free", 2)
     assert start.subject.info.base_fingerprint == world.fingerprint and "no inversion steps" in start.report()
 
 
 def test_attributes_stand_before_the_noun(world, space, subject):
-    start = first_words(world, space, subject.ref, "cat", StartConfig(attributes=True, inversion=InversionConfig(steps=0)))
+    start = initial_embeddings(world, space, subject.ref, "cat", StartConfig(attributes=True, inversion=InversionConfig(steps=0)))
     said = [ranked.word for ranked in start.retrieved.attributes]
     assert said and all(word in start.report() for word in said)
-    assert torch.equal(start.subject.words[: len(said)], world.word_embeddings(" ".join(said)))
-    assert torch.equal(start.subject.words[len(said) :], world.word_embeddings("cat").expand(5 - len(said), -1))
+    assert torch.equal(start.subject.words[: len(said)], world.token_embeddings(" ".join(said)))
+    assert torch.equal(start.subject.words[len(said) :], world.token_embeddings("cat").expand(5 - len(said), -1))
 
 
 def test_one_word_is_enough_and_inversion_is_reported(world, space, subject):
     seen = []
     config = StartConfig(words=1, attributes=True, inversion=InversionConfig(steps=3))
-    start = first_words(world, space, subject.ref, " cat ", config, lambda *step: seen.append(step))
+    start = initial_embeddings(world, space, subject.ref, " cat ", config, lambda *step: seen.append(step))
     assert start.subject.words.shape == (1, 96) and len(seen) == 3 and "3 inversion steps" in start.report()
-    assert not torch.equal(start.subject.words, world.word_embeddings("cat"))
+    assert not torch.equal(start.subject.words, world.token_embeddings("cat"))
 
 
 def test_an_unknown_noun_is_told_before_anything_is_read(world, space, refuses):
     nothing = Reference(torch.zeros(0), None)
-    assert "zebra" in refuses(first_words, world, space, nothing, "zebra")
+    assert "zebra" in refuses(initial_embeddings, world, space, nothing, "zebra")
     refuses(StartConfig, words=0)
     refuses(StartConfig, words=17)
 
 
 def test_refining_keeps_what_is_known_of_the_subject(world, subject):
-    info = SubjectInfo(class_word="cat", method="mapper elite", probe="ELITE", licence="Apache-2.0", base_model="another")
+    info = SubjectInfo(class_noun="cat", method="mapper elite", probe="ELITE", licence="Apache-2.0", base_model="another")
     given = Subject(torch.randn(3, 96), info)
     made = refine_subject(world, subject.ref, given, QUICK)
     kept = made.subject.info
-    assert (kept.class_word, kept.method, kept.probe, kept.licence) == ("cat", "mapper elite", "ELITE", "Apache-2.0")
-    assert (kept.base_model, kept.base_fingerprint, kept.steps, kept.pictures) == (world.name, world.fingerprint, 2, 2)
+    assert (kept.class_noun, kept.method, kept.probe, kept.licence) == ("cat", "mapper elite", "ELITE", "Apache-2.0")
+    assert (kept.base_model, kept.base_fingerprint, kept.steps, kept.images) == (world.name, world.fingerprint, 2, 2)
     assert torch.equal(made.start, given.words) and len(kept.validation) == 3
     assert refine_subject(world, subject.ref, Subject(given.words), QUICK).subject.info.method == "words"
 
@@ -65,12 +65,12 @@ def test_other_modes_are_refused(world, subject, refuses):
     assert "words" in refuses(refine_subject, world, subject.ref, Subject(torch.randn(5, 96)), replace(QUICK, mode="residual"))
 
 
-@pytest.mark.parametrize("class_word", ["cat", ""])
-def test_both_together(class_word, world, space, subject):
+@pytest.mark.parametrize("class_noun", ["cat", ""])
+def test_both_together(class_noun, world, space, subject):
     config = StartConfig(inversion=InversionConfig(steps=1))
-    made, start = personalize_without_probe(world, space, subject.ref, class_word, config, QUICK)
+    made, start = personalize_without_probe(world, space, subject.ref, class_noun, config, QUICK)
     assert made.subject.info.method == "probe-free" and made.subject.info.steps == 2
-    assert made.subject.info.class_word == start.retrieved.noun
+    assert made.subject.info.class_noun == start.retrieved.noun
     assert torch.equal(made.start, start.subject.words) and "2 steps (probe-free" in made.report()
 
 

@@ -55,7 +55,7 @@ def test_the_weight_of_a_large_mask_is_its_average_at_the_size_of_the_latents():
 
 
 def test_a_mask_of_another_batch_is_refused():
-    with pytest.raises(ValueError, match="2 pictures"):
+    with pytest.raises(ValueError, match="2 images"):
         subject_weight(square_mask(rows=3), torch.zeros(2, 4, 8, 8), 0.2)
 
 

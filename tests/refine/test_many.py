@@ -14,22 +14,22 @@ from hybridbooth_core.miniature.world import creatures, random_scenes, split_num
 from hybridbooth_core.refine.many import refine_many
 from hybridbooth_core.refine.refine import RefineConfig, refine
 
-WORDS = RefineConfig(mode="words", steps=3, batch=3, validation=5, effective_step=0.1, seed=1)
-LEARNED = replace(WORDS, mode="learned", effective_step=0.5, validation=None)
+WORDS = RefineConfig(mode="words", steps=3, batch=3, validation=5, step_size=0.1, seed=1)
+LEARNED = replace(WORDS, mode="learned", step_size=0.5, validation=None)
 
 
 @pytest.fixture(scope="module")
 def subjects(world, encoders) -> list[SimpleNamespace]:
-    """Three subjects of different class nouns: two pictures, one picture, one picture without a mask."""
+    """Three subjects of different class nouns: two images, one image, one image without a mask."""
     who = creatures(split_numbers("test", 3))
-    pictures, masks = render(who, random_scenes(3, torch.Generator().manual_seed(5)))
+    images, masks = render(who, random_scenes(3, torch.Generator().manual_seed(5)))
     more, more_masks = render(who, random_scenes(3, torch.Generator().manual_seed(6)))
     refs = [
-        reference(torch.stack([pictures[0], more[0]]), torch.stack([masks[0], more_masks[0]])),
-        reference(pictures[1:2], masks[1:2]),
-        reference(pictures[2:3]),
+        reference(torch.stack([images[0], more[0]]), torch.stack([masks[0], more_masks[0]])),
+        reference(images[1:2], masks[1:2]),
+        reference(images[2:3]),
     ]
-    nouns = [world.word_embeddings(name)[0] for name in ("cat", "rabbit", "fish")]
+    nouns = [world.token_embeddings(name)[0] for name in ("cat", "rabbit", "fish")]
     return [
         SimpleNamespace(ref=ref, noun=noun, features=extract_features(world, encoders.clip, encoders.dino, ref), start=torch.randn(4, 96))
         for ref, noun in zip(refs, nouns, strict=True)
@@ -52,17 +52,17 @@ def test_words_of_given_starts_come_out_as_alone(world, subjects):
     for one, subject in zip(found, subjects, strict=True):
         same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
     assert not torch.allclose(found[0].words, found[1].words, atol=1e-2)
-    assert min(one.displacement for one in found) > 1e-3
+    assert min(one.relative_change for one in found) > 1e-3
 
 
 @pytest.mark.parametrize("config", [WORDS, LEARNED, replace(LEARNED, mode="auto")], ids=["words", "learned", "auto"])
 def test_guesses_of_a_probe_come_out_as_alone(world, subjects, new_probe, config):
-    probe = new_probe(stepper=16)
-    torch.nn.init.normal_(probe.stepper.out.weight, std=0.1)  # an untrained one changes nothing
+    probe = new_probe(learned_optimizer=16)
+    torch.nn.init.normal_(probe.learned_optimizer.out.weight, std=0.1)  # an untrained one changes nothing
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), config, probe, of(subjects, "features"))
     for one, subject in zip(found, subjects, strict=True):
         same(one, refine(world, subject.ref, subject.noun, config, probe, subject.features))
-        assert one.moves[-1] > 1e-3
+        assert one.relative_changes[-1] > 1e-3
 
 
 def test_the_network_is_asked_once_for_all(world, subjects, monkeypatch):
@@ -79,10 +79,10 @@ def test_the_network_is_asked_once_for_all(world, subjects, monkeypatch):
 
 
 def test_rows_that_do_not_fit_at_once_are_taken_in_turns(world, subjects, monkeypatch):
-    from hybridbooth_core.models.memory import Effort
+    from hybridbooth_core.models.memory import MemoryPlan
     from hybridbooth_core.refine import many as module
 
-    monkeypatch.setattr(module, "ladder", lambda batch, side: [Effort(False, 2, side)])
+    monkeypatch.setattr(module, "memory_plans", lambda batch, side: [MemoryPlan(False, 2, side)])
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), WORDS, starts=of(subjects, "start"))
     for one, subject in zip(found, subjects, strict=True):
         same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
@@ -92,7 +92,7 @@ def test_one_that_keeps_its_start_does_not_hold_up_the_others(world, subjects):
     """No line search for it, while the others still search."""
     starts = of(subjects, "start")
     starts[1] = refine(world, subjects[1].ref, subjects[1].noun, replace(WORDS, steps=10), start=starts[1]).words
-    far = replace(WORDS, effective_step=1.0, steps=1)
+    far = replace(WORDS, step_size=1.0, steps=1)
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), far, starts=starts)
     alone = [refine(world, s.ref, s.noun, far, start=start) for s, start in zip(subjects, starts, strict=True)]
     assert len({one.best_step > 0 for one in alone}) == 2, "the test wants both kinds"
@@ -112,20 +112,20 @@ def test_what_it_cannot_do_is_refused(world, subjects, new_probe, refuses):
 
 
 def test_it_can_be_stopped_and_leaves_no_trace(world, subjects, state_of):
-    before, heard = state_of(world.unet, world.text_encoder), []
+    before, captured = state_of(world.unet, world.text_encoder), []
 
     def stop(done, of_all, loss):
-        heard.append((done, of_all))
-        if len(heard) == 4:
+        captured.append((done, of_all))
+        if len(captured) == 4:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         refine_many(world, of(subjects, "ref"), of(subjects, "noun"), WORDS, starts=of(subjects, "start"), on_step=stop)
-    assert heard == [(1, 3)] * 3 + [(2, 3)]
+    assert captured == [(1, 3)] * 3 + [(2, 3)]
     after = state_of(world.unet, world.text_encoder)
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_one_subject_is_enough(world, subjects):
-    (found,) = refine_many(world, [Reference(subjects[1].ref.pictures, None)], [subjects[1].noun], WORDS, starts=[subjects[1].start])
-    same(found, refine(world, Reference(subjects[1].ref.pictures, None), subjects[1].noun, WORDS, start=subjects[1].start))
+    (found,) = refine_many(world, [Reference(subjects[1].ref.images, None)], [subjects[1].noun], WORDS, starts=[subjects[1].start])
+    same(found, refine(world, Reference(subjects[1].ref.images, None), subjects[1].noun, WORDS, start=subjects[1].start))

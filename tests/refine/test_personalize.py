@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from hybridbooth_core.files.subject import Subject
-from hybridbooth_core.models.memory import Effort
+from hybridbooth_core.models.memory import MemoryPlan
 from hybridbooth_core.models.peak_memory import PeakMemory
 from hybridbooth_core.refine.personalize import check_probe, class_embedding, personalize
 from hybridbooth_core.refine.refine import RefineConfig, refine
 
-QUICK = RefineConfig(steps=2, batch=2, validation=2, effective_step=5e-3, seed=4)
+QUICK = RefineConfig(steps=2, batch=2, validation=2, step_size=5e-3, seed=4)
 
 
 def test_it_is_the_refinement_of_the_class_nouns_guess_with_its_story(world, subject, new_probe, tmp_path):
@@ -23,10 +23,10 @@ def test_it_is_the_refinement_of_the_class_nouns_guess_with_its_story(world, sub
     expected = refine(world, subject.ref, subject.noun, QUICK, probe, subject.features)
     assert torch.equal(result.subject.words, expected.words) and torch.equal(result.start, expected.start)
     info = result.subject.info
-    assert (info.class_word, info.base_model, info.base_fingerprint) == ("cat", world.name, world.fingerprint)
-    assert (info.probe, info.method, info.steps, info.seed, info.pictures) == ("nothing yet", "residual", 2, 4, 2)
+    assert (info.class_noun, info.base_model, info.base_fingerprint) == ("cat", world.name, world.fingerprint)
+    assert (info.probe, info.method, info.steps, info.seed, info.images) == ("nothing yet", "residual", 2, 4, 2)
     assert info.validation == [round(loss, 6) for loss in expected.validation] and info.best_step == expected.best_step
-    assert info.displacement == expected.displacement and info.effective_step == 5e-3
+    assert info.relative_change == expected.relative_change and info.step_size == 5e-3
     result.subject.save(tmp_path / "cat.safetensors")
     assert Subject.load(tmp_path / "cat.safetensors", width=96).info == info
 
@@ -51,12 +51,12 @@ def test_the_report_says_what_the_steps_took_of_the_memory(world, subject, new_p
     known = replace(made.refinement, memory=PeakMemory(4_400_000_000, 2_120_000_000), memory_estimate=2_345_000_000)
     line = "peak memory 4.4 GB, of which the steps took 2.1 GB (estimated 2.3 GB); checkpointing off, 2 rows at once, 64 px"
     assert replace(made, refinement=known).report().splitlines()[3] == line
-    unknown = replace(made.refinement, memory=None, effort=Effort(True, 1, 384))
+    unknown = replace(made.refinement, memory=None, plan=MemoryPlan(True, 1, 384))
     assert replace(made, refinement=unknown).report().splitlines()[3] == "checkpointing on, 1 row at once, 384 px"
 
 
 def test_a_class_noun_of_several_tokens_is_their_mean(world):
-    rows = world.word_embeddings("red cat")
+    rows = world.token_embeddings("red cat")
     assert torch.equal(class_embedding(world, "red cat"), rows.mean(0)) and len(rows) == 2
 
 

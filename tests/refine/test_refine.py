@@ -13,8 +13,8 @@ from hybridbooth_core.models.attention import mask_at
 from hybridbooth_core.probe.probe import Features
 from hybridbooth_core.refine.refine import TEMPLATES, RefineConfig, Task, refine
 
-QUICK = RefineConfig(steps=3, batch=4, validation=4, effective_step=5e-3, seed=1)
-WORDS = replace(QUICK, mode="words", effective_step=0.1)
+QUICK = RefineConfig(steps=3, batch=4, validation=4, step_size=5e-3, seed=1)
+WORDS = replace(QUICK, mode="words", step_size=0.1)
 KINDS = ["promptnet", "resampler"]
 
 
@@ -39,7 +39,7 @@ def guess(probe, subject) -> torch.Tensor:
 def test_without_steps_the_probes_guess_comes_back_bit_for_bit(run, kind, mode, new_probe, subject):
     result = run(replace(QUICK, mode=mode, steps=0), kind)
     assert torch.equal(result.words, guess(new_probe(kind), subject)) and torch.equal(result.start, result.words)
-    assert result.losses == [] and len(result.validation) == 1 and result.best_step == 0 and result.displacement == 0
+    assert result.losses == [] and len(result.validation) == 1 and result.best_step == 0 and result.relative_change == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,13 +52,13 @@ def test_the_start_of_the_steps_is_the_probes_guess_bit_for_bit(run, kind, new_p
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_on_the_fixed_set_goes_down_and_the_words_move(run, kind, config):
     result = run(replace(config, steps=6), kind)
-    assert len(result.losses) == len(result.moves) == 6 and len(result.validation) == 7
+    assert len(result.losses) == len(result.relative_changes) == 6 and len(result.validation) == 7
     assert min(result.validation) < result.validation[0] and result.best_step > 0
-    assert 1e-3 < result.displacement < 3
+    assert 1e-3 < result.relative_change < 3
     assert result.words.dtype == torch.float32 and not result.words.requires_grad
 
 
-@pytest.mark.parametrize("config", [QUICK, WORDS, replace(QUICK, effective_step=1.0), replace(WORDS, effective_step=1.0)],
+@pytest.mark.parametrize("config", [QUICK, WORDS, replace(QUICK, step_size=1.0), replace(WORDS, step_size=1.0)],
                          ids=["residual", "words", "residual too far", "words too far"])  # fmt: skip
 def test_the_result_is_never_worse_than_the_start(run, config, world, subject):
     """By the validation loss, measured again from outside; also where every step is much too long."""
@@ -77,7 +77,7 @@ def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world,
     total = 0.0
     with torch.no_grad():
         for row in range(4):
-            latents = world.encode_image(subject.ref.pictures[row % 2 : row % 2 + 1])
+            latents = world.encode_image(subject.ref.images[row % 2 : row % 2 + 1])
             t, eps = times[row : row + 1], noise[row : row + 1]
             context = world.encode_prompts([[*TEMPLATES[row // 2], words]]).context
             output = world.network_output(world.schedule.add_noise(latents, eps, t), t, context)
@@ -91,8 +91,8 @@ def test_steps_that_only_harm_give_back_the_start(run, monkeypatch):
     losses = iter([0.5, 0.6, 0.7, 0.8])
     monkeypatch.setattr("hybridbooth_core.refine.task.Task.validate", lambda task, words: next(losses))
     result = run(WORDS)
-    assert result.best_step == 0 and torch.equal(result.words, result.start) and result.displacement == 0
-    assert result.validation == [0.5, 0.6, 0.7, 0.8] and min(result.moves) > 1e-3, "the steps themselves did move"
+    assert result.best_step == 0 and torch.equal(result.words, result.start) and result.relative_change == 0
+    assert result.validation == [0.5, 0.6, 0.7, 0.8] and min(result.relative_changes) > 1e-3, "the steps themselves did move"
 
 
 def test_the_words_are_those_of_the_best_step_stretched(run, monkeypatch):
@@ -146,28 +146,31 @@ def test_an_interruption_passes_through_and_leaves_no_trace(run, mode, new_probe
 
 
 def test_on_step_hears_the_validation_loss(run):
-    heard = []
-    result = run(on_step=lambda done, of, loss: heard.append(loss))
-    assert heard == result.validation[1:]
+    captured = []
+    result = run(on_step=lambda done, of, loss: captured.append(loss))
+    assert captured == result.validation[1:]
 
 
 def test_the_papers_numbers_move_nothing_and_a_sensible_step_does(run):
-    literal = run(replace(QUICK, mode="paper_literal", steps=5, effective_step=None))
-    sensible = run(replace(QUICK, effective_step=1e-3, steps=5))
-    assert literal.effective_step == pytest.approx(2e-7)
-    assert 0 < literal.moves[-1] < 1e-3 < sensible.moves[-1] and 0 <= literal.displacement < 1e-3 < sensible.displacement
+    literal = run(replace(QUICK, mode="paper_literal", steps=5, step_size=None))
+    sensible = run(replace(QUICK, step_size=1e-3, steps=5))
+    assert literal.step_size == pytest.approx(2e-7)
+    assert (
+        0 < literal.relative_changes[-1] < 1e-3 < sensible.relative_changes[-1]
+        and 0 <= literal.relative_change < 1e-3 < sensible.relative_change
+    )
 
 
 def test_steps_default_to_those_the_probes_file_recommends(run, new_probe):
     probe = new_probe(residual_step=3e-4, words_step=0.07)
-    assert run(replace(QUICK, effective_step=None, steps=1), probe=probe).effective_step == 3e-4
-    assert run(replace(WORDS, effective_step=None, steps=1), probe=probe).effective_step == 0.07
+    assert run(replace(QUICK, step_size=None, steps=1), probe=probe).step_size == 3e-4
+    assert run(replace(WORDS, step_size=None, steps=1), probe=probe).step_size == 0.07
 
 
 def test_a_step_of_the_words_has_the_promised_length(run, subject):
     """Adam's first step moves every entry by its rate: the share of an average word's length that was asked for."""
     start = torch.randn(5, 96)
-    result = run(replace(WORDS, steps=1, effective_step=0.03), probe=None, features=None, start=start)
+    result = run(replace(WORDS, steps=1, step_size=0.03), probe=None, features=None, start=start)
     assert result.best_step == 1
     moved = (result.words - result.start).norm(dim=1) / result.stretch
     torch.testing.assert_close(moved, torch.full((5,), 0.03 * start.norm(dim=1).mean().item()), atol=1e-4, rtol=1e-2)
@@ -178,7 +181,7 @@ def test_words_are_refined_without_any_probe(run):
     before = start.clone()
     result = run(replace(WORDS, steps=4), probe=None, features=None, start=start)
     assert torch.equal(start, before) and torch.equal(result.start, before)
-    assert result.words.shape == (3, 96) and result.displacement > 1e-3 and min(result.validation) < result.validation[0]
+    assert result.words.shape == (3, 96) and result.relative_change > 1e-3 and min(result.validation) < result.validation[0]
 
 
 @pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
@@ -192,8 +195,8 @@ def test_a_mode_without_what_it_needs_is_refused(run, mode, refuses):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"mode": "dreambooth"}, {"mode": None}, {"steps": -1}, {"steps": 1001}, {"effective_step": 0.0}, {"effective_step": -1e-5},
-     {"effective_step": 1.5}, {"effective_step": float("nan")}, {"effective_step": float("inf")}, {"batch": 0}, {"validation": 0},
+    [{"mode": "dreambooth"}, {"mode": None}, {"steps": -1}, {"steps": 1001}, {"step_size": 0.0}, {"step_size": -1e-5},
+     {"step_size": 1.5}, {"step_size": float("nan")}, {"step_size": float("inf")}, {"batch": 0}, {"validation": 0},
      {"times": (0.9, 0.1)}, {"times": (0.5, 0.5)}, {"times": (-0.1, 1.0)}, {"times": (0.0, 1.1)}, {"times": (float("nan"), 1.0)},
      {"background": -0.1}, {"background": 1.1}, {"background": float("nan")}, {"mask_weight": -1.0}, {"mask_weight": float("nan")},
      {"mask_loss": "elite"}],
@@ -230,7 +233,7 @@ def test_a_loss_that_spoils_on_the_way_keeps_the_last_good_words(world, subject,
     result = refine(Spoilt(world, calls), subject.ref, subject.noun, config, new_probe(), subject.features)
     whole = refine(world, subject.ref, subject.noun, config, new_probe(), subject.features)
     good = (calls + 1) // 2  # validations that were finite
-    assert torch.isfinite(result.words).all() and math.isfinite(result.displacement)
+    assert torch.isfinite(result.words).all() and math.isfinite(result.relative_change)
     assert result.validation[:good] == whole.validation[:good]
     assert result.best_step == min(range(good), key=lambda i: whole.validation[i])
 
@@ -256,23 +259,23 @@ def test_it_does_not_touch_the_global_generator_and_needs_no_gradient_mode(run):
 
 def test_what_was_made_in_inference_mode_can_be_refined(run, subject):
     with torch.inference_mode():
-        ref = Reference(subject.ref.pictures.clone(), subject.ref.masks.clone())
+        ref = Reference(subject.ref.images.clone(), subject.ref.masks.clone())
         features = Features(*(tensor.clone() for tensor in vars(subject.features).values()))
         noun = subject.noun.clone()
     assert torch.equal(run(ref=ref, features=features, noun=noun).words, run().words)
 
 
-def test_every_reference_picture_counts(run, subject):
-    pictures, masks = subject.ref.pictures, subject.ref.masks
+def test_every_reference_image_counts(run, subject):
+    images, masks = subject.ref.images, subject.ref.masks
     both = run(ref=subject.ref)
     for row in (0, 1):
-        one = run(ref=Reference(pictures[row : row + 1], masks[row : row + 1]))
+        one = run(ref=Reference(images[row : row + 1], masks[row : row + 1]))
         assert not torch.allclose(one.words, both.words, atol=1e-6)
-    assert torch.equal(both.start, run(ref=Reference(pictures[:1], masks[:1])).start)
+    assert torch.equal(both.start, run(ref=Reference(images[:1], masks[:1])).start)
 
 
 def test_masks_and_their_weight_matter_and_are_not_needed(run, subject):
-    bare = Reference(subject.ref.pictures, None)
+    bare = Reference(subject.ref.images, None)
     results = [run(), run(ref=bare), run(replace(QUICK, background=1.0)), run(replace(QUICK, mask_weight=10.0)),
                run(replace(QUICK, mask_weight=10.0, mask_loss="paper"))]  # fmt: skip
     for i, one in enumerate(results):

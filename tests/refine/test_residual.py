@@ -18,12 +18,12 @@ def linears(net: nn.Module) -> list[nn.Linear]:
     return [module for module in net.modules() if isinstance(module, nn.Linear)]
 
 
-def moved_weights(scale: float, effective_step: float, decay: float, gradient: float = 1.0, steps: int = 5) -> list[torch.Tensor]:
+def moved_weights(scale: float, step_size: float, decay: float, gradient: float = 1.0, steps: int = 5) -> list[torch.Tensor]:
     """lambda D of every layer after a few steps on a fixed task whose gradients are about `gradient` times normal."""
     net = small_net(torch.float32).requires_grad_(False)
     x, y = torch.randn(32, 12, generator=torch.Generator().manual_seed(1)), torch.ones(32, 8)
     with residuals_on(linears(net), scale) as residuals:
-        optimizer = residual_optimizer(residuals, effective_step, decay)
+        optimizer = residual_optimizer(residuals, step_size, decay)
         for _ in range(steps):
             optimizer.zero_grad()
             (gradient * (net(x) - y).square().mean()).backward()

@@ -12,23 +12,23 @@ def colour(name: str) -> torch.Tensor:
     return torch.tensor([int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)])
 
 
-def where(picture: torch.Tensor, wanted: torch.Tensor, near: float = 0.12) -> torch.Tensor:
+def where(image: torch.Tensor, wanted: torch.Tensor, near: float = 0.12) -> torch.Tensor:
     """Rows and columns [k, 2] of the pixels of a colour."""
-    return ((picture - wanted).abs().amax(-1) < near).nonzero().float()
+    return ((image - wanted).abs().amax(-1) < near).nonzero().float()
 
 
-def test_a_picture_is_as_large_as_fits_and_in_the_middle_of_its_box():
+def test_a_image_is_as_large_as_fits_and_in_the_middle_of_its_box():
     page = Page(200, 100)
     page.show(torch.zeros(10, 40, 3), 20, 10, 160, 80)
-    dark = where(page.picture(), torch.zeros(3))
+    dark = where(page.pixels(), torch.zeros(3))
     assert dark.amin(0).tolist() == [30, 20] and dark.amax(0).tolist() == [69, 179]
     assert fitted(torch.rand(512, 384, 3), 100, 100).shape == (100, 75, 3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 12])
 def test_a_mosaic_shows_up_to_nine(count):
-    pictures = [torch.full((8, 8, 3), 0.5) for _ in range(count)]
-    grey = where(mosaic(pictures, 120, 120), torch.full((3,), 0.5))
+    images = [torch.full((8, 8, 3), 0.5) for _ in range(count)]
+    grey = where(mosaic(images, 120, 120), torch.full((3,), 0.5))
     cell = {1: 120, 2: 57, 3: 57, 9: 36, 12: 36}[count]
     assert len(grey) == min(count, 9) * cell**2
 
@@ -36,29 +36,29 @@ def test_a_mosaic_shows_up_to_nine(count):
 def test_text_that_is_too_wide_is_cut_short():
     page = Page(300, 60)
     page.text(10, 10, "a very long sentence that goes on and on and on and on and on", 14, width=120)
-    ink = (page.picture() < 0.5).any(-1).nonzero()[:, 1]
+    ink = (page.pixels() < 0.5).any(-1).nonzero()[:, 1]
     assert ink.min() >= 10 and 90 < ink.max() <= 130
 
 
 def test_heat_glows_at_its_peak_and_is_dark_where_it_is_least():
     heat = torch.full((4, 4), 3.0)
     heat[0, 3] = 5.0
-    picture = heated(torch.full((64, 64, 3), 0.5), heat)
-    brightness = picture.sum(-1)
+    image = heated(torch.full((64, 64, 3), 0.5), heat)
+    brightness = image.sum(-1)
     assert brightness[4:12, 52:60].mean() > brightness[40:, :20].mean() + 0.5
-    red, _, blue = picture[8, 56]
+    red, _, blue = image[8, 56]
     assert red > blue, "the peak is warm"
     even = heated(torch.full((8, 8, 3), 0.5), torch.ones(2, 2))
     assert bool(torch.isfinite(even).all()) and even.std(0).max() < 1e-6
 
 
 def test_the_outline_runs_along_the_mask_and_the_rest_is_washed_out():
-    picture, mask = torch.zeros(100, 100, 3) + torch.tensor([0.0, 0.6, 0.0]), torch.zeros(50, 50)
-    mask[10:30, 20:40] = 1  # rows 20 to 60, columns 40 to 80 of the picture
-    drawn = outlined(picture, mask)
+    image, mask = torch.zeros(100, 100, 3) + torch.tensor([0.0, 0.6, 0.0]), torch.zeros(50, 50)
+    mask[10:30, 20:40] = 1  # rows 20 to 60, columns 40 to 80 of the image
+    drawn = outlined(image, mask)
     border = where(drawn, colour(ACCENT), 0.2)
     assert (border.amin(0) - torch.tensor([20, 40])).abs().max() < 2.5 and (border.amax(0) - torch.tensor([59, 79])).abs().max() < 2.5
-    torch.testing.assert_close(drawn[40, 60], picture[40, 60])
+    torch.testing.assert_close(drawn[40, 60], image[40, 60])
     washed = drawn[80, 10]
     assert washed.std() < 1e-6 and washed[0] > 0.4
 
@@ -66,7 +66,7 @@ def test_the_outline_runs_along_the_mask_and_the_rest_is_washed_out():
 def test_the_curve_falls_where_values_fall_and_the_ring_is_around_the_marked_one():
     page = Page(300, 200)
     page.curve([3.0, 2.0, float("nan"), 1.0], 3, 0, 0, 300, 200)
-    line, ring = where(page.picture(), colour(LINE)), where(page.picture(), colour(ACCENT), 0.2)
+    line, ring = where(page.pixels(), colour(LINE)), where(page.pixels(), colour(ACCENT), 0.2)
     first, last = line[line[:, 1] < line[:, 1].min() + 5].mean(0), line[line[:, 1] > line[:, 1].max() - 5].mean(0)
     assert first[0] < 40 and last[0] > 150, "it falls from the top to the bottom"
     assert (ring.mean(0) - last).abs().max() < 5
@@ -76,4 +76,4 @@ def test_the_curve_falls_where_values_fall_and_the_ring_is_around_the_marked_one
 def test_any_values_can_be_drawn(values):
     page = Page(120, 80)
     page.curve(values, 0, 0, 0, 120, 80)
-    assert bool((page.picture() < 0.9).any()) == any(v == v for v in values)
+    assert bool((page.pixels() < 0.9).any()) == any(v == v for v in values)

@@ -6,47 +6,47 @@ from hybridbooth_core.encoders.features import reference
 from hybridbooth_core.files.subject import Subject, SubjectInfo
 from hybridbooth_core.models.adapter import EncodedPrompts
 from hybridbooth_core.models.noise_schedule import NoiseSchedule
-from hybridbooth_core.report.subject_report import FIRST_ROW, subject_report, word_attention
+from hybridbooth_core.report.subject_report import FIRST_ROW, subject_report, token_attention
 
-INFO = SubjectInfo("cat", method="learned", steps=2, best_step=1, effective_step=0.5, displacement=0.1, validation=[0.7, 0.6, 0.65])
+INFO = SubjectInfo("cat", method="learned", steps=2, best_step=1, step_size=0.5, relative_change=0.1, validation=[0.7, 0.6, 0.65])
 
 
 class Looks:
-    """A model whose i-th word looks at the i-th quarter of the picture, in two layers; it notes the times and noises it was asked for."""
+    """A model whose i-th word looks at the i-th quarter of the image, in two layers; it notes the times and noises it was asked for."""
 
-    name, fingerprint, embedding_width, picture_size, device = "test", "", 8, 64, torch.device("cpu")
+    name, fingerprint, embedding_width, image_size, device = "test", "", 8, 64, torch.device("cpu")
     schedule = NoiseSchedule(torch.linspace(0.999, 0.01, 1000))
 
     def __init__(self):
         self.asked = []
 
-    def encode_image(self, pictures):
-        return torch.zeros(len(pictures), 4, 8, 8)
+    def encode_image(self, images):
+        return torch.zeros(len(images), 4, 8, 8)
 
     def encode_prompts(self, prompts):
         n = len(prompts[0][-1])
         return EncodedPrompts(torch.zeros(1, 77, 8), torch.arange(n)[None], torch.tensor([n]))
 
-    def predict_noise(self, noisy, t, context, tap=None):
+    def predict_noise(self, noisy, t, context, capture=None):
         self.asked.append((int(t), noisy.clone()))
         for side in (4, 8):
-            maps = torch.full((1, 2, side, side, tap.columns.shape[1]), 0.01)
-            for i in range(min(4, tap.columns.shape[1])):
+            maps = torch.full((1, 2, side, side, capture.columns.shape[1]), 0.01)
+            for i in range(min(4, capture.columns.shape[1])):
                 maps[:, :, i // 2 * side // 2 :, i % 2 * side // 2 :, i][:, :, : side // 2, : side // 2] = 0.2
-            tap.maps.append(maps.flatten(2, 3))
+            capture.maps.append(maps.flatten(2, 3))
         return noisy
 
 
 def test_each_word_has_its_own_place_and_the_noise_is_fixed():
-    model, picture = Looks(), torch.rand(64, 64, 3)
-    looks = word_attention(model, picture, torch.randn(4, 8))
+    model, image = Looks(), torch.rand(64, 64, 3)
+    looks = token_attention(model, image, torch.randn(4, 8))
     assert looks.shape == (4, 64, 64) and abs(looks.mean() - 1) < 1e-5
     for i, look in enumerate(looks):
         quarters = torch.stack([look[a : a + 32, b : b + 32].mean() for a in (0, 32) for b in (0, 32)])
         assert quarters.argmax() == i and quarters.max() > 3 * quarters.sort().values[-2]
     first = model.asked[:]
     torch.manual_seed(99)
-    word_attention(model, picture, torch.randn(4, 8))
+    token_attention(model, image, torch.randn(4, 8))
     assert [t for t, _ in first] == [300, 500, 700]
     assert all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in zip(first, model.asked[3:], strict=True))
     one, two = (noisy / noisy.norm() for _, noisy in first[:2])
@@ -54,16 +54,16 @@ def test_each_word_has_its_own_place_and_the_noise_is_fixed():
 
 
 def test_the_report_shows_the_reference_and_where_words_look():
-    picture = torch.zeros(1, 80, 120, 3)
-    picture[..., 0] = 0.8
+    image = torch.zeros(1, 80, 120, 3)
+    image[..., 0] = 0.8
     mask = torch.zeros(1, 80, 120)
     mask[:, 20:60, 30:70] = 1
-    page = subject_report(Looks(), reference(picture, mask), Subject(torch.randn(4, 8), INFO))
+    page = subject_report(Looks(), reference(image, mask), Subject(torch.randn(4, 8), INFO))
     assert page.shape[1:] == (1200, 3) and page.min() >= 0 and page.max() <= 1
     given = page[FIRST_ROW : FIRST_ROW + 272, 29:301]
     assert (given[136, 110] - torch.tensor([0.8, 0, 0])).abs().max() < 0.02, "the subject keeps its colours"
     assert given[136, 10].std() < 0.02, "the background is washed out"
-    assert given[20:40].min() == 1, "a wide picture keeps its shape"
+    assert given[20:40].min() == 1, "a wide image keeps its shape"
     words = page[FIRST_ROW + 272 + 44 :]
     brightness = [words[row : row + 60, column : column + 60].sum(-1).mean() for row in (20, 130) for column in (150, 260)]
     assert max(brightness) == brightness[0], "the first word glows in its upper left quarter"
@@ -74,8 +74,8 @@ def test_subjects_of_every_kind_have_a_report(world, subject):
     pages = [
         subject_report(world, ref, Subject(torch.zeros(5, 96) + 0.1, INFO)),
         subject_report(world, ref, Subject(torch.randn(5, 96), INFO)),
-        subject_report(world, reference(ref.pictures[:1, 8:]), Subject(torch.randn(1, 96))),
-        subject_report(world, reference(ref.pictures.repeat(6, 1, 1, 1)), Subject(torch.randn(12, 96), INFO)),
+        subject_report(world, reference(ref.images[:1, 8:]), Subject(torch.randn(1, 96))),
+        subject_report(world, reference(ref.images.repeat(6, 1, 1, 1)), Subject(torch.randn(12, 96), INFO)),
     ]
     assert all(bool(torch.isfinite(page).all()) and page.std() > 0.05 for page in pages)
     assert not torch.equal(pages[0], pages[1]), "other words look elsewhere"

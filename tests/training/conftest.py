@@ -21,7 +21,7 @@ from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S
 from hybridbooth_core.models.adapter import COMMON_WORDS
-from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
+from hybridbooth_core.training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig
 from hybridbooth_core.training.prompt_templates import COLOURS, NEUTRAL
 from hybridbooth_core.training.sources import NOUN
 
@@ -29,7 +29,7 @@ FOLDER = Path(__file__).resolve().parent
 PHOTOS = Path(__file__).parents[1] / "data" / "dreambooth"
 SIDE = 64  # pixels of the model and of the shards
 WITHOUT_MASK, WITHOUT_NOUN = (5, 11), (10, 11)
-LICENSED = 8  # of the 12 pictures
+LICENSED = 8  # of the 12 images
 RESAMPLER = ProbeShape("resampler", words=3, sizes={"layers": 1, "heads": 4})
 
 
@@ -43,8 +43,8 @@ class TinyReader(nn.Module):
         self.width, self.patch = width, nn.Conv2d(3, width, 16, stride=16)
 
     @torch.no_grad()
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        tokens = self.patch(pictures.movedim(-1, 1) - 0.5).flatten(2).movedim(1, 2)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.patch(images.movedim(-1, 1) - 0.5).flatten(2).movedim(1, 2)
         return torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
 
 
@@ -80,7 +80,7 @@ def sd15(tmp_path_factory, write_vocabulary) -> Path:
         sample_size=SIDE // 8, block_out_channels=(32, 32, 64, 64), layers_per_block=2, cross_attention_dim=32, attention_head_dim=8
     )
     text_encoder = CLIPTextModel(text)
-    with torch.no_grad():  # as they start, words and pictures would hardly matter
+    with torch.no_grad():  # as they start, words and images would hardly matter
         for part, size in ((unet, 0.05), (vae, 0.05), (text_encoder, 0.2)):
             for name, parameter in part.named_parameters():
                 reads_words = "attn2.to_v" in name or "attn2.to_out" in name
@@ -148,11 +148,11 @@ def configured(sd15, shards, tmp_path) -> Callable[..., TrainConfig]:
             "batch": 4,
             "micro_batch": 4,
             "precision": "fp32",
-            "data": Data(shards=shards.cached, cached=True, lanes=2, background=0, augment=0),
+            "data": Data(shards=shards.cached, cached=True, interleave=2, background=0, augment=0),
             "probe": RESAMPLER,
             "loss": Loss(times=(0.6, 1)),
             "optim": Optim(lr=5e-3, warmup=1, ema=0.8),
-            "watch": Watch(log_every=10, validate_every=20, validation_samples=12, board_every=0, save_every=20, keep=1),
+            "log": LogConfig(log_every=10, validate_every=20, validation_samples=12, grid_every=0, save_every=20, keep=1),
         }
         return TrainConfig(**{**settings, **changes})
 

@@ -22,15 +22,15 @@ import torch
 
 from hybridbooth_core.errors import UserError
 from hybridbooth_core.miniature.bundle import load_miniature
-from hybridbooth_core.miniature.training.probe import miniature_probe, miniature_setting
+from hybridbooth_core.miniature.training.probe import miniature_context, miniature_probe
 from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training import checkpoint
 from hybridbooth_core.training import metrics as records
-from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch, from_json
-from hybridbooth_core.training.distributed import Processes
+from hybridbooth_core.training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig, from_json
+from hybridbooth_core.training.distributed import DistributedEnv
 from hybridbooth_core.training.metrics import read_curve
 from hybridbooth_core.training.setup import prepare_training
-from hybridbooth_core.training.trainer import Extras, Trainer
+from hybridbooth_core.training.trainer import Callbacks, Trainer
 
 CONFIG = TrainConfig(
     steps=6,
@@ -42,12 +42,12 @@ CONFIG = TrainConfig(
     probe=ProbeShape("resampler", words=3, sizes={"layers": 2, "heads": 4, "inner": 32}),
     loss=Loss(times=(0.2, 1.0), mask_weight=0.02),
     optim=Optim(lr=1e-3, warmup=2, decay=0.5, ema=0.9),
-    watch=Watch(log_every=1, validate_every=3, validation_samples=2, board_every=0, save_every=2, keep=3),
+    log=LogConfig(log_every=1, validate_every=3, validation_samples=2, grid_every=0, save_every=2, keep=3),
 )
-KILLED = replace(CONFIG, steps=12, watch=replace(CONFIG.watch, log_every=3, keep=2))
+KILLED = replace(CONFIG, steps=12, log=replace(CONFIG.log, log_every=3, keep=2))
 SHARED = {
     "ddp": {"batch": 4, "micro_batch": 1, "steps": 4},
-    "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4, "watch": replace(CONFIG.watch, board_every=2)},
+    "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4, "log": replace(CONFIG.log, grid_every=2)},
     "promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
     "fsdp_promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
 }
@@ -57,21 +57,21 @@ the_miniature = cache(load_miniature)
 
 def trainer_of(
     config: TrainConfig,
-    processes: Processes | None = None,
-    extras: Extras | None = None,
-    stepper: int = 0,
+    processes: DistributedEnv | None = None,
+    extras: Callbacks | None = None,
+    learned_optimizer: int = 0,
 ) -> Trainer:
     """The trainer of an untrained probe."""
     m = the_miniature()
-    setting = miniature_setting(config, m.model, m.clip, m.dino)
+    context = miniature_context(config, m.model, m.clip, m.dino)
     probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
-    if stepper:
+    if learned_optimizer:
         torch.manual_seed(1)
-        fresh = Probe(replace(probe.config, stepper=stepper))
+        fresh = Probe(replace(probe.config, learned_optimizer=learned_optimizer))
         fresh.load_state_dict(probe.state_dict(), strict=False)
-        torch.nn.init.ones_(fresh.stepper.out.bias)
+        torch.nn.init.ones_(fresh.learned_optimizer.out.bias)
         probe = fresh
-    return Trainer(config, setting, probe, extras or Extras(), processes)
+    return Trainer(config, context, probe, extras or Callbacks(), processes)
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
@@ -79,16 +79,16 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in MEASURED} for row in read_curve(folder)]
 
 
-def together(folder: Path, processes: Processes) -> None:
+def together(folder: Path, processes: DistributedEnv) -> None:
     """What several processes do, with all weights in each of them and with split ones. The last training fails in one of them."""
     whole, split = replace(processes, plugin=None), processes
     told: dict[str, Any] = {"rank": processes.rank, "world": processes.world, "seen": [], "shards": []}
     for name, changes in SHARED.items():
-        drawn = Extras(board=lambda probe, path: path.write_text("a picture")) if processes.main else None  # as the command does it
+        drawn = Callbacks(grid=lambda probe, path: path.write_text("an image")) if processes.main else None  # as the command does it
         kind = split if "fsdp" in name else whole
-        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), kind, drawn, stepper=4 * (name == "ddp"))
+        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), kind, drawn, learned_optimizer=4 * (name == "ddp"))
         if name == "ddp":
-            watch_rows(trainer.setting.source, told["seen"])
+            watch_rows(trainer.context.source, told["seen"])
         if name == "fsdp":
             sizes = [(p.to_local().numel(), p.numel()) for p in trainer.probe.parameters()]
             told["share"] = sum(own for own, _ in sizes) / sum(whole for _, whole in sizes)
@@ -100,13 +100,13 @@ def together(folder: Path, processes: Processes) -> None:
     told["nan"] = said(spoilt(trainer_of(replace(CONFIG, out=folder / "nan", micro_batch=1), whole), processes.rank).run)
     shared = from_json(json.loads((folder / "fsdp_sd15.json").read_text()))
     trainer = Trainer(shared, *prepare_training(shared, torch.device("cpu")), split)
-    watch_rows(trainer.setting.source, told["shards"])
+    watch_rows(trainer.context.source, told["shards"])
     torch.save(trainer.run().state_dict(), folder / f"fsdp_sd15-{processes.rank}.pt")
     (folder / f"told-{processes.rank}.json").write_text(json.dumps(told))
     processes.wait()
     broken = trainer_of(replace(CONFIG, out=folder / "broken", micro_batch=1), whole)
     if not processes.main:
-        stop_after(broken.setting.source, 3)
+        stop_after(broken.context.source, 3)
     broken.run()
 
 
@@ -126,13 +126,13 @@ def spoilt(trainer: Trainer, bad: int = 1) -> Trainer:
     return trainer
 
 
-def watch_rows(source: Any, seen: list[list[str]]) -> None:
+def watch_rows(source: Any, augmented: list[list[str]]) -> None:
     """Note what a source hands out: for each batch, what tells its targets apart."""
     batches = source.batches
 
     def watched(step, share):
         for batch in batches(step, share):
-            seen.append([hashlib.sha256(row.numpy().tobytes()).hexdigest()[:16] for row in batch.target])
+            augmented.append([hashlib.sha256(row.numpy().tobytes()).hexdigest()[:16] for row in batch.target])
             yield batch
 
     source.batches = watched
@@ -145,7 +145,7 @@ def stop_after(source: Any, count: int) -> None:
     def some(step, share):
         for number, batch in enumerate(batches(step, share)):
             if number == count:
-                raise UserError("shard-000001.tar is missing from here; put it back, or prepare the pictures again")
+                raise UserError("shard-000001.tar is missing from here; put it back, or prepare the images again")
             yield batch
 
     source.batches = some
@@ -210,7 +210,7 @@ def half_a_line() -> None:
         os.truncate(file.name, os.path.getsize(file.name) - 20)
         _die()
 
-    records.settle = cut
+    records.fsync = cut
 
 
 def half_a_checkpoint() -> None:
@@ -259,4 +259,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "killed":
         killed(Path(sys.argv[2]))
     else:
-        together(Path(sys.argv[2]), Processes.launched("cpu"))
+        together(Path(sys.argv[2]), DistributedEnv.launched("cpu"))

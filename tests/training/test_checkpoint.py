@@ -84,7 +84,7 @@ def refused(*_, **__):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("where", ["torch.save", "settle", "os.replace", "settle_folder"])
+@pytest.mark.parametrize("where", ["torch.save", "fsync", "os.replace", "fsync_folder"])
 def test_a_disk_that_refuses_is_one_sentence_and_earlier_ones_stay(where, tmp_path, refuses, monkeypatch):
     save(tmp_path, 2)
     content = checkpoint_path(tmp_path, 2).read_bytes()
@@ -143,7 +143,7 @@ def test_an_old_one_that_cannot_go_stays(tmp_path, monkeypatch, caplog):
 def test_a_text_is_replaced_as_a_whole(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     write_text(path, "before")
-    monkeypatch.setattr(checkpoint, "settle", refused)
+    monkeypatch.setattr(checkpoint, "fsync", refused)
     with pytest.raises(OSError, match="No space"):
         write_text(path, "after")
     assert path.read_text() == "before"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybridbooth_core.miniature.training.probe import CONFIG
-from hybridbooth_core.training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch, from_json, to_json
+from hybridbooth_core.training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig, from_json, to_json
 
 FULL = TrainConfig(
     out=Path("some") / "run",
@@ -23,7 +23,7 @@ FULL = TrainConfig(
     probe=ProbeShape("resampler", 3, {"layers": 2}),
     loss=Loss(times=(0.25, 0.75)),
     optim=Optim("muon", lr=1e-3),
-    watch=Watch(keep=1),
+    log=LogConfig(keep=1),
 )
 
 
@@ -36,7 +36,7 @@ def test_it_goes_through_json_and_comes_back(config):
 
 def test_what_an_earlier_version_did_not_say_is_the_default():
     table = to_json(FULL)
-    del table["price"], table["watch"]["board_steps"], table["loss"]
+    del table["price"], table["log"]["grid_steps"], table["loss"]
     assert from_json(table) == replace(FULL, loss=Loss())
 
 
@@ -64,7 +64,7 @@ def test_a_batch_that_does_not_divide_is_one_sentence(refuses):
         (TrainConfig(), {"seed": 1 << 32}),
         (Data(), {"neutral": 1.1}),
         (Data(), {"augment": -0.1}),
-        (Data(), {"lanes": 0}),
+        (Data(), {"interleave": 0}),
         (ProbeShape(), {"words": 0}),
         (Loss(), {"times": (0.5, 0.5)}),
         (Loss(), {"times": (0.5, 1.5)}),
@@ -72,8 +72,8 @@ def test_a_batch_that_does_not_divide_is_one_sentence(refuses):
         (Optim(), {"lr": 0}),
         (Optim(), {"ema": 1.5}),
         (Optim(), {"clip": float("nan")}),
-        (Watch(), {"log_every": 0}),
-        (Watch(), {"keep": 0}),
+        (LogConfig(), {"log_every": 0}),
+        (LogConfig(), {"keep": 0}),
     ],
 )
 def test_numbers_that_make_no_sense_are_one_sentence(part, changes, refuses):

@@ -16,10 +16,10 @@ import pytest
 import torch
 import yaml
 
-from hybridbooth_core.training.batch import Share
+from hybridbooth_core.training.batch import DataShard
 from hybridbooth_core.training.checkpoint import checkpoint_path, checkpoints
 from hybridbooth_core.training.config import Data, to_json
-from hybridbooth_core.training.distributed import Processes
+from hybridbooth_core.training.distributed import DistributedEnv
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
@@ -46,7 +46,7 @@ def alone(small, tmp_path_factory):
 
     def run(name, **changes):
         if name not in made:
-            trainer = small.trainer_of(replace(small.CONFIG, out=folder / name, **changes), stepper=4 * (name == "ddp"))
+            trainer = small.trainer_of(replace(small.CONFIG, out=folder / name, **changes), learned_optimizer=4 * (name == "ddp"))
             made[name] = (folder / name, trainer.run().state_dict())
         return made[name]
 
@@ -63,12 +63,12 @@ def sd15_alone(small, sd15, shards, tmp_path_factory):
         dino="S",
         steps=3,
         batch=4,
-        data=Data(shards=shards.cached, cached=True, lanes=2, background=0, augment=0),
-        watch=replace(small.CONFIG.watch, save_every=3),
+        data=Data(shards=shards.cached, cached=True, interleave=2, background=0, augment=0),
+        log=replace(small.CONFIG.log, save_every=3),
     )
-    trainer, seen = Trainer(replace(config, micro_batch=4), *prepare_training(config, torch.device("cpu"))), []
-    small.watch_rows(trainer.setting.source, seen)
-    return SimpleNamespace(folder=config.out, config=config, seen=seen, state=trainer.run().state_dict())
+    trainer, augmented = Trainer(replace(config, micro_batch=4), *prepare_training(config, torch.device("cpu"))), []
+    small.watch_rows(trainer.context.source, augmented)
+    return SimpleNamespace(folder=config.out, config=config, augmented=augmented, state=trainer.run().state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_one_goes_on_from_where_two_stopped(name, small, two, alone, tmp_path):
     folder = shutil.copytree(two.folder / name, tmp_path / name)
     checkpoint_path(folder, 4).unlink()
     changes = small.SHARED[name] | {"micro_batch": 4}
-    probe = small.trainer_of(replace(small.CONFIG, out=folder, **changes), stepper=4 * (name == "ddp")).run(resume=True)
+    probe = small.trainer_of(replace(small.CONFIG, out=folder, **changes), learned_optimizer=4 * (name == "ddp")).run(resume=True)
     expected = alone(name, **changes)
     losses = [[row["loss"] for row in small.curve(place) if "loss" in row] for place in (folder, expected[0])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5) and len(losses[0]) == 4
@@ -134,7 +134,7 @@ def test_with_fsdp_each_holds_half_and_checkpoints_are_whole(two, alone, small):
     assert [told["world"] for told in two.told] == [2, 2] and [told["rank"] for told in two.told] == [0, 1]
     assert all(told["share"] == pytest.approx(0.5, abs=0.01) for told in two.told)
     split, whole = (torch.load(checkpoint_path(two.folder / name, 4), weights_only=True) for name in ("fsdp", "ddp"))
-    parameters = {name: value for name, value in whole["probe"].items() if not name.startswith("stepper")}
+    parameters = {name: value for name, value in whole["probe"].items() if not name.startswith("learned_optimizer")}
     assert {name: value.shape for name, value in split["probe"].items()} == {name: value.shape for name, value in parameters.items()}
     assert {type(value) for value in split["average"].values()} == {torch.Tensor}
     assert [value["exp_avg"].shape for value in split["optimizer"]["adam"]["state"].values()] == [
@@ -143,14 +143,14 @@ def test_with_fsdp_each_holds_half_and_checkpoints_are_whole(two, alone, small):
 
 
 def test_the_first_process_draws(two):
-    assert sorted(path.name for path in (two.folder / "fsdp" / "boards").iterdir()) == ["step-00000002.png", "step-00000004.png"]
-    assert not (two.folder / "ddp" / "boards").exists()
+    assert sorted(path.name for path in (two.folder / "fsdp" / "grids").iterdir()) == ["step-00000002.png", "step-00000004.png"]
+    assert not (two.folder / "ddp" / "grids").exists()
 
 
 def test_learned_steps_are_left_alone(two, small):
     """They get no gradient, which several processes would wait for."""
     state = torch.load(two.folder / "ddp-1.pt", weights_only=True)
-    assert torch.equal(state["stepper.out.bias"], torch.ones_like(state["stepper.out.bias"]))
+    assert torch.equal(state["learned_optimizer.out.bias"], torch.ones_like(state["learned_optimizer.out.bias"]))
 
 
 def test_muon_and_fsdp_do_not_go_together(two):
@@ -169,19 +169,19 @@ def interleaved(parts: list[list[list[str]]]) -> list[str]:
 
 def test_the_rows_of_a_step_are_shared_out(two, small):
     """Row 0 to the first process, row 1 to the second, and so on."""
-    source, seen = small.trainer_of(small.CONFIG).setting.source, []
-    small.watch_rows(source, seen)
-    batches = source.batches(0, Share(4, 4))
+    source, augmented = small.trainer_of(small.CONFIG).context.source, []
+    small.watch_rows(source, augmented)
+    batches = source.batches(0, DataShard(4, 4))
     for _ in range(4):
         next(batches)
-    rows = [row for batch in seen for row in batch]
+    rows = [row for batch in augmented for row in batch]
     assert len(set(rows)) == 16
     assert interleaved([told["seen"][:8] for told in two.told]) == rows
 
 
 def test_shards_are_split_without_overlap(two, sd15_alone):
-    """Three steps of four rows are an epoch of the twelve pictures."""
-    rows = [row for batch in sd15_alone.seen[:3] for row in batch]
+    """Three steps of four rows are an epoch of the twelve images."""
+    rows = [row for batch in sd15_alone.augmented[:3] for row in batch]
     assert len(set(rows)) == 12
     parts = [told["shards"][:3] for told in two.told]
     assert interleaved(parts) == rows
@@ -207,7 +207,7 @@ def test_accelerate_reads_the_files_that_are_shipped():
 
 
 def test_one_process_alone_needs_no_accelerate():
-    processes = Processes.alone(torch.device("cpu"))
+    processes = DistributedEnv.alone(torch.device("cpu"))
     values = torch.tensor([1.0, 2.0])
     assert processes.main and not processes.split and processes.mean(values) is values and processes.agree(3)
     processes.wait()

@@ -20,7 +20,7 @@ from hybridbooth_core.training.export import export_probe
 
 MADE = ProbeConfig(
     width=16, clip="a/clip", clip_width=8, dino="a/dino", dino_width=8, regressor="resampler", sizes={"layers": 1, "heads": 2}, words=2,
-    base_model="tiny | model", trained_on="24 pictures (shards 00ff)", licence="CC-BY-4.0 (20), unknown (4)",
+    base_model="tiny | model", trained_on="24 images (shards 00ff)", licence="CC-BY-4.0 (20), unknown (4)",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_the_average_is_exported_and_loads(run, averaged, tmp_path):
     out = tmp_path / "mine.safetensors"
     export_probe(run, out)
     probe = Probe.load(out)
-    assert probe.config == replace(MADE, trained_on="24 pictures (shards 00ff); 30 of 40 steps of 8")
+    assert probe.config == replace(MADE, trained_on="24 images (shards 00ff); 30 of 40 steps of 8")
     for name, tensor in averaged.state_dict().items():
         assert torch.equal(probe.state_dict()[name], tensor.half().float()), name
 
@@ -72,7 +72,7 @@ def test_the_card_says_what_a_stranger_must_know(run, tmp_path):
     card = (tmp_path / "mine.md").read_text()
     head = card.split("---\n")[1]
     assert "license: other\n" in head and "library_name: hybridbooth" in head, "two licences are none that a hub knows"
-    assert "24 pictures (shards 00ff)" in card and "CC-BY-4.0 (20), unknown (4)" in card
+    assert "24 images (shards 00ff)" in card and "CC-BY-4.0 (20), unknown (4)" in card
     assert "30 of 40, 240 samples" in card and "after 20 steps: 0.5000" in card and "0.6000" in card
     assert "tiny / model" in card, "a bar would end the cell"
     assert "somebody" not in card and str(tmp_path) not in card, "no places of this machine"

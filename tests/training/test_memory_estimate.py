@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from hybridbooth_core.training.config import Data, Optim, ProbeShape
-from hybridbooth_core.training.memory_estimate import Memory, forecast
+from hybridbooth_core.training.memory_estimate import Memory, estimate_memory
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
@@ -20,7 +20,7 @@ class Same:
     """A feed of one batch."""
 
     def __init__(self, trainer: Trainer):
-        self._batch = next(trainer.setting.source.batches(0, trainer.share))
+        self._batch = next(trainer.context.source.batches(0, trainer.share))
 
     def next(self):
         return self._batch
@@ -56,14 +56,14 @@ CHANGES = {
 def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(name, small):
     config = replace(small.CONFIG, **CHANGES[name])
     trainer = small.trainer_of(config)
-    setting, probe = trainer.setting, trainer.probe
+    context, probe = trainer.context, trainer.probe
     before = {name: (tensor, tensor.clone()) for name, tensor in probe.state_dict(keep_vars=True).items()}
     state = torch.get_rng_state()
-    foreseen = forecast(setting, probe, config)
-    assert torch.equal(torch.get_rng_state(), state) and setting._nouns == {}
+    foreseen = estimate_memory(context, probe, config)
+    assert torch.equal(torch.get_rng_state(), state) and context._nouns == {}
     after = probe.state_dict(keep_vars=True)
     assert all(after[name] is tensor and torch.equal(tensor, copy) and tensor.grad is None for name, (tensor, copy) in before.items())
-    assert all(type(parameter) is torch.nn.Parameter for parameter in setting.model.unet.parameters())
+    assert all(type(parameter) is torch.nn.Parameter for parameter in context.model.unet.parameters())
 
     gradients = size(probe.parameters())
     assert foreseen.activations + gradients == pytest.approx(handed_out(trainer), rel=0.01)
@@ -74,14 +74,14 @@ def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(
 
 def test_a_step_of_stable_diffusions_layout_takes_what_was_foreseen(configured, readers, shards, monkeypatch):
     monkeypatch.setattr("hybridbooth_core.training.setup._encoders", lambda config, device: readers)
-    config = configured(probe=RESAMPLER, micro_batch=1, batch=2, data=Data(shards=shards.plain, lanes=2))
-    setting, probe, _ = prepare_training(config, torch.device("cpu"))
-    foreseen = forecast(setting, probe, config)
-    model, encoders = setting.model, [reader.network for reader in readers]
+    config = configured(probe=RESAMPLER, micro_batch=1, batch=2, data=Data(shards=shards.plain, interleave=2))
+    context, probe, _ = prepare_training(config, torch.device("cpu"))
+    foreseen = estimate_memory(context, probe, config)
+    model, encoders = context.model, [reader.network for reader in readers]
     weights = size(tensor for part in (model.unet, model.text_encoder, model.coder._vae, *encoders, probe) for tensor in part.parameters())
     assert weights <= foreseen.weights < 1.02 * weights, "and a few tables, such as the schedule"
     gradients = size(probe.parameters())  # which are there from the second micro-batch on
-    assert foreseen.activations + gradients == pytest.approx(handed_out(Trainer(config, setting, probe)), rel=0.02)
+    assert foreseen.activations + gradients == pytest.approx(handed_out(Trainer(config, context, probe)), rel=0.02)
 
 
 def test_it_says_so_in_a_line():

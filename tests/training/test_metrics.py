@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from hybridbooth_core.training import metrics as records
-from hybridbooth_core.training.metrics import Meter, Records, read_curve
+from hybridbooth_core.training.metrics import MetricsLogger, Throughput, read_curve
 
 
 def write(folder, steps, start=0, **more):
-    one = Records(folder, start)
+    one = MetricsLogger(folder, start)
     for step in steps:
         one.write({"step": step, "loss": step / 7, **more})
     one.close()
@@ -45,7 +45,7 @@ def test_lines_that_are_no_rows_are_left_out(tmp_path):
 
 
 def test_what_is_not_finite_is_null(tmp_path):
-    one = Records(tmp_path)
+    one = MetricsLogger(tmp_path)
     one.write({"step": 1, "loss": math.nan, "grad_norm": math.inf, "rate": 1.0})
     one.close()
 
@@ -57,19 +57,19 @@ def test_what_is_not_finite_is_null(tmp_path):
 
 
 def test_a_disk_that_refuses_is_one_sentence(tmp_path, refuses, monkeypatch):
-    one = Records(tmp_path)
+    one = MetricsLogger(tmp_path)
 
     def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records, "settle", full)
+    monkeypatch.setattr(records, "fsync", full)
     assert "No space left" in refuses(one.write, {"step": 1})
     one.close()
 
 
 def test_tensorboard_shows_each_step_once_after_a_run_that_was_killed(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    killed = Records(tmp_path, 0)
+    killed = MetricsLogger(tmp_path, 0)
     for step in range(1, 6):
         killed.write({"step": step, "loss": 1.0, "said": "text"})
     killed._board.flush()  # it is never closed
@@ -86,7 +86,7 @@ def test_without_tensorboard_the_curve_is_written_all_the_same(tmp_path, monkeyp
     def broken(*_, **__):
         raise OSError(28, "No space left on device")
 
-    one = Records(tmp_path)
+    one = MetricsLogger(tmp_path)
     one._board = SimpleNamespace(add_scalar=broken, close=broken)
     with caplog.at_level(logging.WARNING, "hybridbooth"):
         for step in (1, 2):
@@ -94,14 +94,14 @@ def test_without_tensorboard_the_curve_is_written_all_the_same(tmp_path, monkeyp
         one.close()
     assert caplog.text.count("TensorBoard's file cannot be written") == 1 and len(read_curve(tmp_path)) == 2
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    assert Records(tmp_path)._board is None
+    assert MetricsLogger(tmp_path)._board is None
 
 
 def test_the_meter_counts_samples_and_waiting_since_the_last_row(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(records.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(records, "watch_peak", lambda device: lambda: SimpleNamespace(total=3e9, grown=0))
-    meter = Meter(8, torch.device("cpu"))
+    meter = Throughput(8, torch.device("cpu"))
     now[0] = 103.0
     assert meter.row(10, 1.0) == {"memory_gb": 3.0}, "the first steps tell nothing"
     now[0] = 113.0

@@ -26,7 +26,7 @@ class Guess(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.config = SimpleNamespace(word_norm=NORM)
+        self.config = SimpleNamespace(embedding_norm=NORM)
         self.words = nn.Parameter(0.5 * torch.randn(ROWS, WORDS, WIDTH, generator=torch.Generator().manual_seed(1)))
 
     def forward(self, features, nouns):
@@ -61,7 +61,7 @@ def plainly(world, batch, latents, noise):
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     alpha_squared = torch.cumprod(1 - betas, 0)[T][:, None, None, None]
     alpha, sigma = alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
-    seen: list[torch.Tensor] = []
+    augmented: list[torch.Tensor] = []
 
     class Listening:
         def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, *_, **__):
@@ -70,7 +70,7 @@ def plainly(world, batch, latents, noise):
             query, key, value = (attn.head_to_batch_dim(one) for one in (query, key, value))
             shares = attn.get_attention_scores(query, key, attention_mask)
             if encoder_hidden_states is not None:
-                seen.append(shares.unflatten(0, (ROWS, attn.heads)))
+                augmented.append(shares.unflatten(0, (ROWS, attn.heads)))
             return attn.to_out[1](attn.to_out[0](attn.batch_to_head_dim(shares @ value)))
 
     unet.set_attn_processor(Listening())
@@ -94,7 +94,7 @@ def plainly(world, batch, latents, noise):
         return F.interpolate(masks.double()[:, None], size=(side, side), mode="bilinear", antialias=True)[:, 0]
 
     def losses(words: torch.Tensor, loss: Loss) -> dict[str, torch.Tensor]:
-        seen.clear()
+        augmented.clear()
         contexts, columns = zip(*(context_of(row, words[row]) for row in range(ROWS)), strict=True)
         x0, eps = latents.double(), noise.double()
         out = unet(alpha * x0 + sigma * eps, T, torch.stack(contexts)).sample
@@ -102,14 +102,14 @@ def plainly(world, batch, latents, noise):
         weight = loss.background + (1 - loss.background) * small(batch.masks, 8)
         weight = weight / weight.mean((1, 2), keepdim=True)
         denoising = ((out - target) ** 2 * weight[:, None]).mean()
-        attention, layers = torch.zeros((), dtype=torch.float64), len(seen)
-        for shares in seen:
+        attention, layers = torch.zeros((), dtype=torch.float64), len(augmented)
+        for shares in augmented:
             side = math.isqrt(shares.shape[2])
             for row in (0, 2, 3):
                 inside = small(batch.masks[row : row + 1], side).flatten()
-                looks = shares[row][:, :, list(columns[row])]
-                off = (looks * (1 - inside)[None, :, None]).sum(1) / ((1 - inside).sum() + 1e-5)
-                on = (looks * inside[None, :, None]).sum(1) / (inside.sum() + 1e-5)
+                augmentations = shares[row][:, :, list(columns[row])]
+                off = (augmentations * (1 - inside)[None, :, None]).sum(1) / ((1 - inside).sum() + 1e-5)
+                on = (augmentations * inside[None, :, None]).sum(1) / (inside.sum() + 1e-5)
                 attention = attention + (off - on).mean() / (layers * ROWS)  # a row without a mask adds nothing
         length = (words.norm(dim=-1) / NORM).square().mean()
         total = denoising + loss.mask_weight * attention + loss.norm_weight * length
@@ -123,7 +123,7 @@ def asked(world, loss, batch, latents, noise, rows=range(ROWS)):
     guess, rows = Guess(), list(rows)
     part = Batch(
         rows, batch.clip, batch.dino, batch.reference, batch.target, batch.masks[rows], batch.masked[rows], ["cat"] * len(rows),
-        [batch.sentences[row] for row in rows],
+        [batch.templates[row] for row in rows],
     )  # fmt: skip
     inputs = Inputs(torch.tensor(rows), latents[rows], torch.zeros(len(rows), WIDTH))
     found = objective(guess, world, loss, part, inputs, T[rows], noise[rows])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from hybridbooth_core.training import prefetcher as module
-from hybridbooth_core.training.prefetcher import Feed
+from hybridbooth_core.training.prefetcher import Prefetcher
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def feed_of():
     feeds = []
 
     def make(items, **options):
-        feeds.append(Feed(items, **options))
+        feeds.append(Prefetcher(items, **options))
         return feeds[-1]
 
     yield make

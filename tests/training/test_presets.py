@@ -11,10 +11,10 @@ import json
 import pytest
 
 from hybridbooth_core.training import config as module
-from hybridbooth_core.training.config import Data, TrainConfig, Watch, from_json, to_json
+from hybridbooth_core.training.config import Data, LogConfig, TrainConfig, from_json, to_json
 from hybridbooth_core.training.presets import PRESETS, preset
 
-PARTS = [getattr(module, name) for name in ("Data", "ProbeShape", "Loss", "Optim", "Watch", "TrainConfig")]
+PARTS = [getattr(module, name) for name in ("Data", "ProbeShape", "Loss", "Optim", "LogConfig", "TrainConfig")]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -47,7 +47,7 @@ def test_every_setting_says_what_it_is(kind):
         for first, second in itertools.pairwise(body)
         if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and len(second.value.value) > 10
     }
-    parts = {field.name for field in dataclasses.fields(kind) if field.name in ("data", "probe", "loss", "optim", "watch")}
+    parts = {field.name for field in dataclasses.fields(kind) if field.name in ("data", "probe", "loss", "optim", "log")}
     assert {field.name for field in dataclasses.fields(kind)} - parts == told
 
 
@@ -77,7 +77,7 @@ def test_a_damaged_configuration_is_one_sentence(table, said, refuses):
 
 
 def test_what_json_has_no_type_for_is_read_as_it_was():
-    config = TrainConfig(data=Data(cached=True, augment=0, background=0), watch=Watch(keep=1))
+    config = TrainConfig(data=Data(cached=True, augment=0, background=0), log=LogConfig(keep=1))
     table = to_json(config) | {"price": 1}
     assert from_json(table).price == 1.0 and isinstance(from_json(table).price, float)
     assert from_json({}) == TrainConfig()

@@ -1,4 +1,4 @@
-"""What prompts say of pictures without captions, and that it is so."""
+"""What prompts say of images without captions, and that it is so."""
 
 from collections import Counter
 
@@ -7,15 +7,15 @@ import torch
 
 from hybridbooth_core.refine.task import TEMPLATES
 from hybridbooth_core.training.config import Data
-from hybridbooth_core.training.prompt_templates import COLOURS, NEUTRAL, WORDS_ALONE, photo_sentence
+from hybridbooth_core.training.prompt_templates import COLOURS, NEUTRAL, WORDS_ALONE, photo_prompt
 
-PICTURE = torch.rand(4, 4, 3, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(4, 4, 3, generator=torch.Generator().manual_seed(1))
 MASK = torch.tensor([0.0, 0.25, 1.0, 1.0]).expand(4, 4)
 
 
-def drawn(count=600, picture=PICTURE, mask=MASK, **shares):
+def drawn(count=600, image=IMAGE, mask=MASK, **shares):
     generator = torch.Generator().manual_seed(0)
-    return [photo_sentence(Data(**shares), generator, picture, mask) for _ in range(count)]
+    return [photo_prompt(Data(**shares), generator, image, mask) for _ in range(count)]
 
 
 def test_each_kind_comes_as_often_as_the_configuration_says():
@@ -26,21 +26,21 @@ def test_each_kind_comes_as_often_as_the_configuration_says():
 
 def test_the_colour_that_is_named_is_behind_the_subject():
     names = Counter()
-    for (before, after), picture in drawn(neutral=0, condition_drop=0):
+    for (before, after), image in drawn(neutral=0, condition_drop=0):
         name = after.removeprefix("on a ").removesuffix(" background")
         names[name] += 1
         colour = torch.tensor(COLOURS[name])
-        assert before in NEUTRAL and torch.equal(picture[:, 2:], PICTURE[:, 2:])
-        torch.testing.assert_close(picture[:, 0], colour.expand(4, 3))
-        torch.testing.assert_close(picture[:, 1], 0.25 * PICTURE[:, 1] + 0.75 * colour)
+        assert before in NEUTRAL and torch.equal(image[:, 2:], IMAGE[:, 2:])
+        torch.testing.assert_close(image[:, 0], colour.expand(4, 3))
+        torch.testing.assert_close(image[:, 1], 0.25 * IMAGE[:, 1] + 0.75 * colour)
     assert names.keys() == COLOURS.keys() and min(names.values()) > 40
 
 
 def test_what_is_not_said_is_not_done():
     shown = [*drawn(neutral=0, condition_drop=1), *drawn(neutral=1, condition_drop=0.5), *drawn(neutral=0, condition_drop=0, mask=None)]
-    assert all(after == "" and picture is PICTURE for (_, after), picture in shown)
+    assert all(after == "" and image is IMAGE for (_, after), image in shown)
     assert {sentence for sentence, _ in shown} == {WORDS_ALONE, *((before, "") for before in NEUTRAL)}
-    assert all(after == "" and picture is None for (_, after), picture in drawn(neutral=0, picture=None, mask=None))
+    assert all(after == "" and image is None for (_, after), image in drawn(neutral=0, image=None, mask=None))
 
 
 def test_the_sentences_of_the_refinement_are_among_those_that_are_trained():

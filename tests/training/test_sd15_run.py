@@ -16,18 +16,18 @@ SHAPES = {"promptnet": {"pooled": 8}, "resampler": {"layers": 1, "heads": 4}}
 @pytest.mark.parametrize("regressor", SHAPES)
 def test_twenty_steps_lower_the_loss_on_fixed_noise_and_are_saved(regressor, configured, tmp_path):
     config = configured(probe=ProbeShape(regressor, words=3, sizes=SHAPES[regressor]))
-    setting, probe, extras = prepare_training(config, torch.device("cpu"))
-    frozen = {name: tensor.clone() for name, tensor in setting.model.unet.state_dict().items()}
-    validation = Validation(config, setting)
+    context, probe, extras = prepare_training(config, torch.device("cpu"))
+    frozen = {name: tensor.clone() for name, tensor in context.model.unet.state_dict().items()}
+    validation = Validation(config, context)
     before = validation.rows(probe)
-    trained = Trainer(config, setting, probe, extras).run()
+    trained = Trainer(config, context, probe, extras).run()
     after = validation.rows(trained)
     fallen = before - after
     assert len(fallen) == 12 and fallen.mean() > 2 * fallen.std() / 12**0.5 and after.mean() < validation.noun.mean()
-    assert all(torch.equal(tensor, frozen[name]) for name, tensor in setting.model.unet.state_dict().items())
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in context.model.unet.state_dict().items())
     assert read_curve(config.out)[-1]["validation"] == pytest.approx(after.mean().item(), rel=1e-4)
     trained.save(tmp_path / "probe.safetensors", half=False)
     loaded = Probe.load(tmp_path / "probe.safetensors")
-    inputs = setting.inputs(trained, setting.source.held_out(4)[0])
+    inputs = context.inputs(trained, context.source.held_out(4)[0])
     torch.testing.assert_close(loaded(inputs.features, inputs.nouns), trained(inputs.features, inputs.nouns))
     assert loaded.config == trained.config and "CC-BY-4.0 (8), unknown (4)" in loaded.about()

@@ -39,33 +39,33 @@ def pipeline(sd15):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_promptnet_starts_from_the_denoiser_as_it_is_stored(precision, configured, pipeline):
-    setting, probe, extras = prepare_training(configured(probe=PROMPTNET, precision=precision), CPU)
+    context, probe, extras = prepare_training(configured(probe=PROMPTNET, precision=precision), CPU)
     own = probe.regressor.state_dict()
     taken = [key for key in own if key.split(".")[0] in ("time_embed", "input_blocks", "middle_block")]
     stored = to_ldm_layout(pipeline.unet.state_dict())
     assert len(taken) > 100 and all(torch.equal(own[key], stored[key]) for key in taken)
     assert {p.dtype for p in probe.parameters()} == {torch.float32}
-    assert {p.dtype for p in setting.model.unet.parameters()} == {torch.float32 if precision == "fp32" else torch.bfloat16}
-    assert {p.dtype for p in setting.model.text_encoder.parameters()} == {torch.float32}
-    frozen = [*setting.model.unet.parameters(), *setting.model.text_encoder.parameters()]
+    assert {p.dtype for p in context.model.unet.parameters()} == {torch.float32 if precision == "fp32" else torch.bfloat16}
+    assert {p.dtype for p in context.model.text_encoder.parameters()} == {torch.float32}
+    frozen = [*context.model.unet.parameters(), *context.model.text_encoder.parameters()]
     assert not any(parameter.requires_grad for parameter in frozen)
-    assert (extras.check, extras.board) == (None, None)
+    assert (extras.check, extras.grid) == (None, None)
     sizes = {"channels": 32, "multipliers": [1, 1, 2, 2], "depth": 2, "heads": 8, "attention_levels": 3, "latent_channels": 4, "pooled": 8}
     assert probe.config.sizes == sizes
 
 
 def test_the_probe_says_what_it_is_for_and_what_it_has_seen(configured, shards, pipeline):
     config = configured()
-    setting, probe, _ = prepare_training(config, CPU)
+    context, probe, _ = prepare_training(config, CPU)
     told = probe.config
-    assert (told.width, told.words, told.regressor, told.stepper) == (32, 3, "resampler", 0)
+    assert (told.width, told.words, told.regressor, told.learned_optimizer) == (32, 3, "resampler", 0)
     assert (told.clip, told.clip_width, told.dino, told.dino_width) == (CLIP_L.id, 1024, DINOV2_S.id, 384)
-    assert (told.base_model, told.base_fingerprint) == ("tiny-sd15", setting.model.fingerprint)
+    assert (told.base_model, told.base_fingerprint) == ("tiny-sd15", context.model.fingerprint)
     words = pipeline.text_encoder.get_input_embeddings().weight[:-2]  # without start and end, as in CLIP's own table
-    assert told.word_norm == pytest.approx(sum(row.norm().item() for row in words) / len(words), abs=1e-6)
+    assert told.embedding_norm == pytest.approx(sum(row.norm().item() for row in words) / len(words), abs=1e-6)
     assert told.licence == "CC-BY-4.0 (8), unknown (4)"
-    assert told.trained_on.startswith("12 pictures (shards ") and str(shards.cached) not in told.trained_on
-    assert setting.provenance == {"trained_on": told.trained_on, "licence": told.licence}
+    assert told.trained_on.startswith("12 images (shards ") and str(shards.cached) not in told.trained_on
+    assert context.provenance == {"trained_on": told.trained_on, "licence": told.licence}
     again = prepare_training(config, CPU)[1].state_dict()
     assert all(torch.equal(again[key], tensor) for key, tensor in probe.state_dict().items())
     other = prepare_training(replace(config, seed=1), CPU)[1].state_dict()
@@ -74,23 +74,23 @@ def test_the_probe_says_what_it_is_for_and_what_it_has_seen(configured, shards, 
 
 def test_with_cached_features_neither_encoders_nor_autoencoder_are_there(configured, with_encoders):
     config = configured()
-    setting, probe, _ = prepare_training(config, CPU)
-    assert not with_encoders and setting.clip is None and setting.dino is None
-    batch = setting.source.held_out(2)[0]
-    inputs = setting.inputs(probe, batch)
+    context, probe, _ = prepare_training(config, CPU)
+    assert not with_encoders and context.clip is None and context.dino is None
+    batch = context.source.held_out(2)[0]
+    inputs = context.inputs(probe, batch)
     assert probe(inputs.features, inputs.nouns).shape == (2, 3, 32)
     with pytest.raises(ValueError, match="no autoencoder"):
-        setting.model.encode_image(torch.rand(1, 64, 64, 3))
-    drawing = prepare_training(replace(config, watch=replace(config.watch, board_every=5)), CPU)[0]
+        context.model.encode_image(torch.rand(1, 64, 64, 3))
+    drawing = prepare_training(replace(config, log=replace(config.log, grid_every=5)), CPU)[0]
     assert drawing.model.decode(torch.randn(1, 4, 8, 8)).shape == (1, 64, 64, 3)
 
 
-def test_without_them_pictures_go_through_the_networks_that_were_named(configured, shards, with_encoders, readers, sd15, tmp_path):
-    config = configured(data=Data(shards=shards.plain, lanes=2, neutral=1), probe=PROMPTNET, encoders=(tmp_path,))
-    setting, probe, _ = prepare_training(config, CPU)
+def test_without_them_images_go_through_the_networks_that_were_named(configured, shards, with_encoders, readers, sd15, tmp_path):
+    config = configured(data=Data(shards=shards.plain, interleave=2, neutral=1), probe=PROMPTNET, encoders=(tmp_path,))
+    context, probe, _ = prepare_training(config, CPU)
     assert with_encoders == [((tmp_path,), "S", CPU)]
-    batch = setting.source.held_out(3)[0]
-    inputs = setting.inputs(probe, batch)
+    batch = context.source.held_out(3)[0]
+    inputs = context.inputs(probe, batch)
     assert torch.equal(inputs.features.clip, readers[0].network(batch.clip))
     assert torch.equal(inputs.features.dino, readers[1].network(batch.dino))
     vae = load_autoencoder(sd15, "cpu")
@@ -99,20 +99,20 @@ def test_without_them_pictures_go_through_the_networks_that_were_named(configure
 
 
 def test_the_autoencoder_goes_where_nothing_needs_it(configured, shards, with_encoders, tmp_path):
-    config = configured(data=Data(shards=shards.latents, lanes=2, neutral=1), encoders=(tmp_path,))
-    setting, probe, _ = prepare_training(config, CPU)  # a resampler, which reads no latents, and targets that are cached
-    assert isinstance(setting.model.coder, setup.NoAutoencoder)
-    batch = setting.source.held_out(2)[0]
-    assert setting.inputs(probe, batch).latents.shape == (2, 4, 8, 8)
+    config = configured(data=Data(shards=shards.latents, interleave=2, neutral=1), encoders=(tmp_path,))
+    context, probe, _ = prepare_training(config, CPU)  # a resampler, which reads no latents, and targets that are cached
+    assert isinstance(context.model.coder, setup.NoAutoencoder)
+    batch = context.source.held_out(2)[0]
+    assert context.inputs(probe, batch).latents.shape == (2, 4, 8, 8)
 
 
 def test_the_miniature_is_a_training_of_its_own():
     config = TrainConfig(data=Data(), probe=ProbeShape("resampler"), micro_batch=2, batch=2)
-    setting, probe, extras = prepare_training(config, CPU)
-    assert isinstance(setting.source, MiniatureSource) and extras.check is not None and extras.board is None
-    batch = setting.source.held_out(2)[0]
-    inputs = setting.inputs(probe, batch)
-    assert probe(inputs.features, inputs.nouns).shape == (2, 5, setting.model.embedding_width)
+    context, probe, extras = prepare_training(config, CPU)
+    assert isinstance(context.source, MiniatureSource) and extras.check is not None and extras.grid is None
+    batch = context.source.held_out(2)[0]
+    inputs = context.inputs(probe, batch)
+    assert probe(inputs.features, inputs.nouns).shape == (2, 5, context.model.embedding_width)
 
 
 def test_the_miniature_is_for_the_cpu(refuses):
@@ -167,8 +167,8 @@ def test_shards_that_do_not_fit_are_one_sentence(configured, shards, photos, tmp
     assert "has no shards" in said(replace(config, data=replace(config.data, shards=tmp_path)))
     assert "no clip, dino, latents" in said(replace(config, data=replace(config.data, shards=shards.plain)))
     prepare([photos], tmp_path / "small", Standards(size=128))
-    large = Data(shards=tmp_path / "small", lanes=2)
-    assert "draws 64 pixels, but the pictures in" in said(replace(config, data=large, encoders=(tmp_path,)))
+    large = Data(shards=tmp_path / "small", interleave=2)
+    assert "draws 64 pixels, but the images in" in said(replace(config, data=large, encoders=(tmp_path,)))
     assert "--dino" in said(replace(config, dino="L"))
     shutil.copytree(shards.cached, tmp_path / "odd")
     features = read_index(shards.cached).config["features"]
@@ -183,7 +183,7 @@ def test_shards_that_do_not_fit_are_one_sentence(configured, shards, photos, tmp
 
 
 def test_encoders_that_are_missing_are_one_sentence(configured, shards, tmp_path, refuses):
-    config = configured(data=Data(shards=shards.plain, lanes=2))
+    config = configured(data=Data(shards=shards.plain, interleave=2))
     assert "--encoders" in refuses(prepare_training, config, CPU)
     assert "CLIP ViT-L/14 was not found" in refuses(prepare_training, replace(config, encoders=(tmp_path,)), CPU)
 
@@ -206,5 +206,5 @@ def test_a_promptnet_that_does_not_fit_the_model_is_one_sentence(configured, cop
     edited(settings, sample_size=12)
     assert "draws 96 pixels" in said(changed)
     prepare([photos], tmp_path / "96", Standards(size=96))
-    odd = Data(shards=tmp_path / "96", lanes=2)
+    odd = Data(shards=tmp_path / "96", interleave=2)
     assert "cannot halve latents of side 12" in said(replace(changed, data=odd, encoders=(tmp_path,)))

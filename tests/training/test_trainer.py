@@ -15,10 +15,10 @@ import torch
 
 from hybridbooth_core.training import checkpoint
 from hybridbooth_core.training.checkpoint import checkpoints, load_checkpoint
-from hybridbooth_core.training.config import Watch
+from hybridbooth_core.training.config import LogConfig
 from hybridbooth_core.training.metrics import read_curve
 from hybridbooth_core.training.setup import prepare_training
-from hybridbooth_core.training.trainer import Extras, Trainer
+from hybridbooth_core.training.trainer import Callbacks, Trainer
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -122,15 +122,15 @@ def same(a, b) -> bool:
 
 
 def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, refuses):
-    config = replace(config, precision="fp16", steps=4, watch=replace(config.watch, save_every=4, validate_every=4, validation_samples=1))
+    config = replace(config, precision="fp16", steps=4, log=replace(config.log, save_every=4, validate_every=4, validation_samples=1))
     trainer = small.trainer_of(config)
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
     start = copied(trainer.probe.state_dict())
-    inner, seen = trainer.one_step, []
+    inner, augmented = trainer.one_step, []
 
     def step(feed):
         row = inner(feed)
-        seen.append(same(trainer.probe.state_dict(), start) and same(trainer.average.weights, start))
+        augmented.append(same(trainer.probe.state_dict(), start) and same(trainer.average.weights, start))
         if trainer.step == 2:
             trainer.scaler.update(128.0)  # a scale that fits
         elif trainer.step == 3:
@@ -141,7 +141,7 @@ def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, r
     trainer.one_step = step
     trainer.run()
     rows = [row for row in read_curve(config.out) if "loss" in row]
-    assert seen[:3] == [True, True, False], "two are left out, one fits"
+    assert augmented[:3] == [True, True, False], "two are left out, one fits"
     assert [row["grad_norm"] is None for row in rows] == [True, True, False, True]
     state = load_checkpoint(config.out)
     assert state["scaler"]["scale"] == trainer.scaler.get_scale() == 2.0**59
@@ -160,7 +160,7 @@ def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, r
 def test_a_shard_that_goes_missing_is_one_sentence_and_may_come_back(configured, shards, tmp_path, refuses, small):
     """It is taken away after the first step, when it has been read once."""
     data = shutil.copytree(shards.cached, tmp_path / "shards")
-    base = configured(steps=6, watch=Watch(log_every=1, validate_every=100, validation_samples=2, board_every=0, save_every=1))
+    base = configured(steps=6, log=LogConfig(log_every=1, validate_every=100, validation_samples=2, grid_every=0, save_every=1))
 
     def trainer(out):
         config = replace(base, out=tmp_path / out, data=replace(base.data, shards=data))
@@ -202,17 +202,17 @@ def test_what_is_looked_at_is_the_averaged_probe_in_eval_mode(small, config):
         looked.append((trainer.step, same(probe.state_dict(), trainer.average.weights)))
         return {"identity": 0.5}
 
-    def board(probe, path):
+    def grid(probe, path):
         drawn.append((trainer.step, path.name, same(probe.state_dict(), trainer.average.weights)))
-        path.write_text("a picture")
+        path.write_text("an image")
 
-    config = replace(config, watch=replace(config.watch, board_every=4))
-    trainer = small.trainer_of(config, extras=Extras(check, board))
+    config = replace(config, log=replace(config.log, grid_every=4))
+    trainer = small.trainer_of(config, extras=Callbacks(check, grid))
     start = copied(trainer.probe.state_dict())
     probe = trainer.run()
     assert looked == [(1, True), (3, True), (6, True)], "early, as often as it should, and at the end"
     assert drawn == [(4, "step-00000004.png", True), (6, "step-00000006.png", True)]
-    assert sorted(path.name for path in (config.out / "boards").iterdir()) == [name for _, name, _ in drawn]
+    assert sorted(path.name for path in (config.out / "grids").iterdir()) == [name for _, name, _ in drawn]
     assert same(probe.state_dict(), trainer.average.weights) and not same(probe.state_dict(), start)
     rows = {row["step"]: row for row in read_curve(config.out) if "validation" in row}
     assert {row["identity"] for row in rows.values()} == {0.5} and "said" in rows[1] and "said" not in rows[3]
@@ -220,11 +220,11 @@ def test_what_is_looked_at_is_the_averaged_probe_in_eval_mode(small, config):
 
 
 def test_a_disk_that_refuses_a_board_or_a_line_is_one_sentence(small, config, refuses):
-    def board(probe, path):
+    def grid(probe, path):
         raise OSError(28, "No space left on device")
 
-    config = replace(config, watch=replace(config.watch, board_every=3))
-    message = refuses(small.trainer_of(config, extras=Extras(board=board)).run)
+    config = replace(config, log=replace(config.log, grid_every=3))
+    message = refuses(small.trainer_of(config, extras=Callbacks(grid=grid)).run)
     assert "No space left" in message and "step-00000002.ckpt" in message
     (config.out.parent / "file").write_text("")
     assert "cannot be written" in refuses(small.trainer_of(replace(config, out=config.out.parent / "file")).run)

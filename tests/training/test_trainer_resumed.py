@@ -22,7 +22,7 @@ def test_what_is_complete_is_only_loaded(small, whole, ends_as, monkeypatch):
     folder, before = whole[0], {path.name: path.stat().st_mtime_ns for path in whole[0].glob("step-*")}
     trainer = small.trainer_of(replace(small.CONFIG, out=folder))
     monkeypatch.setattr(trainer, "one_step", stop)
-    monkeypatch.setattr(trainer.setting.source, "held_out", stop)
+    monkeypatch.setattr(trainer.context.source, "held_out", stop)
     assert ends_as(probe := trainer.run(resume=True), folder)
     assert not probe.training and not any(p.requires_grad for p in probe.parameters())
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("step-*")} == before
@@ -43,7 +43,7 @@ def test_what_may_change_where_a_training_goes_on(small, config, whole, refuses,
     assert "at step 4 already" in refuses(going_on(steps=3).run, resume=True)
     assert not (config.out / "curve.jsonl").exists()
     with caplog.at_level(logging.WARNING, "hybridbooth"):
-        slower = going_on(optim=replace(config.optim, lr=1e-4, weight_decay=0.5, decay=0), micro_batch=1, watch=small.KILLED.watch)
+        slower = going_on(optim=replace(config.optim, lr=1e-4, weight_decay=0.5, decay=0), micro_batch=1, log=small.KILLED.log)
         slower.run(resume=True)
     assert "from here on with another optim than it was begun with" in caplog.text
     assert {group["lr"] for group in slower.optimizer.parts["adam"].param_groups} == {1e-4}
@@ -66,16 +66,16 @@ def test_a_checkpoint_of_before_there_was_more_in_them_can_be_read(small, config
     state = torch.load(path, weights_only=True)
     del state["device_rng"]
     began = json.loads(state["config"])
-    del began["checkpointing"], began["watch"]["board_subjects"]
+    del began["checkpointing"], began["log"]["grid_subjects"]
     torch.save({**state, "config": json.dumps(began)}, path)
     assert ends_as(small.trainer_of(config).run(resume=True), config.out)
 
 
 def test_two_trainings_cannot_work_in_one_folder(small, config, refuses, monkeypatch):
     first, second = (small.trainer_of(replace(config, steps=2)) for _ in range(2))
-    seen = []
+    augmented = []
     inner = first.one_step
-    monkeypatch.setattr(first, "one_step", lambda feed: (seen.append(refuses(second.run)), inner(feed))[1])
+    monkeypatch.setattr(first, "one_step", lambda feed: (augmented.append(refuses(second.run)), inner(feed))[1])
     first.run()
-    assert len(seen) == 2 and all("another training is at work" in message for message in seen)
+    assert len(augmented) == 2 and all("another training is at work" in message for message in augmented)
     second.run(resume=True)

@@ -12,16 +12,14 @@ from torch import nn
 
 from hybridbooth_core.miniature.training.source import MiniatureSource
 from hybridbooth_core.training.config import Data, Loss, TrainConfig
-from hybridbooth_core.training.context import Setting
+from hybridbooth_core.training.context import TrainingContext
 from hybridbooth_core.training.validation import Validation, verdict
 
-CONFIG = TrainConfig(
-    precision="fp32", loss=Loss(times=(0.3, 0.9), background=0.5), watch=replace(TrainConfig().watch, validation_samples=6)
-)
+CONFIG = TrainConfig(precision="fp32", loss=Loss(times=(0.3, 0.9), background=0.5), log=replace(TrainConfig().log, validation_samples=6))
 
 
 class Guess(nn.Module):
-    """In a probe's place: the same words for every picture."""
+    """In a probe's place: the same words for every image."""
 
     def __init__(self, words: torch.Tensor):
         super().__init__()
@@ -32,29 +30,29 @@ class Guess(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def setting(world, encoders) -> Setting:
-    return Setting(world, encoders.clip, encoders.dino, MiniatureSource(Data(), 0))
+def context(world, encoders) -> TrainingContext:
+    return TrainingContext(world, encoders.clip, encoders.dino, MiniatureSource(Data(), 0))
 
 
 @pytest.fixture(scope="module")
-def validation(setting) -> Validation:
-    return Validation(CONFIG, setting)
+def validation(context) -> Validation:
+    return Validation(CONFIG, context)
 
 
-def test_rows_are_the_same_every_time(validation, setting):
+def test_rows_are_the_same_every_time(validation, context):
     words = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
     before = validation.rows(Guess(words))
     assert before.shape == (6,) and before.dtype == torch.float32 and not before.requires_grad
     torch.rand(10)
     assert torch.equal(validation.rows(Guess(words)), before)
-    assert torch.equal(Validation(CONFIG, setting).rows(Guess(words)), before)
+    assert torch.equal(Validation(CONFIG, context).rows(Guess(words)), before)
     assert not torch.equal(validation.rows(Guess(words * 3)), before)
 
 
-def test_the_noun_s_rows_are_those_of_the_noun_in_the_words_place(validation, setting):
+def test_the_noun_s_rows_are_those_of_the_noun_in_the_words_place(validation, context):
     """Batch by batch: as if a probe had guessed the noun, which for the miniature is one word."""
-    (batch,) = setting.source.held_out(6)
-    nouns = torch.stack([setting.model.word_embeddings(noun) for noun in batch.nouns])
+    (batch,) = context.source.held_out(6)
+    nouns = torch.stack([context.model.token_embeddings(noun) for noun in batch.nouns])
     assert nouns.shape[1] == 1
 
     class Noun(Guess):
@@ -65,16 +63,16 @@ def test_the_noun_s_rows_are_those_of_the_noun_in_the_words_place(validation, se
     assert len(set(validation.noun.tolist())) == 6
 
 
-def test_pieces_make_no_difference(setting):
+def test_pieces_make_no_difference(context):
     words = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
-    pieces = SimpleNamespace(held_out=lambda count: [split(setting.source.held_out(count)[0], rows) for rows in ([0, 1], [2, 3, 4], [5])])
-    apart = Validation(CONFIG, Setting(setting.model, setting.clip, setting.dino, pieces))
-    torch.testing.assert_close(apart.rows(Guess(words)), Validation(CONFIG, setting).rows(Guess(words)))
+    pieces = SimpleNamespace(held_out=lambda count: [split(context.source.held_out(count)[0], rows) for rows in ([0, 1], [2, 3, 4], [5])])
+    apart = Validation(CONFIG, TrainingContext(context.model, context.clip, context.dino, pieces))
+    torch.testing.assert_close(apart.rows(Guess(words)), Validation(CONFIG, context).rows(Guess(words)))
 
 
 def split(batch, rows):
     tensors = {name: getattr(batch, name)[rows] for name in ("clip", "dino", "reference", "target", "masks", "masked")}
-    return replace(batch, rows=rows, nouns=[batch.nouns[r] for r in rows], sentences=[batch.sentences[r] for r in rows], **tensors)
+    return replace(batch, rows=rows, nouns=[batch.nouns[r] for r in rows], templates=[batch.templates[r] for r in rows], **tensors)
 
 
 @pytest.mark.parametrize("fall", [0.0, 0.01, 0.05, -0.05])

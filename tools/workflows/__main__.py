@@ -1,4 +1,4 @@
-"""`python -m tools.workflows [FOLDER] [--thumbnails]`: write the example workflows (default: workflows/), and the pictures they go by."""
+"""`python -m tools.workflows [FOLDER] [--thumbnails]`: write the example workflows (default: workflows/), and the images they go by."""
 
 import sys
 from pathlib import Path

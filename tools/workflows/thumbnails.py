@@ -1,4 +1,4 @@
-"""The pictures by which the template browser shows the workflows, all from the miniature world: none is claimed for another model."""
+"""The images by which the template browser shows the workflows, all from the miniature world: none is claimed for another model."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from hybridbooth_core.models.adapter import split_prompt
 from hybridbooth_core.models.sampling import generate, starting_noise
 from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.report.drawing import FAINT, INK, Page, fitted, heated, outlined
-from hybridbooth_core.report.subject_report import word_attention
+from hybridbooth_core.report.subject_report import token_attention
 
 from .miniature import GUIDANCE, PROMPTS, STEPS
 
 WIDTH, HEIGHT, EDGE = 800, 450, 28
 SCENES = (("grass", "middle", "big", "none", "photo"), ("snow", "left", "big", "none", "photo"), ("sand", "right", "big", "hat", "photo"))
-LABEL = "pictures from the miniature world that comes with this pack"
+LABEL = "images from the miniature world that comes with this pack"
 
-Panel = tuple[str, Tensor | str]  # a caption, and a picture or the words in an empty frame
+Panel = tuple[str, Tensor | str]  # a caption, and an image or the words in an empty frame
 
 
 class Studio:
@@ -44,18 +44,18 @@ class Studio:
         return personalize(world.model, world.probe, ref, features, class_nouns(who)[0]).subject.words
 
     def looks(self, ref: Reference, words: Tensor) -> Tensor:
-        return heated(fitted(ref.pictures[0], 256, 256), word_attention(self.world.model, ref.pictures[0], words).mean(0))
+        return heated(fitted(ref.images[0], 256, 256), token_attention(self.world.model, ref.images[0], words).mean(0))
 
     def edges(self, ref: Reference) -> Tensor:
         """White lines on black, as the stock Canny node makes them."""
-        grey = ref.pictures[0].mean(-1)
+        grey = ref.images[0].mean(-1)
         steps = torch.zeros_like(grey)
         steps[1:] += (grey[1:] - grey[:-1]).abs()
         steps[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
         return (steps > 0.25).float()[..., None].expand(-1, -1, 3)
 
     def drawn(self, words: Tensor, prompts: list[str]) -> Tensor:
-        """One picture [64, 64, 3] for each prompt."""
+        """One image [64, 64, 3] for each prompt."""
         pieces = [split_prompt(prompt, {"subject": words}) for prompt in prompts]
         noise = starting_noise(1, LATENT_SHAPE, 0).expand(len(prompts), -1, -1, -1)
         return generate(self.world.model, pieces, noise, steps=STEPS, guidance=GUIDANCE)
@@ -69,15 +69,15 @@ def strips() -> dict[str, tuple[str, list[Panel | str]]]:
     several = reference(*(torch.cat(parts) for parts in zip(*(render(who, scene(*words)) for words in SCENES), strict=True)))
     words, more = studio.words(who, ref), studio.words(who, several)
     made = studio.drawn(words, [text for _, text in PROMPTS[:3]])
-    photo: Panel = ("your photo", ref.pictures[0])
+    photo: Panel = ("your photo", ref.images[0])
     assert ref.masks is not None
-    masked = outlined(fitted(ref.pictures[0], 256, 256), ref.masks[0])
+    masked = outlined(fitted(ref.images[0], 256, 256), ref.masks[0])
     looks: Panel = ("five words", studio.looks(ref, words))
-    shown: Panel = ("your picture", "<subject>\non a beach")
+    shown: Panel = ("your image", "<subject>\non a beach")
     return {
         "miniature_quickstart": (
             "Start here: no downloads, under a minute",
-            [("one picture", ref.pictures[0]), ">", looks, ">", *zip(("on snow", "in space", "a sketch"), made, strict=True)],
+            [("one image", ref.images[0]), ">", looks, ">", *zip(("on snow", "in space", "a sketch"), made, strict=True)],
         ),
         "sd15_basic": ("One photo of a subject, in any scene", [photo, ">", looks, ">", shown]),
         "sd15_controlnet": (
@@ -86,12 +86,12 @@ def strips() -> dict[str, tuple[str, list[Panel | str]]]:
         ),
         "sd15_several_references": (
             "Several photos of one subject",
-            [*(("", picture) for picture in several.pictures), ">", ("five words", studio.looks(several, more)), ">", shown],
+            [*(("", image) for image in several.images), ">", ("five words", studio.looks(several, more)), ">", shown],
         ),
         "sd15_two_subjects": (
             "Two subjects in one prompt",
-            [("<first>", ref.pictures[0]), "+", ("<second>", studio.photo(other, 1).pictures[0]), ">",
-             ("your picture", "<first> next\nto <second>")],
+            [("<first>", ref.images[0]), "+", ("<second>", studio.photo(other, 1).images[0]), ">",
+             ("your image", "<first> next\nto <second>")],
         ),
         "sd15_load_subject": (
             "A subject from a file",

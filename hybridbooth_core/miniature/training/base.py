@@ -16,8 +16,8 @@ from ..nets import Autoencoder, Judge
 from ..render import render
 from ..world import creatures, random_scenes, split_numbers
 from ..world_model import LATENT_SHAPE, new_text_encoder, new_unet, world_model
+from .images import choose
 from .loop import Schedule, train
-from .pictures import choose
 
 
 def train_base(schedule: Schedule, folder: Path, autoencoder: Autoencoder, judge: Judge, seed: int = 0) -> DiffusersModel:
@@ -29,9 +29,9 @@ def train_base(schedule: Schedule, folder: Path, autoencoder: Autoencoder, judge
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         who, where = choose(generator, schedule.batch)
         who, captions = with_names(who, where, random_captions(who, where, generator), generator)
-        pictures, masks = render(who, where)
+        images, masks = render(who, where)
         with torch.no_grad():
-            latents = autoencoder.encode(pictures)
+            latents = autoencoder.encode(images)
         noise = torch.randn(latents.shape, generator=generator)
         t = stratified_timesteps(len(latents), 0.0, 1.0, len(model.schedule), generator)
         context = model.encode_prompts(captions).context
@@ -43,8 +43,8 @@ def train_base(schedule: Schedule, folder: Path, autoencoder: Autoencoder, judge
         who = creatures(split_numbers("tune", 96))
         where = random_scenes(len(who), torch.Generator().manual_seed(5))
         prompts = [scene_prompt(where, row, [describe(who, row)]) for row in range(len(who))]
-        pictures = generate(model, prompts, starting_noise(len(who), LATENT_SHAPE, 7))
-        right = accuracies(judge, pictures, who, where)
+        images = generate(model, prompts, starting_noise(len(who), LATENT_SHAPE, 7))
+        right = accuracies(judge, images, who, where)
         return {name: value.mean().item() for name, value in right.items()}
 
     train("base", {"unet": unet, "text_encoder": text_encoder}, loss_of, schedule, folder, seed, check)

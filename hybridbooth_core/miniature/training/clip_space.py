@@ -1,4 +1,4 @@
-"""Trains what lets the model's own text encoder be compared with pictures: a linear map on each side, as CLIP has."""
+"""Trains what lets the model's own text encoder be compared with images: a linear map on each side, as CLIP has."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..nets import ClipHeads, ImageEncoder
 from ..render import render
 from ..world import Creatures, Scenes
 from ..world_model import WIDTH
+from .images import choose, degrade, references
 from .loop import Schedule, step_generator, train
-from .pictures import choose, degrade, references
 from .readers import contrastive_loss
 
 NEUTRAL = 0.5  # share of captions that say nothing of the scene, as the templates of a probe-free start
-SCENE_KEPT = 0.4  # of a scene's words where it is said: most of it is greyed out in the picture
+SCENE_KEPT = 0.4  # of a scene's words where it is said: most of it is greyed out in the image
 
 
 def captions(who: Creatures, where: Scenes, generator: torch.Generator) -> list[Prompt]:
@@ -37,9 +37,9 @@ def captions(who: Creatures, where: Scenes, generator: torch.Generator) -> list[
 
 
 def train_clip_space(schedule: Schedule, folder: Path, model: DiffusersModel, clip: ImageEncoder, seed: int = 0) -> ClipHeads:
-    """Pictures and captions of train creatures matched by contrast; text encoder and CLIP-like encoder stay as they are.
+    """Images and captions of train creatures matched by contrast; text encoder and CLIP-like encoder stay as they are.
 
-    Most pictures are cropped around the creature with the background greyed out, as a person's masked reference is.
+    Most images are cropped around the creature with the background greyed out, as a person's masked reference is.
     """
     torch.manual_seed(seed + 40)
     heads = ClipHeads(clip.width, WIDTH)
@@ -47,12 +47,12 @@ def train_clip_space(schedule: Schedule, folder: Path, model: DiffusersModel, cl
 
     def pairs(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
         who, where = choose(generator, count)
-        pictures, masks = render(who, where)
+        images, masks = render(who, where)
         with torch.no_grad():
-            tokens = clip(degrade(references(pictures, masks, generator), generator))
-        images = heads.pictures(tokens[:, 0])
+            tokens = clip(degrade(references(images, masks, generator), generator))
+        augmented = heads.images(tokens[:, 0])
         texts = encode_texts(model, heads.text, captions(who, where, generator))
-        return F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
+        return F.normalize(augmented, dim=-1), F.normalize(texts, dim=-1)
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         return contrastive_loss(*pairs(generator, schedule.batch), temperature=(-sharpness["log_scale"]).exp())

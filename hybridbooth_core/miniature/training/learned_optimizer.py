@@ -1,4 +1,4 @@
-"""Trains the probe's learned steps: one photo of a creature gives a gradient, and the step is judged in other pictures of it.
+"""Trains the probe's learned steps: one photo of a creature gives a gradient, and the step is judged in other images of it.
 
 Axes: B creatures, k rows of a step's gradient, V other views of each creature, n words, d their width, C h w latents.
 """
@@ -26,8 +26,8 @@ from ..nets import Judge
 from ..render import SIZE, render
 from ..world import Scenes, creatures, split_numbers
 from ..world_model import LATENT_SHAPE
+from .images import choose
 from .loop import Schedule, train
-from .pictures import choose
 from .probe import TIMES, class_embeddings
 
 HIDDEN = 512
@@ -36,9 +36,9 @@ VIEWS = 2
 PHOTOS = 0.7  # share of references in the style that a person brings
 
 
-def with_stepper(probe: Probe, hidden: int = HIDDEN) -> Probe:
+def with_learned_optimizer(probe: Probe, hidden: int = HIDDEN) -> Probe:
     """The same probe with untrained learned steps."""
-    grown = Probe(replace(probe.config, stepper=hidden))
+    grown = Probe(replace(probe.config, learned_optimizer=hidden))
     grown.load_state_dict(probe.state_dict(), strict=False)
     return grown.eval()
 
@@ -64,7 +64,7 @@ def photo_gradient(model: DiffusersModel, words: Tensor, latents: Tensor, weight
     return gradient
 
 
-def train_stepper(
+def train_learned_optimizer(
     schedule: Schedule,
     folder: Path,
     model: DiffusersModel,
@@ -81,9 +81,9 @@ def train_stepper(
     one step into the last, nor through the photo's gradient: second derivatives would cost much and are not needed.
     """
     torch.manual_seed(seed + 30)
-    probe = with_stepper(probe).requires_grad_(False)
-    assert probe.stepper is not None
-    probe.stepper.requires_grad_(True)
+    probe = with_learned_optimizer(probe).requires_grad_(False)
+    assert probe.learned_optimizer is not None
+    probe.learned_optimizer.requires_grad_(True)
     nouns = class_embeddings(model)
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
@@ -91,13 +91,13 @@ def train_stepper(
         as_photo = torch.rand(len(who), generator=generator) < PHOTOS
         as_photo &= torch.arange(len(who)) % (1 + VIEWS) == 0
         where = Scenes(**{**vars(where), "style": where.style.masked_fill(as_photo, 0)})
-        pictures, masks = render(who, where)
+        images, masks = render(who, where)
         first = torch.arange(0, len(who), 1 + VIEWS)
         others = torch.cat([first + view for view in range(1, 1 + VIEWS)])  # all first other views, then all second ones
         with torch.no_grad():
-            crops = square_crops(pictures[first], masks[first], SIZE)
+            crops = square_crops(images[first], masks[first], SIZE)
             words = probe(Features(clip(crops), dino(crops), autoencoder.encode(crops)), nouns[who.kind[first]])
-            latents = autoencoder.encode(pictures)
+            latents = autoencoder.encode(images)
         photo_weight = subject_weight(masks[first], latents[first], RefineConfig().background)
         weight = mask_latent_weight(masks[others], LATENT_SHAPE[1], inside=8.0)
         noise = torch.randn(latents[others].shape, generator=generator)
@@ -124,10 +124,10 @@ def train_stepper(
 
     def _personalized(row) -> tuple[Tensor, Tensor]:
         ref, noun = row
-        crops = square_crops(ref.pictures, ref.masks, SIZE)
+        crops = square_crops(ref.images, ref.masks, SIZE)
         features = Features(clip(crops), dino(crops), autoencoder.encode(crops))
         made = personalize(model, probe, ref, features, noun, RefineConfig(mode="learned"))
         return made.start, made.subject.words
 
-    train("stepper", {"stepper": probe.stepper}, loss_of, schedule, folder, seed, check)
+    train("stepper", {"stepper": probe.learned_optimizer}, loss_of, schedule, folder, seed, check)
     return probe

@@ -20,7 +20,7 @@ from ..bundle import WEIGHTS, load_miniature, manifest
 from ..gates import measure_gates, passes
 from .base import train_base
 from .clip_space import train_clip_space
-from .learned_optimizer import train_stepper
+from .learned_optimizer import train_learned_optimizer
 from .loop import Schedule
 from .probe import CONFIG, train_probe
 from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
@@ -78,7 +78,7 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         model = train_base(plan["base"], work, autoencoder, judge, seed)
         heads = train_clip_space(plan["clip_space"], work, model, clip, seed)
         probe = train_probe(probe_config(device, seed, only_steps), work / "probe", model, clip, dino, judge)
-        probe = train_stepper(plan["stepper"], work, model, autoencoder, probe, clip, dino, judge, seed)
+        probe = train_learned_optimizer(plan["stepper"], work, model, autoencoder, probe, clip, dino, judge, seed)
     finally:
         torch.set_default_device(before)
 
@@ -107,7 +107,7 @@ def renew_probe(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int 
     model, clip, dino, judge = world.model, world.clip, world.dino, world.judge
     config = probe_config("cpu", seed, only_steps)
     probe = train_probe(config, work / "probe", model, clip, dino, judge)
-    probe = train_stepper(plan["stepper"], work, model, model.coder, probe, clip, dino, judge, seed)
+    probe = train_learned_optimizer(plan["stepper"], work, model, model.coder, probe, clip, dino, judge, seed)
     probe.save(out / "probe.safetensors")
     renewed = {"stepper": asdict(plan["stepper"]), "probe": to_json(config)}
     return write_manifest(out, manifest(out)["stages"] | renewed, seed, "cpu", identities=4 if only_steps else 64)

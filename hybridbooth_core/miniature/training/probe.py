@@ -13,9 +13,9 @@ from ...models.diffusers_adapter import DiffusersModel
 from ...models.ldm_layout import to_ldm_layout
 from ...probe.probe import Probe, ProbeConfig
 from ...probe.untrained import new_probe
-from ...training.config import Data, Loss, Optim, ProbeShape, TrainConfig, Watch
-from ...training.context import Setting
-from ...training.trainer import Extras, Trainer
+from ...training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig
+from ...training.context import TrainingContext
+from ...training.trainer import Callbacks, Trainer
 from ..bundle import CLIP_ID, DINO_ID
 from ..evaluate import EVALUATION_SCENES, evaluate, reference_of
 from ..nets import Judge
@@ -35,7 +35,7 @@ SIZES = {
     },
     "resampler": {"layers": 3, "heads": 4, "inner": 192},  # about as many parameters as that promptnet
 }
-TIMES = (0.35, 1.0)  # at low noise the picture itself shows who it is, and the words learn nothing
+TIMES = (0.35, 1.0)  # at low noise the image itself shows who it is, and the words learn nothing
 RESIDUAL_STEP, WORDS_STEP, LEARNED_STEP = 3e-4, 0.02, 0.5  # chosen on tune creatures by benchmarks/leads.py
 TRAINED_ON, LICENCE = "train creatures of the miniature world", "Apache-2.0"
 
@@ -51,20 +51,20 @@ CONFIG = TrainConfig(
     probe=ProbeShape(regressor="resampler"),
     loss=Loss(times=TIMES, mask_weight=0.02, norm_weight=1e-3),
     optim=Optim(kind="muon", lr=1.5e-3, muon_lr=2.5e-3, warmup=100, decay=0.6, ema=0.998),
-    watch=Watch(
-        log_every=100, validate_every=1000, validation_samples=96, board_every=2000, board_subjects=4, board_steps=15, save_every=500
+    log=LogConfig(
+        log_every=100, validate_every=1000, validation_samples=96, grid_every=2000, grid_subjects=4, grid_steps=15, save_every=500
     ),
 )
 
 
 def class_embeddings(model: DiffusersModel) -> Tensor:
     """The words of KINDS, [4, d]."""
-    return torch.cat([model.word_embeddings(kind) for kind in KINDS])
+    return torch.cat([model.token_embeddings(kind) for kind in KINDS])
 
 
 def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, shape: ProbeShape, seed: int) -> Probe:
     """An untrained probe for the miniature."""
-    table = model.text_table()
+    table = model.token_table()
     config = ProbeConfig(
         width=WIDTH,
         clip=CLIP_ID,
@@ -74,7 +74,7 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
         regressor=shape.regressor,
         sizes=shape.sizes or SIZES[shape.regressor],
         words=shape.words,
-        word_norm=round(table[2:].norm(dim=1).mean().item(), 6),
+        embedding_norm=round(table[2:].norm(dim=1).mean().item(), 6),
         residual_step=RESIDUAL_STEP,
         words_step=WORDS_STEP,
         learned_step=LEARNED_STEP,
@@ -86,9 +86,9 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
     return new_probe(config, to_ldm_layout(model.unet.state_dict()), seed)
 
 
-def miniature_setting(config: TrainConfig, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder) -> Setting:
+def miniature_context(config: TrainConfig, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder) -> TrainingContext:
     """The world as the trainer sees it."""
-    return Setting(model, clip, dino, MiniatureSource(config.data, config.seed), {"trained_on": TRAINED_ON, "licence": LICENCE})
+    return TrainingContext(model, clip, dino, MiniatureSource(config.data, config.seed), {"trained_on": TRAINED_ON, "licence": LICENCE})
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class JudgeCheck:
 def probe_words(
     probe: Probe, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, refs: list[Reference], nouns: Tensor
 ) -> Tensor:
-    """The probe's guesses [N, n, d] for N references of one picture each, with their class nouns' embeddings [N, d]."""
+    """The probe's guesses [N, n, d] for N references of one image each, with their class nouns' embeddings [N, d]."""
     features = [extract_features(model, clip, dino, ref) for ref in refs]
     return torch.cat([probe(f, noun) for f, noun in zip(features, nouns, strict=True)])
 
@@ -124,7 +124,7 @@ def train_probe(
 ) -> Probe:
     """The probe of a configuration, trained in `folder`; gone on with, or only loaded, if the folder holds it already."""
     config = replace(config, out=folder)
-    setting = miniature_setting(config, model, clip, dino)
+    context = miniature_context(config, model, clip, dino)
     probe = miniature_probe(model, clip, dino, config.probe, config.seed)
-    check = JudgeCheck(model, clip, dino, judge, min(24, config.watch.validation_samples))
-    return Trainer(config, setting, probe, Extras(check)).run(resume=True)
+    check = JudgeCheck(model, clip, dino, judge, min(24, config.log.validation_samples))
+    return Trainer(config, context, probe, Callbacks(check)).run(resume=True)

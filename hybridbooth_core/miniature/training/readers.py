@@ -1,4 +1,4 @@
-"""Trains what reads pictures: the autoencoder, the judge and the three encoders. None of them needs another."""
+"""Trains what reads images: the autoencoder, the judge and the three encoders. None of them needs another."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..captions import describe, scene_prompt
 from ..judging import accuracies, identity_score, judge_loss, targets
 from ..nets import Autoencoder, ImageEncoder, Judge
 from ..world_model import CaptionEncoder
+from .images import Batch, degrade, draw_batch
 from .loop import Schedule, step_generator, train
-from .pictures import Batch, degrade, draw_batch
 
 
 def _held_out(count: int = 256) -> Batch:
     return draw_batch(step_generator(1234, "held out", 0), count)
 
 
-def _slopes(pictures: Tensor) -> Tensor:
+def _slopes(images: Tensor) -> Tensor:
     """Differences to the right and lower neighbour, the parts an eye reads as edges: [2, B, H-1, W-1, 3]."""
-    here = pictures[:, :-1, :-1]
-    return torch.stack([pictures[:, 1:, :-1] - here, pictures[:, :-1, 1:] - here])
+    here = images[:, :-1, :-1]
+    return torch.stack([images[:, 1:, :-1] - here, images[:, :-1, 1:] - here])
 
 
 def train_autoencoder(schedule: Schedule, folder: Path, seed: int = 0) -> Autoencoder:
@@ -33,16 +33,16 @@ def train_autoencoder(schedule: Schedule, folder: Path, seed: int = 0) -> Autoen
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         batch = draw_batch(generator, schedule.batch)
-        latents = net.encode(batch.pictures)
+        latents = net.encode(batch.images)
         noisy = latents + 0.1 * torch.randn(latents.shape, generator=generator)
         decoded = net.decoder(noisy).movedim(1, -1) * 0.5 + 0.5  # not clipped: a clipped pixel has no gradient
         weight = 1 + 3 * batch.masks.unsqueeze(-1)
-        near = (((decoded - batch.pictures) ** 2 + 1e-4).sqrt() * weight).mean()
-        edges = ((_slopes(decoded) - _slopes(batch.pictures)).abs() * weight[:, :-1, :-1]).mean()
+        near = (((decoded - batch.images) ** 2 + 1e-4).sqrt() * weight).mean()
+        edges = ((_slopes(decoded) - _slopes(batch.images)).abs() * weight[:, :-1, :-1]).mean()
         return near + 0.5 * edges
 
     def check() -> dict[str, float]:
-        error = ((net.decode(net.encode(held.pictures)) - held.pictures) ** 2).mean()
+        error = ((net.decode(net.encode(held.images)) - held.images) ** 2).mean()
         return {"psnr": (-10 * error.log10()).item()}
 
     train("autoencoder", {"autoencoder": net}, loss_of, schedule, folder, seed, check)
@@ -50,17 +50,17 @@ def train_autoencoder(schedule: Schedule, folder: Path, seed: int = 0) -> Autoen
 
 
 def train_judge(schedule: Schedule, folder: Path, seed: int = 0) -> Judge:
-    """Supervised by the truth of every attribute, on degraded pictures."""
+    """Supervised by the truth of every attribute, on degraded images."""
     torch.manual_seed(seed + 1)
     net, held = Judge(), _held_out(512)
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         batch = draw_batch(generator, schedule.batch)
-        return judge_loss(net(degrade(batch.pictures, generator)), targets(batch.creatures, batch.scenes))
+        return judge_loss(net(degrade(batch.images, generator)), targets(batch.creatures, batch.scenes))
 
     def check() -> dict[str, float]:
-        right = accuracies(net, held.pictures, held.creatures, held.scenes)
-        other = identity_score(net, held.pictures, held.pictures.roll(1, 0)).mean().item()
+        right = accuracies(net, held.images, held.creatures, held.scenes)
+        other = identity_score(net, held.images, held.images.roll(1, 0)).mean().item()
         return {k: v.mean().item() for k, v in right.items()} | {"other_identity": other}
 
     train("judge", {"judge": net}, loss_of, schedule, folder, seed, check)
@@ -82,11 +82,11 @@ def train_identity_encoder(stage: str, schedule: Schedule, folder: Path, seed: i
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         batch = draw_batch(generator, schedule.batch, views=2)
-        vectors = net.embed(degrade(batch.pictures, generator))
+        vectors = net.embed(degrade(batch.images, generator))
         return contrastive_loss(vectors[0::2], vectors[1::2])
 
     def check() -> dict[str, float]:
-        vectors = net.embed(held.pictures)
+        vectors = net.embed(held.images)
         nearest = (vectors[0::2] @ vectors[1::2].T).argmax(1)
         return {"retrieval": (nearest == torch.arange(len(nearest))).float().mean().item()}
 
@@ -95,7 +95,7 @@ def train_identity_encoder(stage: str, schedule: Schedule, folder: Path, seed: i
 
 
 def train_clip_encoder(stage: str, schedule: Schedule, folder: Path, seed: int = 0) -> tuple[ImageEncoder, CaptionEncoder]:
-    """CLIP's stand-in: pictures and their captions, matched by contrast (Radford et al. 2021). Also the held-out one, from another seed."""
+    """CLIP's stand-in: images and their captions, matched by contrast (Radford et al. 2021). Also the held-out one, from another seed."""
     torch.manual_seed(seed + (4 if stage == "clip" else 5))
     image, text = ImageEncoder(), CaptionEncoder()
 
@@ -103,11 +103,11 @@ def train_clip_encoder(stage: str, schedule: Schedule, folder: Path, seed: int =
         batch = draw_batch(generator, count)
         who, where = batch.creatures, batch.scenes
         said = [scene_prompt(where, row, [describe(who, row, 0.8, generator)], 0.8, generator) for row in range(count)]
-        return image.embed(degrade(batch.pictures, generator)), text([" ".join(str(piece) for piece in caption) for caption in said])
+        return image.embed(degrade(batch.images, generator)), text([" ".join(str(piece) for piece in caption) for caption in said])
 
     def check() -> dict[str, float]:
-        pictures, captions = pairs(step_generator(1234, "held out captions", 0), 256)
-        return {"retrieval": ((pictures @ captions.T).argmax(1) == torch.arange(256)).float().mean().item()}
+        images, captions = pairs(step_generator(1234, "held out captions", 0), 256)
+        return {"retrieval": ((images @ captions.T).argmax(1) == torch.arange(256)).float().mean().item()}
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         return contrastive_loss(*pairs(generator, schedule.batch))

@@ -1,4 +1,4 @@
-"""Pairs of pictures of train creatures, drawn for every step: none is ever stored."""
+"""Pairs of images of train creatures, drawn for every step: none is ever stored."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from ...refine.task import TEMPLATES
-from ...training.augmentation import all_seen, draw_look
-from ...training.batch import Batch, Share, row_generator
+from ...training.augmentation import augmented_batch, draw_augmentation
+from ...training.batch import Batch, DataShard, row_generator
 from ...training.config import Data
 from ...training.prompt_templates import WORDS_ALONE
 from ..captions import scene_prompt
@@ -26,14 +26,14 @@ class MiniatureSource:
     def __init__(self, data: Data, seed: int):
         self._data, self._seed = data, seed
 
-    def batches(self, step: int, share: Share) -> Iterator[Batch]:
+    def batches(self, step: int, share: DataShard) -> Iterator[Batch]:
         while True:
             for micro in range(share.accumulation):
                 yield self._batch(step, share.rows(micro), share.batch)
             step += 1
 
     def held_out(self, count: int) -> list[Batch]:
-        """Tune creatures, seen as a person's masked picture is, in scenes that never change."""
+        """Tune creatures, seen as a person's masked image is, in scenes that never change."""
         who = repeat(creatures(split_numbers("tune", count)), 2)
         where = random_scenes(len(who), torch.Generator().manual_seed(5))
         plain = Data(cached=self._data.cached, neutral=0, condition_drop=0, masked=1, background=0, augment=0)
@@ -49,10 +49,12 @@ class MiniatureSource:
         """`who` and `where` name the reference and the target of every row in turns; only the given rows are drawn."""
         generators = [row_generator(self._seed, step, row) for row in rows]
         first = torch.tensor(list(rows)) * 2
-        pictures, masks = render(who[torch.cat([first, first + 1])], where[torch.cat([first, first + 1])])
-        seen, target = pictures.chunk(2)
-        looks = [draw_look(data, generator, SIZE, [], light=False) for generator in generators]  # brightness tells creatures apart
-        crops = all_seen(list(seen), list(masks[: len(rows)]), looks, SIZE)
+        images, masks = render(who[torch.cat([first, first + 1])], where[torch.cat([first, first + 1])])
+        augmented, target = images.chunk(2)
+        augmentations = [
+            draw_augmentation(data, generator, SIZE, [], light=False) for generator in generators
+        ]  # brightness tells creatures apart
+        crops = augmented_batch(list(augmented), list(masks[: len(rows)]), augmentations, SIZE)
         return Batch(
             rows=rows,
             clip=crops,
@@ -62,11 +64,11 @@ class MiniatureSource:
             masks=masks[len(rows) :],
             masked=torch.ones(len(rows), dtype=torch.bool),
             nouns=class_nouns(who[first]),
-            sentences=[_sentence(data, where, row, generator) for row, generator in zip((first + 1).tolist(), generators, strict=True)],
+            templates=[_template(data, where, row, generator) for row, generator in zip((first + 1).tolist(), generators, strict=True)],
         )
 
 
-def _sentence(data: Data, where: Scenes, row: int, generator: torch.Generator) -> tuple[str, str]:
+def _template(data: Data, where: Scenes, row: int, generator: torch.Generator) -> tuple[str, str]:
     alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
     if alone:
         return WORDS_ALONE

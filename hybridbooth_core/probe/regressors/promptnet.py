@@ -1,10 +1,10 @@
-"""The paper's regressor: a copy of the denoiser's encoder half that reads a reference picture's latents and its merged features.
+"""The paper's regressor: a copy of the denoiser's encoder half that reads a reference image's latents and its merged features.
 
 After PromptNet of ProFusion, with three changes of HybridBooth or ours: the merged CLIP and DINO tokens take the place
 of CLIP's alone; the noisy latent and its time are no inputs (the time is 0), so that words are computed once; and n learned queries read
 the pooled stages, instead of one convolution that would cost 189 M parameters for five words at Stable Diffusion 1.5's size.
 
-Axes: B pictures, C h w latents, L tokens, d width of words, n words.
+Axes: B images, C h w latents, L tokens, d width of words, n words.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.family import cost
-from benchmarks.family.cost import cost_at, count_class_pictures, count_operations, line, peak_memory, points_of, warmed
+from benchmarks.family.cost import cost_at, count_class_images, count_operations, line, peak_memory, points_of, warmed
 from benchmarks.family.plan import QUICK, Plan
 from benchmarks.family.subjects import client
 
-PLAN = replace(QUICK, most=25, prior_pictures=2)
+PLAN = replace(QUICK, most=25, prior_images=2)
 
 
 def test_a_line_goes_through_its_points():
@@ -43,10 +43,10 @@ def test_hybridbooth_costs_about_the_same_every_step(miniature):
     assert three > count_operations(miniature, "regression", someone, 0, PLAN, prior) > 0
 
 
-def test_class_pictures_are_counted_apart(miniature):
+def test_class_images_are_counted_apart(miniature):
     someone = client("tune", 0)
     drawn, undrawn = warmed(miniature, PLAN, someone), cost.Prior(miniature.model)
-    apart = count_class_pictures(miniature, PLAN, someone)
+    apart = count_class_images(miniature, PLAN, someone)
     with_them = count_operations(miniature, "dreambooth_lora", someone, 1, PLAN, undrawn)
     without = count_operations(miniature, "dreambooth_lora", someone, 1, PLAN, drawn)
     assert with_them == without + apart

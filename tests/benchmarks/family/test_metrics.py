@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.family.metrics import attention_off_mask, diversity, leakage, perceptual_distance, picture_scores, subject_rows
+from benchmarks.family.metrics import attention_off_mask, diversity, image_scores, leakage, perceptual_distance, subject_rows
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, class_nouns, join, reference_of
 from hybridbooth_core.miniature.nets import ImageEncoder
 from hybridbooth_core.miniature.render import render
@@ -44,12 +44,12 @@ def test_perceptual_distance_is_the_formula():
 @torch.no_grad()
 def test_diversity_is_the_mean_over_all_pairs_of_seeds():
     torch.manual_seed(0)
-    encoder, pictures = ImageEncoder().eval(), torch.rand(3, 2, 64, 64, 3)
+    encoder, images = ImageEncoder().eval(), torch.rand(3, 2, 64, 64, 3)
     pairs = [(0, 1), (0, 2), (1, 2)]
-    expected = [sum(perceptual_distance(encoder, pictures[a, s][None], pictures[b, s][None]).item() for a, b in pairs) / 3 for s in (0, 1)]
-    assert diversity(encoder, pictures).tolist() == pytest.approx(expected, rel=1e-5)
+    expected = [sum(perceptual_distance(encoder, images[a, s][None], images[b, s][None]).item() for a, b in pairs) / 3 for s in (0, 1)]
+    assert diversity(encoder, images).tolist() == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="two sampling seeds"):
-        diversity(encoder, pictures[:1])
+        diversity(encoder, images[:1])
 
 
 def shrunk(mask: torch.Tensor, side: int) -> torch.Tensor:
@@ -101,19 +101,19 @@ def test_leakage_of_text_and_of_its_rows_is_one_number(world):
     who, where = creatures(split_numbers("tune", 1)), join(EVALUATION_SCENES[:3])
     text = leakage(world, ["red cat"], who, where)
     assert text.shape == (3,) and bool(((text > 0) & (text < 1)).all())
-    torch.testing.assert_close(text, leakage(world, [world.word_embeddings("red"), "cat"], who, where))
+    torch.testing.assert_close(text, leakage(world, [world.token_embeddings("red"), "cat"], who, where))
     assert not torch.equal(text, leakage(world, ["blue cat"], who, where))
 
 
 @torch.no_grad()
-def test_true_renders_score_one_and_every_score_stands_at_its_picture(miniature):
+def test_true_renders_score_one_and_every_score_stands_at_its_image(miniature):
     who, scenes = creatures(split_numbers("tune", 1, 7)), EVALUATION_SCENES[:3]
     where, ref = join(scenes), reference_of(who, 0)
     truth, _ = render(repeat(who, 3), where)
     other, _ = render(repeat(creatures(split_numbers("tune", 1, 8)), 3), where)
-    pictures = torch.stack([truth, truth.clone()])
-    pictures[1, 2] = other[2]
-    scores = picture_scores(miniature, pictures, who, where, ref)
+    images = torch.stack([truth, truth.clone()])
+    images[1, 2] = other[2]
+    scores = image_scores(miniature, images, who, where, ref)
     assert {tuple(values.shape) for values in scores.values()} == {(2, 3)}
     for name in ("identity", "dino_i", "clip_i"):
         right = torch.ones(2, 3, dtype=torch.bool)
@@ -121,14 +121,14 @@ def test_true_renders_score_one_and_every_score_stands_at_its_picture(miniature)
         assert scores[name][right].tolist() == pytest.approx([1.0] * 5, abs=1e-4), name
         assert scores[name][1, 2] < 0.99, name
     assert scores["prompt"].min() == 1
-    a, b = (miniature.held_out.embed(p)[0].double() for p in (other[2:], ref.pictures))
+    a, b = (miniature.held_out.embed(p)[0].double() for p in (other[2:], ref.images))
     assert scores["dino_ref"][1, 2].item() == pytest.approx(float(a @ b / (a.norm() * b.norm())), abs=1e-5)
     caption = f"a photo of a big {class_nouns(who)[0]} on snow in the middle"
     c, d = miniature.held_out_clip.embed(truth[:1])[0].double(), miniature.held_out_text([caption])[0].double()
     assert scores["clip_t"][0, 0].item() == pytest.approx(float(c @ d / (c.norm() * d.norm())), abs=1e-5)
 
 
-def test_pictures_of_other_scenes_are_refused(miniature):
+def test_images_of_other_scenes_are_refused(miniature):
     who = creatures(split_numbers("tune", 1))
     with pytest.raises(ValueError, match="one creature in 2 scenes"):
-        picture_scores(miniature, torch.rand(1, 2, 64, 64, 3), who, join(EVALUATION_SCENES[:3]), reference_of(who, 0))
+        image_scores(miniature, torch.rand(1, 2, 64, 64, 3), who, join(EVALUATION_SCENES[:3]), reference_of(who, 0))

@@ -36,13 +36,13 @@ def test_rates_are_chosen_by_identity_plus_prompt_for_few_and_for_many_steps():
 def test_a_record_belongs_to_all_that_it_depends_on():
     unit = Unit("test", "dreambooth", 1e-4, 3, (3, 5))
     others = [replace(unit, rate=2e-4), replace(unit, row=4), replace(unit, keep=(3,)), replace(unit, split="tune")]
-    plans = [Plan(), Plan(prompts=7), Plan(sampling_steps=9), Plan(batch=2), Plan(prior_pictures=9), Plan(token="an"), Plan(seeds=(0, 2))]
+    plans = [Plan(), Plan(prompts=7), Plan(sampling_steps=9), Plan(batch=2), Plan(prior_images=9), Plan(token="an"), Plan(seeds=(0, 2))]
     keys = [unit.key(Plan(), "x"), unit.key(Plan(), "y"), *(other.key(Plan(), "x") for other in others)]
     keys += [unit.key(plan, "x") for plan in plans[1:]]
     assert len(set(keys)) == len(keys)
     assert unit.key(Plan(identities=64), "x") == keys[0], "more creatures do not make old ones stale"
     words = Unit("test", "textual_inversion", 1e-2, 3, (3, 5))
-    assert words.key(Plan(), "x") == words.key(Plan(prior_pictures=9), "x"), "it has no class pictures"
+    assert words.key(Plan(), "x") == words.key(Plan(prior_images=9), "x"), "it has no class images"
 
 
 def test_tune_and_test_creatures_cannot_meet():

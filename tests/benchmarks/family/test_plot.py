@@ -1,4 +1,4 @@
-"""The Pareto picture and the README's tables, from made-up results."""
+"""The Pareto image and the README's tables, from made-up results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.family.plot import disc_area, pareto_figure, pareto_picture
+from benchmarks.family.plot import disc_area, pareto_figure, pareto_image
 from benchmarks.family.tables import ablation_page, ablation_table, family_page, family_table, size_text
 
 
@@ -29,13 +29,13 @@ def test_a_disc_is_as_large_as_its_cost():
     assert disc_area(0.0, 0.0) > 0
 
 
-def test_the_picture_is_written_or_refused(result, tmp_path, refuses):
+def test_the_image_is_written_or_refused(result, tmp_path, refuses):
     for name in ("family.png", "family.jpg"):
-        pareto_picture(result, tmp_path / name)
-        with Image.open(tmp_path / name) as picture:
-            assert picture.width > 1000 and np.asarray(picture.convert("RGB")).std() > 10
-    assert ".png" in refuses(pareto_picture, result, tmp_path / "family.txt")
-    assert "cannot be written" in refuses(pareto_picture, result, tmp_path / "none" / "family.png")
+        pareto_image(result, tmp_path / name)
+        with Image.open(tmp_path / name) as image:
+            assert image.width > 1000 and np.asarray(image.convert("RGB")).std() > 10
+    assert ".png" in refuses(pareto_image, result, tmp_path / "family.txt")
+    assert "cannot be written" in refuses(pareto_image, result, tmp_path / "none" / "family.png")
 
 
 @pytest.fixture

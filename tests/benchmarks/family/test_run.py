@@ -88,7 +88,7 @@ def test_rows_are_what_the_units_say(tmp_path, made_up):
     assert len(result["search"]) == 4 * 2 + 4 * 1
 
 
-def test_scores_are_means_of_pictures_then_rows_by_identity():
+def test_scores_are_means_of_images_then_rows_by_identity():
     records = {Unit("test", "a", None, row, (0,)): {"after": {"0": {"identity": [row, row + 1.0], "stored_bytes": 7}}} for row in (1, 0)}
     found = per_identity(records)["a", 0]
     assert torch.equal(found["identity"], torch.tensor([0.5, 1.5])) and found["stored_bytes"].tolist() == [7, 7]

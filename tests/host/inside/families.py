@@ -22,7 +22,7 @@ import comfy.text_encoders.flux  # noqa: E402
 import comfy.text_encoders.sd2_clip  # noqa: E402
 import torch  # noqa: E402
 from pack.hybridbooth_core.errors import UserError  # noqa: E402
-from pack.hybridbooth_core.subject import Subject  # noqa: E402
+from pack.hybridbooth_core.files.subject import Subject  # noqa: E402
 from pack.nodes.host.miniature import load_miniature_world  # noqa: E402
 from pack.nodes.host.model import host_model  # noqa: E402
 from pack.nodes.host.subjects import with_subject  # noqa: E402

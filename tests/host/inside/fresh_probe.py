@@ -38,6 +38,6 @@ inside.report(
         "equal": all(torch.equal(tensor, file[key]) for key, tensor in own.items()),
         "patched by": wears,
         "usable": not any(tensor.is_inference() for tensor in probe.parameters()),
-        "word norm": probe.config.word_norm,
+        "word norm": probe.config.embedding_norm,
     }
 )

@@ -31,7 +31,7 @@ import nodes  # noqa: E402  (the host's own file)
 warnings: list[str] = []
 
 
-class Listener(logging.Handler):
+class AttentionCapturer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         warnings.append(record.getMessage())
 
@@ -50,15 +50,15 @@ def stable_diffusion() -> comfy.model_patcher.ModelPatcher:
 
 
 with torch.inference_mode():
-    logging.getLogger().addHandler(Listener(logging.WARNING))
+    logging.getLogger().addHandler(AttentionCapturer(logging.WARNING))
     folder_paths.add_model_folder_path("loras", str(folder))
     model, clip, vae = load_miniature_world()
     asked = load_file(folder / "asked.safetensors")
-    tuned, clip = nodes.LoraLoader().load_lora(model, clip, "pet.safetensors", 1.0, 1.0)
+    adapter, clip = nodes.LoraLoader().load_lora(model, clip, "pet.safetensors", 1.0, 1.0)
     said = {}
-    for name, chosen in (("tuned", tuned), ("base", model)):
+    for name, chosen in (("tuned", adapter), ("base", model)):
         with host_model(chosen, clip, vae) as host:
-            context = host.encode_prompts([["a photo of a picture cat"]]).context.expand(len(asked["noisy"]), -1, -1)
+            context = host.encode_prompts([["a photo of an image cat"]]).context.expand(len(asked["noisy"]), -1, -1)
             said[name] = host.predict_noise(asked["noisy"], asked["t"], context)
 
     wide = stable_diffusion()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 path = Path(sys.argv[1])
@@ -22,16 +21,13 @@ import comfy.model_patcher  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import torch  # noqa: E402
-from pack.hybridbooth_core import checkpointing  # noqa: E402
-from pack.hybridbooth_core.diffusion_model import AttentionTap  # noqa: E402
-from pack.hybridbooth_core.effort import Effort  # noqa: E402
-from pack.nodes.host import model as host_module  # noqa: E402
+from pack.hybridbooth_core.models.adapter import AttentionCapture  # noqa: E402
+from pack.hybridbooth_core.models.memory import MemoryPlan  # noqa: E402
 from pack.nodes.host.memory import pass_memory, text_memory  # noqa: E402
 from pack.nodes.host.model import HostModel, host_model  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 ALLOCATOR = torch.device("cuda")  # whose use is what PyTorch hands out; the estimate for the CPU holds more
-checkpointing.FastProducts = host_module.FastProducts = nullcontext  # type: ignore[assignment]  (there are none on a GPU)
 
 
 def narrow() -> comfy.model_patcher.ModelPatcher:
@@ -62,17 +58,17 @@ def counted(work: Callable[[], object]) -> int:
     return highest
 
 
-def step(host: HostModel, effort: Effort) -> None:
-    rows, side = effort.rows, effort.side // 8
+def step(host: HostModel, plan: MemoryPlan) -> None:
+    rows, side = plan.rows, plan.side // 8
     context = torch.randn(rows, 77, 768, requires_grad=True)
-    tap = AttentionTap(torch.arange(4, 9).expand(rows, -1))
-    with torch.enable_grad(), host.working(effort):
-        noise = host.predict_noise(torch.randn(rows, 4, side, side), torch.full((rows,), 500), context, tap)
-        (noise.square().mean() + sum(layer.mean() for layer in tap.maps)).backward()
+    capture = AttentionCapture(torch.arange(4, 9).expand(rows, -1))
+    with torch.enable_grad(), host.working(plan):
+        noise = host.predict_noise(torch.randn(rows, 4, side, side), torch.full((rows,), 500), context, capture)
+        (noise.square().mean() + sum(layer.mean() for layer in capture.maps)).backward()
 
 
 def texts(host: HostModel, checkpointing: bool) -> None:
-    with torch.enable_grad(), host.working(Effort(checkpointing, 2, 128)):
+    with torch.enable_grad(), host.working(MemoryPlan(checkpointing, 2, 128)):
         words = torch.randn(5, 768, requires_grad=True)
         host.encode_prompts([["a photo of", words], ["a photo of a", words]]).context.sum().backward()
 
@@ -82,16 +78,19 @@ with torch.inference_mode():
     half = small.clone()
     half.set_model_compute_dtype(torch.bfloat16)
     cases = {
-        "four levels": (narrow(), [Effort(False, 1, 128), Effort(False, 2, 192), Effort(True, 1, 192), Effort(True, 2, 192)]),
-        "one level": (small, [Effort(False, 1, 192), Effort(True, 2, 128)]),
-        "one level in bfloat16": (half, [Effort(False, 1, 192), Effort(True, 2, 128)]),
+        "four levels": (
+            narrow(),
+            [MemoryPlan(False, 1, 128), MemoryPlan(False, 2, 192), MemoryPlan(True, 1, 192), MemoryPlan(True, 2, 192)],
+        ),
+        "one level": (small, [MemoryPlan(False, 1, 192), MemoryPlan(True, 2, 128)]),
+        "one level in bfloat16": (half, [MemoryPlan(False, 1, 192), MemoryPlan(True, 2, 128)]),
     }
     results = {}
     for name, (model, efforts) in cases.items():
         with host_model(model, clip, vae) as host:
-            for effort in efforts:
-                guess = pass_memory(host.patcher, host.dtype, effort.rows, (effort.side // 8) ** 2, effort.checkpointing, ALLOCATOR)
-                results[f"{name}, {effort}"] = (guess, counted(lambda effort=effort, host=host: step(host, effort)))
+            for plan in efforts:
+                guess = pass_memory(host.patcher, host.dtype, plan.rows, (plan.side // 8) ** 2, plan.checkpointing, ALLOCATOR)
+                results[f"{name}, {plan}"] = (guess, counted(lambda plan=plan, host=host: step(host, plan)))
             for checkpointing in (False, True) if name == "one level" else ():
                 measured = counted(lambda host=host, checkpointing=checkpointing: texts(host, checkpointing))
                 results[f"text, checkpointing {checkpointing}"] = (text_memory(clip, 2, checkpointing), measured)

@@ -16,12 +16,12 @@ import comfy.model_patcher  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import diffusers  # noqa: E402
 import torch  # noqa: E402
-from pack.hybridbooth_core.diffusers_model import DiffusersModel  # noqa: E402
-from pack.hybridbooth_core.diffusion_model import AttentionTap, DiffusionModel  # noqa: E402
-from pack.hybridbooth_core.ldm_layout import to_ldm_layout  # noqa: E402
 from pack.hybridbooth_core.miniature.bundle import load_model  # noqa: E402
 from pack.hybridbooth_core.miniature.vocabulary import MiniatureTokenizer  # noqa: E402
-from pack.hybridbooth_core.schedule import NoiseSchedule  # noqa: E402
+from pack.hybridbooth_core.models.adapter import AttentionCapture, DiffusionModel  # noqa: E402
+from pack.hybridbooth_core.models.diffusers_adapter import DiffusersModel  # noqa: E402
+from pack.hybridbooth_core.models.ldm_layout import to_ldm_layout  # noqa: E402
+from pack.hybridbooth_core.models.noise_schedule import NoiseSchedule  # noqa: E402
 from pack.nodes.host.miniature import load_miniature_world  # noqa: E402
 from pack.nodes.host.model import host_model  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -68,12 +68,12 @@ def measure(model: DiffusionModel, side: int) -> dict[str, Tensor]:
     noisy = torch.randn(4, CHANNELS, side, side, generator=generator)
     with torch.enable_grad():
         encoded = model.encode_prompts([["a photo of", words], ["a photo of a small", words, "on snow"]] * 2)
-        tap = AttentionTap(encoded.columns)
-        noise = model.predict_noise(noisy, torch.tensor([3, 300, 700, 999]), encoded.context, tap)
-        loss = noise.square().mean() + sum(layer.square().mean() for layer in tap.maps)
+        capture = AttentionCapture(encoded.columns)
+        noise = model.predict_noise(noisy, torch.tensor([3, 300, 700, 999]), encoded.context, capture)
+        loss = noise.square().mean() + sum(layer.square().mean() for layer in capture.maps)
         loss.backward()
     assert words.grad is not None
-    maps = {f"map {i}": layer.detach() for i, layer in enumerate(tap.maps)}
+    maps = {f"map {i}": layer.detach() for i, layer in enumerate(capture.maps)}
     return {"context": encoded.context.detach(), "columns": encoded.columns, "noise": noise.detach(), "gradient": words.grad, **maps}
 
 
@@ -81,14 +81,14 @@ def compare(standalone: DiffusersModel, wired: tuple, side: int) -> dict[str, fl
     expected = measure(standalone, side)
     with torch.inference_mode(), host_model(*wired) as host:  # inference mode, as nodes find it
         found = measure(host, side)
-        picture = torch.rand(1, 64, 64, 3)
-        expected["latents"] = standalone.encode_image(picture)
-        found["latents"] = host.encode_image(picture)
+        image = torch.rand(1, 64, 64, 3)
+        expected["latents"] = standalone.encode_image(image)
+        found["latents"] = host.encode_image(image)
         expected["picture"], found["picture"] = standalone.decode(expected["latents"]), host.decode(expected["latents"])
         expected["schedule"], found["schedule"] = standalone.schedule.alphas_cumprod, host.schedule.alphas_cumprod
         assert host.schedule.prediction == standalone.schedule.prediction
         assert host.fingerprint == standalone.fingerprint, f"{host.fingerprint} and {standalone.fingerprint}"
-        assert host.picture_size == standalone.picture_size or side != 8
+        assert host.image_size == standalone.image_size or side != 8
     assert expected.keys() == found.keys(), f"{sorted(expected)} and {sorted(found)}"
     return {key: inside.relative(expected[key], found[key]) for key in expected}
 

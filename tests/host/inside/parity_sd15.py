@@ -1,6 +1,6 @@
 """One checkpoint of Stable Diffusion 1.5's full layout and size through diffusers and through ComfyUI's stock loader.
 
-Contexts, noise, attention columns, the refinement's own loss, its gradient to the words, and the words after five steps. Pictures are small
+Contexts, noise, attention columns, the refinement's own loss, its gradient to the words, and the words after five steps. Images are small
 (128 pixels), weights random. The two are loaded one after the other, so that one denoiser is in memory at a time. Run in ComfyUI's own
 Python by `test_inside` with the checkpoint's path; prints relative differences.
 """
@@ -24,25 +24,25 @@ import comfy.utils  # noqa: E402
 import diffusers  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from pack.hybridbooth_core.diffusers_model import DiffusersModel  # noqa: E402
-from pack.hybridbooth_core.diffusion_model import AttentionTap, DiffusionModel  # noqa: E402
-from pack.hybridbooth_core.features import reference  # noqa: E402
-from pack.hybridbooth_core.ldm_layout import to_ldm_layout  # noqa: E402
-from pack.hybridbooth_core.pipeline import PipelineTokenizer  # noqa: E402
-from pack.hybridbooth_core.refine import RefineConfig, Task, refine  # noqa: E402
-from pack.hybridbooth_core.schedule import NoiseSchedule  # noqa: E402
+from pack.hybridbooth_core.encoders.features import reference  # noqa: E402
+from pack.hybridbooth_core.models.adapter import AttentionCapture, DiffusionModel  # noqa: E402
+from pack.hybridbooth_core.models.diffusers_adapter import DiffusersModel  # noqa: E402
+from pack.hybridbooth_core.models.from_pipeline import PipelineTokenizer  # noqa: E402
+from pack.hybridbooth_core.models.ldm_layout import to_ldm_layout  # noqa: E402
+from pack.hybridbooth_core.models.noise_schedule import NoiseSchedule  # noqa: E402
+from pack.hybridbooth_core.refine.refine import RefineConfig, Task, refine  # noqa: E402
 from pack.nodes.host.model import host_model  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 SIDE = 128
-CONFIG = RefineConfig(mode="words", steps=5, batch=2, validation=2, effective_step=0.1)
+CONFIG = RefineConfig(mode="words", steps=5, batch=2, validation=2, step_size=0.1)
 
 
 class Coder:
     """Latents by averaging: the two are given the same ones, since their autoencoders are not what is compared."""
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        cells = nn.functional.avg_pool2d(pictures.movedim(-1, 1) * 2 - 1, 8)
+    def encode(self, images: Tensor) -> Tensor:
+        cells = nn.functional.avg_pool2d(images.movedim(-1, 1) * 2 - 1, 8)
         return torch.cat([cells, cells.mean(1, keepdim=True)], 1)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def diffusers_side() -> DiffusersModel:
 
 
 def measure(model: DiffusionModel) -> dict[str, Tensor]:
-    """All that is compared, on fixed pictures, words, noise and times."""
+    """All that is compared, on fixed images, words, noise and times."""
     generator = torch.Generator().manual_seed(0)
     words = torch.randn(5, 768, generator=generator) * 0.4 / 768**0.5
     noisy = torch.randn(2, 4, SIDE // 8, SIDE // 8, generator=generator)
@@ -84,17 +84,17 @@ def measure(model: DiffusionModel) -> dict[str, Tensor]:
     ref = reference(torch.rand(1, SIDE, SIDE, 3, generator=generator), mask)
     with torch.no_grad():
         encoded = model.encode_prompts([["a photo of", words], ["a photo of a small", words, "on snow"]])
-        tap = AttentionTap(encoded.columns)
-        noise = model.predict_noise(noisy, torch.tensor([300, 700]), encoded.context, tap)
-    found = {"context": encoded.context, "columns": encoded.columns, "noise": noise, "latents": model.encode_image(ref.pictures)}
-    found |= {f"map {index}": layer for index, layer in enumerate(tap.maps)}
+        capture = AttentionCapture(encoded.columns)
+        noise = model.predict_noise(noisy, torch.tensor([300, 700]), encoded.context, capture)
+    found = {"context": encoded.context, "columns": encoded.columns, "noise": noise, "latents": model.encode_image(ref.images)}
+    found |= {f"map {index}": layer for index, layer in enumerate(capture.maps)}
     with torch.enable_grad():
         leaf = words.clone().requires_grad_(True)
         task = Task(model, ref, CONFIG)
         found["loss"] = task.loss(leaf, *task.rows(2, torch.Generator().manual_seed(1)), with_masks=True)
         found["loss"].backward()
     assert leaf.grad is not None
-    refined = refine(model, ref, model.word_embeddings("cat").mean(0), CONFIG, start=words)
+    refined = refine(model, ref, model.token_embeddings("cat").mean(0), CONFIG, start=words)
     found |= {"gradient": leaf.grad, "refined": refined.words - words, "validation": torch.tensor(refined.validation)}
     assert refined.best_step > 0, f"refining kept the start: {refined.validation}"
     return {key: value.detach().clone() for key, value in found.items()}
@@ -105,7 +105,7 @@ gc.collect()
 with torch.inference_mode():  # as nodes find it
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(path))
     with host_model(model, clip, vae) as host:
-        host.picture_size = SIDE
+        host.image_size = SIDE
         host.encode_image = Coder().encode  # type: ignore[method-assign]
         found = measure(host)
 assert expected.keys() == found.keys(), f"{sorted(expected)} and {sorted(found)}"

@@ -23,8 +23,8 @@ import folder_paths  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from pack.hybridbooth_core.encoders.clip_space import ClipSpace  # noqa: E402
+from pack.hybridbooth_core.encoders.features import reference, square_crops  # noqa: E402
 from pack.hybridbooth_core.errors import UserError  # noqa: E402
-from pack.hybridbooth_core.features import reference, square_crops  # noqa: E402
 from pack.hybridbooth_core.mappers.files import load  # noqa: E402
 from pack.hybridbooth_core.miniature.bundle import load_clip_space, read_base  # noqa: E402
 from pack.hybridbooth_core.miniature.vocabulary import MiniatureTokenizer  # noqa: E402
@@ -81,7 +81,7 @@ results: dict[str, object] = {}
 space = load_clip_space()
 with torch.inference_mode():
     model, clip, vae = load_miniature_world()
-    picture, mask, noun = MiniatureCreature.execute(3, "grass", "middle", "big", "none", "photo").args
+    image, mask, noun = MiniatureCreature.execute(3, "grass", "middle", "big", "none", "photo").args
     before = encoded(clip)
     skipping = clip.clone()
     skipping.clip_layer(-2)
@@ -95,16 +95,16 @@ with torch.inference_mode():
     with host_text(skipping) as host:
         results["skip"] = inside.relative(found, encode_texts(host, space.project_text, [[text] for text in TEXTS]))
 
-    started, report = probe_free.ProbeFreeStart.execute(clip, picture, noun, 5, 3, mask).args
-    retrieved = probe_free.ProbeFreeStart.execute(clip, picture, "", 2, 0, mask).args
-    results["start"] = [list(started.words.shape), started.info.class_word == noun, started.info.method, report]
-    results["retrieved"] = [list(retrieved[0].words.shape), retrieved[0].info.class_word, retrieved[1]]
-    refined, lines, drawn = probe_free.RefineSubject.execute(model, clip, vae, started, picture, 3, 0.0, 1, mask).args
-    results["refined"] = [refined.info.steps, refined.info.method, refined.info.effective_step, lines, list(drawn.shape[-1:])]
+    started, report = probe_free.ProbeFreeStart.execute(clip, image, noun, 5, 3, mask).args
+    retrieved = probe_free.ProbeFreeStart.execute(clip, image, "", 2, 0, mask).args
+    results["start"] = [list(started.words.shape), started.info.class_noun == noun, started.info.method, report]
+    results["retrieved"] = [list(retrieved[0].words.shape), retrieved[0].info.class_noun, retrieved[1]]
+    refined, lines, drawn = probe_free.RefineSubject.execute(model, clip, vae, started, image, 3, 0.0, 1, mask).args
+    results["refined"] = [refined.info.steps, refined.info.method, refined.info.step_size, lines, list(drawn.shape[-1:])]
     results["lower"] = min(refined.info.validation) < refined.info.validation[0]
     results["ordinary"] = not any(tensor.is_inference() for tensor in (started.words, refined.words))
     results["untouched"] = bool(torch.equal(before, encoded(clip)))
-    results["unknown"] = said(lambda: probe_free.ProbeFreeStart.execute(clip, picture, "zebra", 5, 0, mask))
+    results["unknown"] = said(lambda: probe_free.ProbeFreeStart.execute(clip, image, "zebra", 5, 0, mask))
 
     stock, theirs = small_vision()
     crops = torch.rand(2, 224, 224, 3)
@@ -124,21 +124,21 @@ with torch.inference_mode():
     projection = torch.nn.Linear(768, 768, bias=False).requires_grad_(False)
     eyes = SimpleNamespace(size=224, embed=lambda shown: shown.mean((1, 2)) @ torch.ones(3, 768))
     results["no file"] = [
-        said(lambda: probe_free.ProbeFreeStart.execute(clip15, picture, "cat", 5, 1, mask)),
-        said(lambda: mappers.MapperWords.execute("phi.safetensors", clip15, picture, "cat", mask)),
-        said(lambda: mappers.MapperWords.execute("none.safetensors", clip15, picture, "cat", mask)),
+        said(lambda: probe_free.ProbeFreeStart.execute(clip15, image, "cat", 5, 1, mask)),
+        said(lambda: mappers.MapperWords.execute("phi.safetensors", clip15, image, "cat", mask)),
+        said(lambda: mappers.MapperWords.execute("none.safetensors", clip15, image, "cat", mask)),
     ]
     results["listed"] = mappers.MapperWords.define_schema().inputs[0].options
     mappers.host_clip_vision = lambda clip_vision, projection: eyes
     words.host_clip_space = lambda clip_vision: ClipSpace(eyes.embed, 224, projection)
-    guessed, info = mappers.MapperWords.execute("phi.safetensors", clip15, picture, "cat", mask).args
+    guessed, info = mappers.MapperWords.execute("phi.safetensors", clip15, image, "cat", mask).args
     with torch.inference_mode(False), torch.no_grad():
-        ref = reference(picture, mask)
-        word = load(folder / "phi.safetensors")(eyes.embed(square_crops(ref.pictures, ref.masks, 224)))[0]
+        ref = reference(image, mask)
+        word = load(folder / "phi.safetensors")(eyes.embed(square_crops(ref.images, ref.masks, 224)))[0]
     with host_text(clip15) as host:
-        row = host.word_embeddings("cat").cpu()
+        row = host.token_embeddings("cat").cpu()
     results["guessed"] = [inside.relative(torch.cat([word, row]), guessed.words), info, guessed.info.licence]
-    begun = probe_free.ProbeFreeStart.execute(clip15, picture, "cat", 5, 0, mask).args[0]
+    begun = probe_free.ProbeFreeStart.execute(clip15, image, "cat", 5, 0, mask).args[0]
     results["sd15 start"] = inside.relative(row.expand(5, -1), begun.words)
-    results["other family"] = said(lambda: mappers.MapperWords.execute("phi.safetensors", clip, picture, "cat", mask))
+    results["other family"] = said(lambda: mappers.MapperWords.execute("phi.safetensors", clip, image, "cat", mask))
 inside.report(results)

@@ -23,10 +23,10 @@ import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
-from pack.hybridbooth_core.diffusion_model import AttentionTap  # noqa: E402
-from pack.hybridbooth_core.effort import Effort  # noqa: E402
-from pack.hybridbooth_core.features import reference  # noqa: E402
-from pack.hybridbooth_core.refine import RefineConfig, refine  # noqa: E402
+from pack.hybridbooth_core.encoders.features import reference  # noqa: E402
+from pack.hybridbooth_core.models.adapter import AttentionCapture  # noqa: E402
+from pack.hybridbooth_core.models.memory import MemoryPlan  # noqa: E402
+from pack.hybridbooth_core.refine.refine import RefineConfig, refine  # noqa: E402
 from pack.nodes.host.model import host_model  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -35,7 +35,7 @@ import nodes  # noqa: E402  (the host's own file)
 
 SIDE, ROWS = 64, 2
 PROMPT = "a photo of a red cat on snow"
-CONFIG = RefineConfig(mode="words", steps=1, batch=ROWS, validation=2, effective_step=0.1)
+CONFIG = RefineConfig(mode="words", steps=1, batch=ROWS, validation=2, step_size=0.1)
 GENERATOR = torch.Generator().manual_seed(0)
 WORDS = torch.randn(5, 768, generator=GENERATOR) * 0.4 / 768**0.5
 NOISY = torch.randn(ROWS, 4, SIDE // 8, SIDE // 8, generator=GENERATOR)
@@ -84,20 +84,20 @@ class Snapshot:
 
 def gradient(wired: tuple, checkpointing: bool = False) -> tuple[Tensor, Tensor]:
     """The noise, and the gradient to the words of a loss of noise and attention."""
-    with torch.inference_mode(), host_model(*wired) as host, host.working(Effort(checkpointing, ROWS, SIDE)), torch.enable_grad():
+    with torch.inference_mode(), host_model(*wired) as host, host.working(MemoryPlan(checkpointing, ROWS, SIDE)), torch.enable_grad():
         words = WORDS.clone().requires_grad_(True)
         encoded = host.encode_prompts([["a photo of", words], ["a photo of a small", words, "on snow"]])
-        tap = AttentionTap(encoded.columns)
-        noise = host.predict_noise(NOISY, torch.tensor([300, 700]), encoded.context, tap)
-        (noise.square().mean() + 10 * sum(layer.square().mean() for layer in tap.maps)).backward()
+        capture = AttentionCapture(encoded.columns)
+        noise = host.predict_noise(NOISY, torch.tensor([300, 700]), encoded.context, capture)
+        (noise.square().mean() + 10 * sum(layer.square().mean() for layer in capture.maps)).backward()
     assert words.grad is not None
     return noise.detach(), words.grad
 
 
 def refined(wired: tuple, on_step=None):
     with torch.inference_mode(), host_model(*wired) as host:
-        host.picture_size = SIDE
-        return refine(host, REF, host.word_embeddings("cat").mean(0), CONFIG, start=WORDS, on_step=on_step)
+        host.image_size = SIDE
+        return refine(host, REF, host.token_embeddings("cat").mean(0), CONFIG, start=WORDS, on_step=on_step)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -116,7 +116,7 @@ def raised(call) -> str:
     return "nothing"
 
 
-class Listener(logging.Handler):
+class AttentionCapturer(logging.Handler):
     def __init__(self):
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
@@ -225,7 +225,7 @@ attention.optimized_attention_for_device, comfy.clip_model.optimized_attention_f
 
 # stopped in the middle
 whole = refined(wired)
-results["effort"] = str(whole.effort)
+results["plan"] = str(whole.plan)
 
 
 def moved_apart(other) -> float:
@@ -241,7 +241,7 @@ management.interrupt_current_processing(False)
 results["after an interrupt"] = before.holds()
 
 # out of memory in the middle of a pass, with more than one row
-listener, calls = Listener(), []
+listener, calls = AttentionCapturer(), []
 
 
 def needy(rows: int):
@@ -257,7 +257,7 @@ def needy(rows: int):
 
 attention.REGISTERED_ATTENTION_FUNCTIONS["pytorch"] = needy(1)
 fallen = refined(wired)
-results |= {"fallen to": str(fallen.effort), "log": list(listener.lines), "fallen": moved_apart(fallen)}
+results |= {"fallen to": str(fallen.plan), "log": list(listener.lines), "fallen": moved_apart(fallen)}
 results["after falling"] = before.holds()
 attention.REGISTERED_ATTENTION_FUNCTIONS["pytorch"] = needy(0)
 results |= {"nothing fits": raised(lambda: refined(wired)), "after nothing fits": before.holds()}
@@ -277,7 +277,7 @@ management.load_models_gpu = listening_load
 management.get_free_memory = lambda *args, **kwargs: (whole.memory_estimate or 0) // 3
 spared = refined(wired)
 management.load_models_gpu, management.get_free_memory = loading, free
-results |= {"spared": str(spared.effort), "spared words": moved_apart(spared),
+results |= {"spared": str(spared.plan), "spared words": moved_apart(spared),
             "estimate": spared.memory_estimate, "asked": max(asked), "memory": spared.memory.grown if spared.memory else None,
             "after sparing": before.holds()}  # fmt: skip
 

@@ -26,14 +26,14 @@ import torch  # noqa: E402
 from pack.hybridbooth_core.encoders.catalogue import CATALOGUE, CLIP_L, DINOV2_S  # noqa: E402
 from pack.hybridbooth_core.encoders.clip_vit import load_clip_vision  # noqa: E402
 from pack.hybridbooth_core.encoders.dinov2 import load_dinov2  # noqa: E402
+from pack.hybridbooth_core.encoders.features import reference, square_crops  # noqa: E402
 from pack.hybridbooth_core.errors import UserError  # noqa: E402
-from pack.hybridbooth_core.features import reference, square_crops  # noqa: E402
 from pack.hybridbooth_core.miniature.bundle import load_probe  # noqa: E402
-from pack.hybridbooth_core.probe import ProbeConfig  # noqa: E402
+from pack.hybridbooth_core.probe.probe import ProbeConfig  # noqa: E402
 from pack.nodes.encoders import DownloadEncoders  # noqa: E402
 from pack.nodes.host.folders import register_probe_folder  # noqa: E402
 from pack.nodes.host.networks import on_device  # noqa: E402
-from pack.nodes.host.session import ordinary_tensors  # noqa: E402
+from pack.nodes.host.session import outside_inference_mode  # noqa: E402
 from pack.nodes.host.vision import WiredClipVision, download_progress, host_clip_space  # noqa: E402
 from pack.nodes.probe import ExtractFeatures  # noqa: E402
 
@@ -55,11 +55,11 @@ def said(call) -> str:
     return "nothing"
 
 
-def of_another_size(width: int, picture: int, **changes) -> SimpleNamespace:
+def of_another_size(width: int, image: int, **changes) -> SimpleNamespace:
     """A stock CLIP_VISION with one layer."""
     config = {
         "num_hidden_layers": 1, "hidden_size": width, "num_attention_heads": 4, "intermediate_size": 8, "hidden_act": "gelu",
-        "num_channels": 3, "patch_size": 14, "image_size": picture, "projection_dim": 8, "model_type": "clip_vision_model", **changes,
+        "num_channels": 3, "patch_size": 14, "image_size": image, "projection_dim": 8, "model_type": "clip_vision_model", **changes,
     }  # fmt: skip
     return SimpleNamespace(
         model=comfy.clip_model.CLIPVisionModelProjection(config, torch.float32, "cpu", comfy.ops.manual_cast), patcher=None
@@ -67,12 +67,12 @@ def of_another_size(width: int, picture: int, **changes) -> SimpleNamespace:
 
 
 class Vae:
-    """What of a VAE a reference picture meets."""
+    """What of a VAE a reference image meets."""
 
-    first_stage_model = SimpleNamespace(picture_size=64)
+    first_stage_model = SimpleNamespace(image_size=64)
 
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        return pictures.movedim(-1, 1)[:, :, ::8, ::8]
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        return images.movedim(-1, 1)[:, :, ::8, ::8]
 
 
 register_probe_folder()
@@ -80,22 +80,22 @@ look_in(str(folder))
 probe = SimpleNamespace(config=ProbeConfig(768, CLIP_L.id, 1024, DINOV2_S.id, 384))
 with torch.inference_mode():
     stock = comfy.clip_vision.load(str(folder / "clip.safetensors"))
-    pictures, masks = torch.rand(1, 200, 300, 3), torch.zeros(1, 200, 300)
+    images, masks = torch.rand(1, 200, 300, 3), torch.zeros(1, 200, 300)
     masks[:, 40:150, 100:220] = 1
     before = {name: tensor.clone() for name, tensor in stock.model.state_dict().items() if "layers.5." in name}
-    with ordinary_tensors():
-        ref = reference(pictures, masks)
-        crops = square_crops(ref.pictures, ref.masks, 224)
+    with outside_inference_mode():
+        ref = reference(images, masks)
+        crops = square_crops(ref.images, ref.masks, 224)
         tokens = load_clip_vision(folder / "clip.safetensors")(crops)
         dino = load_dinov2(folder / "dino.safetensors", DINOV2_S)(crops)
         wired_space, space = host_clip_space(stock), host_clip_space()
-        embedding = inside.relative(space.pictures(crops), wired_space.pictures(crops))
+        embedding = inside.relative(space.images(crops), wired_space.images(crops))
         projected = space.project_text(torch.randn(1, 768)).shape == (1, 768)
         del space, wired_space
     loaded = len(comfy.model_management.current_loaded_models)
-    from_files = ExtractFeatures.execute(probe, Vae(), pictures, masks).args[0][1]
-    from_socket = ExtractFeatures.execute(probe, Vae(), pictures, masks, stock).args[0][1]
-    miniature = ExtractFeatures.execute(load_probe(), Vae(), pictures, masks, stock).args[0][1]
+    from_files = ExtractFeatures.execute(probe, Vae(), images, masks).args[0][1]
+    from_socket = ExtractFeatures.execute(probe, Vae(), images, masks, stock).args[0][1]
+    miniature = ExtractFeatures.execute(load_probe(), Vae(), images, masks, stock).args[0][1]
     left = len(comfy.model_management.current_loaded_models) - loaded
     tensors = [from_files.clip, from_files.dino, from_socket.clip, from_socket.dino]
     report = DownloadEncoders.execute(CLIP_L.label)
@@ -118,7 +118,7 @@ with torch.inference_mode():
             SimpleNamespace(model=torch.nn.Linear(1, 1)),
         )],
     }  # fmt: skip
-    with ordinary_tensors(), on_device(torch.nn.Linear(2, 2)) as device:
+    with outside_inference_mode(), on_device(torch.nn.Linear(2, 2)) as device:
         results["device"] = device == comfy.model_management.get_torch_device()
         results["while open"] = len(comfy.model_management.current_loaded_models) - loaded
     comfy.model_management.interrupt_current_processing(True)
@@ -127,8 +127,8 @@ with torch.inference_mode():
     except comfy.model_management.InterruptProcessingException:
         results["stopped"] = True
     look_in(NOTHING)
-    results["missing"] = said(lambda: ExtractFeatures.execute(probe, Vae(), pictures, masks))
-    results["missing dino"] = said(lambda: ExtractFeatures.execute(probe, Vae(), pictures, masks, stock))
+    results["missing"] = said(lambda: ExtractFeatures.execute(probe, Vae(), images, masks))
+    results["missing dino"] = said(lambda: ExtractFeatures.execute(probe, Vae(), images, masks, stock))
     results["offline"] = [said(lambda label=entry.label: DownloadEncoders.execute(label)) for entry in CATALOGUE.values()]
     stock.model.visual_projection = torch.nn.Identity()
     results["no projection"] = said(lambda: WiredClipVision(stock).embed(crops))

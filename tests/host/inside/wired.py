@@ -14,7 +14,7 @@ inside.start()
 
 import comfy.model_patcher  # noqa: E402
 import torch  # noqa: E402
-from pack.hybridbooth_core.diffusion_model import AttentionTap  # noqa: E402
+from pack.hybridbooth_core.models.adapter import AttentionCapture  # noqa: E402
 from pack.nodes.host.miniature import MiniatureWorld, load_miniature_world  # noqa: E402
 from pack.nodes.host.model import host_model  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -44,9 +44,9 @@ def gradient(wired: tuple) -> tuple[Tensor, Tensor]:
         words = torch.randn(5, 96, generator=generator).requires_grad_(True)
         noisy = torch.randn(8, 16, 8, 8, generator=generator)
         encoded = host.encode_prompts([["a photo of", words]] * 8)
-        tap = AttentionTap(encoded.columns)
-        noise = host.predict_noise(noisy, torch.arange(50, 1000, 119), encoded.context, tap)
-        (1e-3 * noise.square().mean() + 1e-3 * sum(layer.mean() for layer in tap.maps)).backward()
+        capture = AttentionCapture(encoded.columns)
+        noise = host.predict_noise(noisy, torch.arange(50, 1000, 119), encoded.context, capture)
+        (1e-3 * noise.square().mean() + 1e-3 * sum(layer.mean() for layer in capture.maps)).backward()
     assert words.grad is not None
     return noise.detach(), words.grad
 

@@ -1,4 +1,4 @@
-"""The maps into the space of pictures and texts, a few steps of training; and the shipped ones."""
+"""The maps into the space of images and texts, a few steps of training; and the shipped ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hybridbooth_core.miniature.training.clip_space import captions, train_clip_space
+from hybridbooth_core.miniature.training.images import choose
 from hybridbooth_core.miniature.training.loop import Schedule
-from hybridbooth_core.miniature.training.pictures import choose
 
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon needs torch 2.9")
 
@@ -21,7 +21,7 @@ def test_a_few_steps_train_the_maps_and_nothing_else(world, encoders, state_of, 
     heads = train_clip_space(Schedule(steps=3, batch=4, warmup=1), tmp_path, world, encoders.clip)
     row = json.loads((tmp_path / "clip_space.jsonl").read_text().splitlines()[-1])
     assert row["step"] == 3 and math.isfinite(row["loss"]) and 0 <= row["retrieval"] <= 1
-    assert set(heads.state_dict()) == {"pictures.weight", "text.weight"}
+    assert set(heads.state_dict()) == {"images.weight", "text.weight"}
     assert not heads.training and not any(p.requires_grad for p in heads.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(world.text_encoder, encoders.clip).items())
 
@@ -35,7 +35,7 @@ def test_captions_say_who_it_is_and_half_of_them_nothing_of_the_scene():
     assert 80 <= neutral <= 150
 
 
-def test_the_shipped_space_tells_a_picture_from_another_by_its_caption():
+def test_the_shipped_space_tells_a_image_from_another_by_its_caption():
     pytest.importorskip("diffusers")
     from hybridbooth_core.encoders.features import square_crops
     from hybridbooth_core.miniature.bundle import load_clip_space, load_model
@@ -46,8 +46,8 @@ def test_the_shipped_space_tells_a_picture_from_another_by_its_caption():
 
     model, space, who = load_model(), load_clip_space(), creatures(split_numbers("test", 24))
     refs = [reference_of(who, row) for row in range(24)]
-    crops = torch.cat([square_crops(ref.pictures, ref.masks, 64) for ref in refs])
+    crops = torch.cat([square_crops(ref.images, ref.masks, 64) for ref in refs])
     texts = encode_texts(model, space.project_text, [["a photo of a", describe(who, row)] for row in range(24)])
-    cosines = torch.nn.functional.cosine_similarity(space.pictures(crops)[:, None], texts[None], dim=2)
+    cosines = torch.nn.functional.cosine_similarity(space.images(crops)[:, None], texts[None], dim=2)
     ranks = (cosines > cosines.diagonal()[:, None]).sum(1).float()
     assert ranks.mean() < 4, "a true caption should be among the first few of 24; at random it would be at 11.5"

@@ -11,7 +11,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from hybridbooth_core.miniature.nets import Judge
-from hybridbooth_core.miniature.training.learned_optimizer import photo_gradient, train_stepper, with_stepper
+from hybridbooth_core.miniature.training.learned_optimizer import photo_gradient, train_learned_optimizer, with_learned_optimizer
 from hybridbooth_core.miniature.training.loop import Schedule
 from hybridbooth_core.refine.losses import subject_weight
 from hybridbooth_core.refine.refine import RefineConfig
@@ -23,8 +23,8 @@ SHORT = Schedule(2, 2, warmup=1)
 
 def test_a_probe_grown_by_a_stepper_guesses_as_before(new_probe, subject):
     probe = new_probe()
-    grown = with_stepper(probe, 8)
-    assert grown.config.stepper == 8 and grown.stepper is not None
+    grown = with_learned_optimizer(probe, 8)
+    assert grown.config.learned_optimizer == 8 and grown.learned_optimizer is not None
     assert torch.equal(grown(subject.features, subject.noun), probe(subject.features, subject.noun))
 
 
@@ -52,10 +52,10 @@ def test_the_photos_gradient_is_that_of_each_creatures_own_loss(world):
 @needs_muon
 def test_a_few_steps_of_training_change_the_steps_alone(world, encoders, new_probe, tmp_path):
     before = new_probe()
-    probe = train_stepper(SHORT, tmp_path, world, world.coder, before, encoders.clip, encoders.dino, Judge().eval())
+    probe = train_learned_optimizer(SHORT, tmp_path, world, world.coder, before, encoders.clip, encoders.dino, Judge().eval())
     row = json.loads((tmp_path / "stepper.jsonl").read_text().splitlines()[-1])
     assert {"loss", "identity", "prompt", "gain"} <= set(row)
     own, old = probe.state_dict(), before.state_dict()
     assert all(torch.equal(own[name], old[name]) for name in old) and set(own) - set(old)
-    assert float(probe.stepper.out.weight.abs().max()) > 0 and not probe.training
+    assert float(probe.learned_optimizer.out.weight.abs().max()) > 0 and not probe.training
     assert not any(p.requires_grad for p in probe.parameters())

@@ -15,8 +15,8 @@ from hybridbooth_core.miniature import bundle
 from hybridbooth_core.miniature.gates import measure_gates
 from hybridbooth_core.miniature.nets import Judge
 from hybridbooth_core.miniature.training import make
+from hybridbooth_core.miniature.training.images import references
 from hybridbooth_core.miniature.training.loop import Schedule, step_generator
-from hybridbooth_core.miniature.training.pictures import references
 from hybridbooth_core.miniature.training.probe import class_embeddings, miniature_probe
 from hybridbooth_core.miniature.world import KINDS
 from hybridbooth_core.models.ldm_layout import to_ldm_layout
@@ -34,18 +34,18 @@ def test_a_new_probe_starts_from_the_models_own_encoder_half(world, encoders):
     state = to_ldm_layout(world.unet.state_dict())
     taken = [key for key in probe.regressor.state_dict() if key in state]
     assert len(taken) > 50 and all(torch.equal(probe.regressor.state_dict()[key], state[key]) for key in taken)
-    assert probe.config.word_norm == pytest.approx(world.text_table()[2:].norm(dim=1).mean().item(), rel=1e-4)
+    assert probe.config.embedding_norm == pytest.approx(world.token_table()[2:].norm(dim=1).mean().item(), rel=1e-4)
     assert probe.config.base_fingerprint == world.fingerprint and probe.config.width == world.embedding_width
-    assert torch.equal(class_embeddings(world)[2], world.word_embeddings(KINDS[2])[0])
+    assert torch.equal(class_embeddings(world)[2], world.token_embeddings(KINDS[2])[0])
 
 
 def test_references_are_mostly_cropped_around_their_masks():
-    pictures, masks = torch.rand(64, 64, 64, 3), torch.zeros(64, 64, 64)
+    images, masks = torch.rand(64, 64, 64, 3), torch.zeros(64, 64, 64)
     masks[:, 20:40, 20:40] = 1
-    before = pictures.clone()
-    crops = references(pictures, masks, torch.Generator().manual_seed(0))
-    whole = torch.tensor([torch.equal(crop, picture) for crop, picture in zip(crops, pictures, strict=True)])
-    assert crops.shape == pictures.shape and torch.equal(pictures, before) and 0.15 < whole.float().mean() < 0.45
+    before = images.clone()
+    crops = references(images, masks, torch.Generator().manual_seed(0))
+    whole = torch.tensor([torch.equal(crop, image) for crop, image in zip(crops, images, strict=True)])
+    assert crops.shape == images.shape and torch.equal(images, before) and 0.15 < whole.float().mean() < 0.45
 
 
 def test_stages_draw_different_numbers():
@@ -62,12 +62,12 @@ def test_schedules_can_be_cut_short_and_are_longer_on_a_gpu():
 @contextmanager
 def small():
     """Two steps of every stage, on small batches, and gates on two creatures."""
-    watch = replace(make.CONFIG.watch, validation_samples=2)
+    log = replace(make.CONFIG.log, validation_samples=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "SCHEDULES", {name: Schedule(2, 2, warmup=1) for name in make.SCHEDULES})
-        patch.setattr(make, "CONFIG", replace(make.CONFIG, steps=2, batch=2, micro_batch=2, watch=watch))
+        patch.setattr(make, "CONFIG", replace(make.CONFIG, steps=2, batch=2, micro_batch=2, log=log))
         patch.setattr(make, "measure_gates", lambda world, *rest: measure_gates(world, identities=2))
-        for module in ("base", "stepper"):
+        for module in ("base", "learned_optimizer"):
             patch.setattr(f"hybridbooth_core.miniature.training.{module}.split_numbers", lambda split, n: torch.arange(2) + 1_000_000)
         yield
 

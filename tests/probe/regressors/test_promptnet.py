@@ -42,7 +42,7 @@ def pair(request):
 
 
 @contextmanager
-def heard(modules, inputs: bool):
+def captured(modules, inputs: bool):
     """The inputs (or outputs) of modules during a run."""
     found: list[torch.Tensor] = []
 
@@ -61,10 +61,10 @@ def heard(modules, inputs: bool):
 def test_every_pooled_stage_is_the_denoisers_own(pair):
     net, unet = pair
     latents, features = torch.randn(2, net.input_blocks[0][0].in_channels, 16, 16), torch.randn(2, 9, 24)
-    with heard(net.pool, inputs=True) as stages:
+    with captured(net.pool, inputs=True) as stages:
         net(features, latents)
     levels = [(block.attentions if hasattr(block, "attentions") else block.resnets)[-1] for block in unet.down_blocks]
-    with heard([unet.conv_in, *levels, unet.mid_block], inputs=False) as expected:
+    with captured([unet.conv_in, *levels, unet.mid_block], inputs=False) as expected:
         unet(latents, torch.zeros(2), features)
     assert len(stages) == len(expected) == len(levels) + 2
     for stage, reference in zip(stages, expected, strict=True):
@@ -111,7 +111,7 @@ def test_words_depend_on_features_and_on_latents_and_learn_from_both(pair):
 
 
 @pytest.mark.parametrize("latent_side", [8, 16, 32])
-def test_pictures_of_other_sizes_are_read_too(latent_side):
+def test_images_of_other_sizes_are_read_too(latent_side):
     net = build_regressor("promptnet", 5, 24, dict(SHAPES["two levels"][0]))
     assert net(torch.randn(1, 9, 24), torch.randn(1, 16, latent_side, latent_side)).shape == (1, 5, 24)
 

@@ -1,4 +1,4 @@
-"""The small regressor: it reads features only, each picture by itself, and all of it learns."""
+"""The small regressor: it reads features only, each image by itself, and all of it learns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_words_come_from_features_alone():
     assert not torch.allclose(words, net(features + 0.5, torch.zeros(1)), atol=1e-4)
 
 
-def test_the_order_of_the_tokens_does_not_matter_but_pictures_do_not_mix():
+def test_the_order_of_the_tokens_does_not_matter_but_images_do_not_mix():
     net, features = resampler(), torch.randn(2, 9, 24)
     words = net(features, torch.zeros(1))
     torch.testing.assert_close(words, net(features[:, torch.randperm(9)], torch.zeros(1)), atol=1e-5, rtol=1e-4)

@@ -19,7 +19,7 @@ WRAPPED = ("weight", "bias")
 
 
 @contextmanager
-def borrowed(patcher: Any) -> Iterator[None]:
+def autograd_weights(patcher: Any) -> Iterator[None]:
     """While open, gradients pass the model of `patcher`, a clone that nobody else has; its weights get none.
 
     Afterwards the clone is unloaded, with all that was put on the model, and the host loads the original anew when it next uses it, which
@@ -30,7 +30,7 @@ def borrowed(patcher: Any) -> Iterator[None]:
     for name, module in patcher.model.named_modules():
         if hasattr(module, "weight_function") and not isinstance(module, nn.Embedding):
             for key in WRAPPED:
-                patcher.add_weight_wrapper(f"{name}.{key}", Ordinary(module, key))
+                patcher.add_weight_wrapper(f"{name}.{key}", NonInferenceWeight(module, key))
     try:
         yield
     finally:
@@ -55,10 +55,10 @@ def _clear(patcher: Any) -> None:
         for key in WRAPPED:
             functions = getattr(module, f"{key}_function", None)
             if functions:
-                setattr(module, f"{key}_function", [function for function in functions if not isinstance(function, Ordinary)])
+                setattr(module, f"{key}_function", [function for function in functions if not isinstance(function, NonInferenceWeight)])
 
 
-class Ordinary:
+class NonInferenceWeight:
     """Makes of one weight, as the host hands it out, a tensor that gradients may pass and that nobody writes to."""
 
     def __init__(self, module: Any, key: str):

@@ -1,11 +1,11 @@
-"""Training pictures: train creatures only, neighbours show one creature, and all of it comes from the generator."""
+"""Training images: train creatures only, neighbours show one creature, and all of it comes from the generator."""
 
 from __future__ import annotations
 
 import torch
 
 from hybridbooth_core.miniature.render import render
-from hybridbooth_core.miniature.training.pictures import choose, degrade, draw_batch
+from hybridbooth_core.miniature.training.images import choose, degrade, draw_batch
 from hybridbooth_core.miniature.world import SPLITS
 
 
@@ -21,32 +21,32 @@ def test_only_train_creatures_are_ever_drawn():
 
 def test_views_of_one_creature_are_neighbours_in_different_scenes():
     batch = draw_batch(seeded(), 6, views=3)
-    assert len(batch.pictures) == len(batch.masks) == 18
+    assert len(batch.images) == len(batch.masks) == 18
     numbers = batch.creatures.number.view(6, 3)
     assert bool((numbers == numbers[:, :1]).all()) and len(numbers[:, 0].unique()) == 6
     assert len(batch.scenes.jitter.unique(dim=0)) == 18
 
 
-def test_pictures_are_the_renders_of_their_creatures_and_scenes():
+def test_images_are_the_renders_of_their_creatures_and_scenes():
     batch = draw_batch(seeded(), 4)
-    pictures, masks = render(batch.creatures, batch.scenes)
-    assert torch.equal(batch.pictures, pictures) and torch.equal(batch.masks, masks)
+    images, masks = render(batch.creatures, batch.scenes)
+    assert torch.equal(batch.images, images) and torch.equal(batch.masks, masks)
 
 
 def test_a_batch_is_a_function_of_its_generator():
     state = torch.get_rng_state()
-    assert torch.equal(draw_batch(seeded(3), 4).pictures, draw_batch(seeded(3), 4).pictures)
-    assert not torch.equal(draw_batch(seeded(3), 4).pictures, draw_batch(seeded(4), 4).pictures)
+    assert torch.equal(draw_batch(seeded(3), 4).images, draw_batch(seeded(3), 4).images)
+    assert not torch.equal(draw_batch(seeded(3), 4).images, draw_batch(seeded(4), 4).images)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_degraded_pictures_are_noisy_some_blurred_and_all_within_bounds():
-    pictures = draw_batch(seeded(), 200).pictures
-    before = pictures.clone()
-    bad = degrade(pictures, seeded(1))
-    assert torch.equal(pictures, before) and bad.shape == pictures.shape and bad.min() >= 0 and bad.max() <= 1
-    assert torch.equal(bad, degrade(pictures, seeded(1)))
-    error = (bad - pictures).abs().mean((1, 2, 3))
+def test_degraded_images_are_noisy_some_blurred_and_all_within_bounds():
+    images = draw_batch(seeded(), 200).images
+    before = images.clone()
+    bad = degrade(images, seeded(1))
+    assert torch.equal(images, before) and bad.shape == images.shape and bad.min() >= 0 and bad.max() <= 1
+    assert torch.equal(bad, degrade(images, seeded(1)))
+    error = (bad - images).abs().mean((1, 2, 3))
     assert error.min() > 0 and error.max() < 0.12 and error.std() > 0.005
     grey = degrade(torch.full((200, 64, 64, 3), 0.5), seeded(2))
     noise = grey.std((1, 2, 3))

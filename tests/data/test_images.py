@@ -1,4 +1,4 @@
-"""Reading strangers' pictures: what is upright, transparent, grey, huge or broken; and the square, against `features.target_squares`."""
+"""Reading strangers' images: what is upright, transparent, grey, huge or broken; and the square, against `features.target_squares`."""
 
 import struct
 import zlib
@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from hybridbooth_core.data import pictures
+from hybridbooth_core.data import images
+from hybridbooth_core.data.images import Opened, jpeg, square
 from hybridbooth_core.data.items import LeftOut
-from hybridbooth_core.data.pictures import Opened, jpeg, square
 from hybridbooth_core.encoders import features
 
 from .helpers import disc
 
 
-def data(picture, kind="PNG", **more) -> bytes:
+def data(image, kind="PNG", **more) -> bytes:
     file = BytesIO()
-    picture.save(file, format=kind, **more)
+    image.save(file, format=kind, **more)
     return file.getvalue()
 
 
@@ -37,16 +37,16 @@ def reason(content, **more) -> str:
 @pytest.mark.parametrize("box", [(0, 0, 256, 180), (0, 0, 150, 256), (0, 0, 256, 256)])
 @pytest.mark.parametrize("centre", [None, (40, 100), (120, 60)])
 def test_the_square_is_the_one_that_a_refinement_reconstructs(box, centre, photo):
-    picture = photo(2).crop(box)
-    found = opened(data(picture))
+    image = photo(2).crop(box)
+    found = opened(data(image))
     mask = None
     if centre:
-        found.mask = disc(picture.size, centre, 30)
+        found.mask = disc(image.size, centre, 30)
         mask = torch.from_numpy(np.asarray(found.mask, dtype=np.float32) / 255)[None]
-    ref = features.reference(torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)[None], mask)
+    ref = features.reference(torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)[None], mask)
     expected = features.target_squares(ref, 96)
     cut, cut_mask = square(found, 96)
-    assert np.abs(np.asarray(cut) / 255 - expected.pictures[0].numpy()).max() < 0.012
+    assert np.abs(np.asarray(cut) / 255 - expected.images[0].numpy()).max() < 0.012
     if expected.masks is not None:
         difference = np.abs(np.asarray(cut_mask) / 255 - expected.masks[0].numpy())
         assert difference.max() < 0.05 and difference.mean() < 0.002  # at hard edges 8 bits cut off what overshoots
@@ -64,13 +64,13 @@ def test_a_large_jpeg_is_decoded_smaller_and_its_mask_still_fits(photo):
     assert (np.asarray(mask_a) == np.asarray(mask_b)).all()
 
 
-def test_pictures_stand_upright_and_their_masks_fit_the_upright_picture(photo):
+def test_images_stand_upright_and_their_masks_fit_the_upright_image(photo):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to see it
-    picture = photo(0).crop((0, 0, 256, 128))
-    found = opened(data(picture, "JPEG", exif=exif, quality=98))
+    image = photo(0).crop((0, 0, 256, 128))
+    found = opened(data(image, "JPEG", exif=exif, quality=98))
     assert found.size == found.rgb.size == (128, 256)
-    upright = np.asarray(picture.transpose(Image.Transpose.ROTATE_270), float)
+    upright = np.asarray(image.transpose(Image.Transpose.ROTATE_270), float)
     assert np.abs(np.asarray(found.rgb, float) - upright).mean() < 3
     found.use_mask(data(disc((128, 256), (64, 64), 30)))
     with pytest.raises(LeftOut, match="256x128"):
@@ -78,27 +78,27 @@ def test_pictures_stand_upright_and_their_masks_fit_the_upright_picture(photo):
 
 
 def test_transparency_is_the_mask_and_lies_over_grey(photo):
-    picture = photo(0)
-    assert round(255 * features.GREY) == pictures.GREY
-    picture.putalpha(disc((256, 256), (128, 128), 60))
-    found = opened(data(picture))
+    image = photo(0)
+    assert round(255 * features.GREY) == images.GREY
+    image.putalpha(disc((256, 256), (128, 128), 60))
+    found = opened(data(image))
     assert found.mask is not None
     assert (np.asarray(found.mask) == np.asarray(disc((256, 256), (128, 128), 60))).all()
-    assert (np.asarray(found.rgb)[0, 0] == pictures.GREY).all() and (np.asarray(found.rgb)[128, 128] != pictures.GREY).any()
-    picture.putalpha(255)
-    assert opened(data(picture)).mask is None
+    assert (np.asarray(found.rgb)[0, 0] == images.GREY).all() and (np.asarray(found.rgb)[128, 128] != images.GREY).any()
+    image.putalpha(255)
+    assert opened(data(image)).mask is None
 
 
-def test_grey_palette_and_16_bit_pictures(photo):
+def test_grey_palette_and_16_bit_images(photo):
     grey = photo(0).convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    for picture in (grey, deep):
-        assert (np.asarray(opened(data(picture)).rgb)[..., 1] == np.asarray(grey)).all()
+    for image in (grey, deep):
+        assert (np.asarray(opened(data(image)).rgb)[..., 1] == np.asarray(grey)).all()
     assert opened(data(photo(0).convert("P"))).rgb.mode == "RGB"
     assert opened(data(photo(0).convert("CMYK"), "JPEG")).rgb.mode == "RGB"
 
 
-def test_what_is_no_whole_picture_is_unreadable(photo):
+def test_what_is_no_whole_image_is_unreadable(photo):
     whole = data(photo(0), "JPEG")
     damaged = bytearray(data(photo(0)))
     damaged[1000:1100] = bytes(100)
@@ -127,7 +127,7 @@ def test_bombs_are_refused_before_they_are_unpacked():
     assert reason(png(8000, 8000)) == "unreadable"  # allowed, but it is not whole
 
 
-def test_small_pictures_are_told_by_their_shorter_side(photo):
+def test_small_images_are_told_by_their_shorter_side(photo):
     assert reason(data(photo(0).crop((0, 0, 256, 100))), min_side=101) == "small"
     assert opened(data(photo(0).crop((0, 0, 256, 100))), min_side=100).size == (256, 100)
 
@@ -141,7 +141,7 @@ def test_masks_that_cannot_be_used(photo):
     assert found.mask is None
 
 
-def test_stored_files_carry_nothing_but_the_picture(photo):
+def test_stored_files_carry_nothing_but_the_image(photo):
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
     content = data(photo(0), "JPEG", exif=exif, comment=b"a comment", icc_profile=b"x" * 200)

@@ -1,4 +1,4 @@
-"""From the bytes of a stranger's picture and mask to the square that training sees."""
+"""From the bytes of a stranger's image and mask to the square that training sees."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ GREY = 128  # behind what is transparent: features.GREY in 8 bits, without loadi
 
 
 class Opened:
-    """A stranger's picture, upright.
+    """A stranger's image, upright.
 
     Attributes:
-        size: width and height of the whole picture.
-        rgb: the picture; a large JPEG is decoded at a half, a quarter or an eighth of its size, but never below twice the side needed.
+        size: width and height of the whole image.
+        rgb: the image; a large JPEG is decoded at a half, a quarter or an eighth of its size, but never below twice the side needed.
         mask: its transparency if it has any, or what `use_mask` was given; None otherwise.
     """
 
     def __init__(self, content: bytes, need: int, min_side: int):
-        """Raises LeftOut: too small, too large, or no picture that can be read whole."""
+        """Raises LeftOut: too small, too large, or no image that can be read whole."""
         try:
             with Image.open(BytesIO(content), formats=FORMATS) as file:
                 _check_pixels(file)
@@ -37,18 +37,18 @@ class Opened:
                 turned = file.getexif().get(ORIENTATION) in TURNED
                 self.size = (height, width) if turned else (width, height)
                 file.draft("RGB", (2 * need, 2 * need))
-                picture = ImageOps.exif_transpose(file)
-                self.mask = _alpha(picture)
-                self.rgb = _rgb(picture, self.mask)
+                image = ImageOps.exif_transpose(file)
+                self.mask = _alpha(image)
+                self.rgb = _rgb(image, self.mask)
         except LeftOut:
             raise
         except Image.DecompressionBombError as error:
             raise LeftOut("large", f"more than {MAX_PIXELS} pixels") from error
-        except Exception as error:  # each decoder has errors of its own, and none of them may end a run of a million pictures
+        except Exception as error:  # each decoder has errors of its own, and none of them may end a run of a million images
             raise LeftOut("unreadable", _reason(error)) from error
 
     def use_mask(self, content: bytes) -> None:
-        """Take a mask file, 255 on the subject, of the picture's own size; LeftOut if it does not fit."""
+        """Take a mask file, 255 on the subject, of the image's own size; LeftOut if it does not fit."""
         try:
             with Image.open(BytesIO(content), formats=FORMATS) as file:
                 _check_pixels(file)
@@ -58,7 +58,7 @@ class Opened:
         except Exception as error:  # as above
             raise LeftOut("mask", _reason(error)) from error
         if mask.size != self.size:
-            raise LeftOut("mask", f"it is {mask.width}x{mask.height}, the picture {self.size[0]}x{self.size[1]}")
+            raise LeftOut("mask", f"it is {mask.width}x{mask.height}, the image {self.size[0]}x{self.size[1]}")
         self.mask = mask
 
 
@@ -67,36 +67,36 @@ def _check_pixels(file: Image.Image) -> None:
         raise LeftOut("large", f"{file.width}x{file.height} pixels")
 
 
-def _alpha(picture: Image.Image) -> Image.Image | None:
-    if not picture.has_transparency_data:
+def _alpha(image: Image.Image) -> Image.Image | None:
+    if not image.has_transparency_data:
         return None
-    alpha = picture.convert("RGBA").getchannel("A")
+    alpha = image.convert("RGBA").getchannel("A")
     return None if alpha.getextrema()[0] == 255 else alpha
 
 
-def _rgb(picture: Image.Image, alpha: Image.Image | None) -> Image.Image:
+def _rgb(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
     if alpha is None:
-        return _eight_bits(picture).convert("RGB")
-    grey = Image.new("RGBA", picture.size, (GREY, GREY, GREY, 255))
-    return Image.alpha_composite(grey, picture.convert("RGBA")).convert("RGB")
+        return _eight_bits(image).convert("RGB")
+    grey = Image.new("RGBA", image.size, (GREY, GREY, GREY, 255))
+    return Image.alpha_composite(grey, image.convert("RGBA")).convert("RGB")
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit grey as 8 bits: Pillow's own conversion would make all but the darkest of it white."""
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    return picture
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"no picture of a kind that is read ({', '.join(FORMATS)})"
+        return f"no image of a kind that is read ({', '.join(FORMATS)})"
     text = re.sub(r"<[^>]*>", "...", str(error)).strip()  # without addresses in memory, which no two runs share
     return (text.splitlines() or [type(error).__name__])[0][:160]
 
 
 def square(opened: Opened, size: int) -> tuple[Image.Image, Image.Image | None]:
-    """The largest square of the picture that is centred as nearly as possible on the subject, size x size, and its part of the mask.
+    """The largest square of the image that is centred as nearly as possible on the subject, size x size, and its part of the mask.
 
     As `features.target_squares` cuts, in 8 bits.
     """
@@ -109,14 +109,14 @@ def square(opened: Opened, size: int) -> tuple[Image.Image, Image.Image | None]:
     return _resized(opened.rgb, (left * across, top * down, side * across, side * down), size), mask
 
 
-def _resized(picture: Image.Image, part: tuple[float, float, float, float], size: int) -> Image.Image:
-    """A part (left, top, width, height) of a picture, alone: nothing around it shows at its edges."""
+def _resized(image: Image.Image, part: tuple[float, float, float, float], size: int) -> Image.Image:
+    """A part (left, top, width, height) of an image, alone: nothing around it shows at its edges."""
     left, top, width, height = map(round, part)
-    return picture.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
+    return image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def _start(mask: np.ndarray | None, axis: int, length: int, side: int) -> int:
-    """Where a square of `side` begins along the x (axis 0) or y (axis 1) of a mask [H, W]: centred on it, or on the picture."""
+    """Where a square of `side` begins along the x (axis 0) or y (axis 1) of a mask [H, W]: centred on it, or on the image."""
     centre = length / 2
     if mask is not None and length > side:
         weight = mask.sum(axis, dtype=np.float64)
@@ -125,10 +125,10 @@ def _start(mask: np.ndarray | None, axis: int, length: int, side: int) -> int:
     return min(max(round(centre - side / 2), 0), length - side)
 
 
-def jpeg(picture: Image.Image) -> bytes:
-    """A file without anything but the picture: no EXIF, which may say where it was taken."""
+def jpeg(image: Image.Image) -> bytes:
+    """A file without anything but the image: no EXIF, which may say where it was taken."""
     file = BytesIO()
-    Image.fromarray(np.asarray(picture)).save(file, format="JPEG", quality=QUALITY, subsampling=0)
+    Image.fromarray(np.asarray(image)).save(file, format="JPEG", quality=QUALITY, subsampling=0)
     return file.getvalue()
 
 

@@ -42,7 +42,7 @@ def check_model(model: Any, width: int) -> None:
     channels = model.get_model_object("latent_format").latent_channels
     if unet.in_channels != channels:
         raise UserError(
-            f"the MODEL reads {unet.in_channels} channels where a picture has {channels}, as inpainting models do; wire the plain "
+            f"the MODEL reads {unet.in_channels} channels where an image has {channels}, as inpainting models do; wire the plain "
             "Stable Diffusion 1.5 checkpoint that it was made from"
         )
 

@@ -1,4 +1,4 @@
-"""Fresh pictures for every training step: drawing is fast enough that none is ever stored."""
+"""Fresh images for every training step: drawing is fast enough that none is ever stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MASKED = 0.8  # share of references that come with a mask
 class Batch:
     creatures: Creatures
     scenes: Scenes
-    pictures: Tensor  # [B, H, W, 3] in 0..1
+    images: Tensor  # [B, H, W, 3] in 0..1
     masks: Tensor  # [B, H, W] in 0..1
 
 
@@ -31,24 +31,24 @@ def choose(generator: torch.Generator, identities: int, views: int = 1) -> tuple
 
 
 def draw_batch(generator: torch.Generator, identities: int, views: int = 1) -> Batch:
-    """The pictures of `choose`."""
+    """The images of `choose`."""
     who, where = choose(generator, identities, views)
     return Batch(who, where, *render(who, where))
 
 
-def references(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+def references(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
     """What an encoder sees, [B, 64, 64, 3]: most rows cropped around their mask, the others whole."""
-    masked = torch.rand(len(pictures), generator=generator) < MASKED
-    crops = square_crops(pictures, None, SIZE).clone()
-    crops[masked] = square_crops(pictures[masked], masks[masked], SIZE) if bool(masked.any()) else crops[masked]
+    masked = torch.rand(len(images), generator=generator) < MASKED
+    crops = square_crops(images, None, SIZE).clone()
+    crops[masked] = square_crops(images[masked], masks[masked], SIZE) if bool(masked.any()) else crops[masked]
     return crops
 
 
-def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur the pictures, half of them fully, and add a little noise to all, so that a reader trusts shapes and colours, not pixels."""
-    small = F.interpolate(pictures.movedim(-1, 1), scale_factor=0.5, mode="bilinear", antialias=True)
-    blurred = F.interpolate(small, size=pictures.shape[1:3], mode="bilinear").movedim(1, -1)
-    chosen = torch.rand(len(pictures), 1, 1, 1, generator=generator)
-    strength = 0.08 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
-    mixed = pictures + (blurred - pictures) * (chosen * 2).clamp_max(1.0)
-    return (mixed + strength * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
+def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur the images, half of them fully, and add a little noise to all, so that a reader trusts shapes and colours, not pixels."""
+    small = F.interpolate(images.movedim(-1, 1), scale_factor=0.5, mode="bilinear", antialias=True)
+    blurred = F.interpolate(small, size=images.shape[1:3], mode="bilinear").movedim(1, -1)
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator)
+    strength = 0.08 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    mixed = images + (blurred - images) * (chosen * 2).clamp_max(1.0)
+    return (mixed + strength * torch.randn(images.shape, generator=generator)).clamp(0, 1)
