@@ -84,7 +84,7 @@ def test_words_and_weights_fit_into_one_prompt_but_not_two_weights(pets, tmp_pat
         ("dreambooth", ["--rank", "3"], "rank"),
         ("dreambooth_lora", ["--rank", "0"], "rank"),
         ("textual_inversion", ["--token", "red"], "token"),
-        ("custom_diffusion", ["--prior-weight", "0", "--prior-pictures", "4"], "--prior-pictures"),
+        ("custom_diffusion", ["--prior-weight", "0", "--prior-pictures", "4"], "--prior-images"),
         ("custom_diffusion", ["--prior-pictures", "0"], "class images"),
         ("dreambooth", ["--learning-rate", "nan", "--prior-weight", "0"], "learning rate"),
     ],

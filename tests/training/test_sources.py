@@ -49,7 +49,7 @@ def test_cached_rows_are_the_shards_own_tensors(cached, shards):
         assert torch.equal(batch.reference[place], reference.reference_latents) and torch.equal(batch.target[place], target.latents)
         assert bool(batch.masked[place]) == (target.mask is not None)
         assert torch.equal(batch.masks[place], torch.ones(64, 64) if target.mask is None else target.mask)
-        assert batch.nouns[place] == (target.class_noun or NOUN)
+        assert batch.nouns[place] == (target.class_word or NOUN)
         assert "background" not in batch.templates[place][1]
     targets = {target.key: reference.key for reference, target in pairs(shards.cached, 1)}
     assert sum(key != other for key, other in targets.items()) >= 6, "pairs of two images are what this is about"
