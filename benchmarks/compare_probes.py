@@ -59,20 +59,20 @@ def features_of(world: Miniature, ref: Reference, view: View) -> Features:
 
 def guesses(world: Miniature, probe: Probe, who: Creatures, view: View) -> list[Tensor]:
     """The words of every creature, by one look at its image."""
-    words = []
+    embeddings = []
     for row, noun in enumerate(class_nouns(who)):
         with torch.no_grad():
-            words.append(probe(features_of(world, reference_of(who, row), view), class_embedding(world.model, noun))[0])
-    return words
+            embeddings.append(probe(features_of(world, reference_of(who, row), view), class_embedding(world.model, noun))[0])
+    return embeddings
 
 
 def refined(world: Miniature, probe: Probe, who: Creatures) -> list[Tensor]:
     """The words of every creature after the default steps."""
-    words = []
+    embeddings = []
     for row, noun in enumerate(tqdm(class_nouns(who), desc="refining")):
         ref = reference_of(who, row)
-        words.append(personalize(world.model, probe, ref, features_of(world, ref, cropped), noun).subject.words)
-    return words
+        embeddings.append(personalize(world.model, probe, ref, features_of(world, ref, cropped), noun).subject.embeddings)
+    return embeddings
 
 
 def compared(scores: dict[str, Scores]) -> dict[str, dict]:
@@ -95,8 +95,8 @@ def main() -> None:
     probes = {"shipped": world.probe, "other": Probe.load(chosen.other)}
     rows = {}
     for view, seen in VIEWS.items():
-        words = {name: guesses(world, probe, who, seen) for name, probe in probes.items()}
-        rows[view] = compared({name: evaluate(world.model, world.judge, who, subject) for name, subject in words.items()})
+        embeddings = {name: guesses(world, probe, who, seen) for name, probe in probes.items()}
+        rows[view] = compared({name: evaluate(world.model, world.judge, who, subject) for name, subject in embeddings.items()})
         print(view, json.dumps(rows[view]["identity"]["difference"]), flush=True)
     steps = {name: refined(replace(world, probe=probe), probe, who) for name, probe in probes.items()}
     rows["refined, as given"] = compared({name: evaluate(world.model, world.judge, who, subject) for name, subject in steps.items()})

@@ -66,8 +66,8 @@ class Told:
 
     def encode_prompts(self, prompts: Sequence[Prompt]):
         before, _, after = self._said
-        words = [next(piece for piece in prompt if not isinstance(piece, str)) for prompt in prompts]
-        return self._model.encode_prompts([[before, word, after] for word in words])
+        embeddings = [next(piece for piece in prompt if not isinstance(piece, str)) for prompt in prompts]
+        return self._model.encode_prompts([[before, word, after] for word in embeddings])
 
 
 Lead = Callable[[Case], Prompt]
@@ -76,28 +76,28 @@ LEARNED = RefineConfig(mode="learned", step_size=1.0)
 
 
 def plain(config: RefineConfig) -> Lead:
-    return lambda case: [case.refined(config).words]
+    return lambda case: [case.refined(config).embeddings]
 
 
 def lengths_held(case: Case) -> Prompt:
     """Direction only: every word is as long as it was."""
     found = case.refined(replace(WORDS, step_size=0.05))
-    return [found.words * (found.start.norm(dim=1) / found.words.norm(dim=1))[:, None]]
+    return [found.embeddings * (found.start.norm(dim=1) / found.embeddings.norm(dim=1))[:, None]]
 
 
 def both(case: Case) -> Prompt:
-    return [case.refined(replace(WORDS, step_size=0.02), start=case.refined(RESIDUAL).words).words]
+    return [case.refined(replace(WORDS, step_size=0.02), start=case.refined(RESIDUAL).embeddings).embeddings]
 
 
 def mirrored(case: Case) -> Prompt:
     assert case.ref.masks is not None
     ref = Reference(torch.cat([case.ref.images, case.ref.images.flip(2)]), torch.cat([case.ref.masks, case.ref.masks.flip(2)]))
-    return [case.refined(replace(WORDS, step_size=0.02), ref=ref).words]
+    return [case.refined(replace(WORDS, step_size=0.02), ref=ref).embeddings]
 
 
 def told(config: RefineConfig) -> Lead:
     def lead(case: Case) -> Prompt:
-        return [case.refined(config, model=Told(case.world.model, scene_prompt(case.scene, 0, [""]))).words]
+        return [case.refined(config, model=Told(case.world.model, scene_prompt(case.scene, 0, [""]))).embeddings]
 
     return lead
 

@@ -53,7 +53,7 @@ def without_probe(world: Miniature, who: Creatures) -> list[Refinement]:
     results = []
     for row, noun in enumerate(tqdm(class_nouns(who), desc="refining, no probe")):
         vector = class_embedding(world.model, noun)
-        start = vector.expand(world.probe.config.words, -1).clone()
+        start = vector.expand(world.probe.config.num_tokens, -1).clone()
         results.append(refine(world.model, reference_of(who, row), vector, RefineConfig(mode="words"), start=start))
     return results
 
@@ -120,22 +120,22 @@ def main() -> None:
 
     default = refined(world, who, RefineConfig())
     residual = refined(world, who, RefineConfig(mode="residual"))
-    words = refined(world, who, RefineConfig(mode="words"))
+    embeddings = refined(world, who, RefineConfig(mode="words"))
     literal = refined(world, who, RefineConfig(mode="paper_literal"))
     bare = without_probe(world, who)
     methods: dict[str, Sequence[Piece]] = {
         "class_noun": class_nouns(who),
         "probe": [r.start for r in default],
-        "refined": [r.words for r in default],
-        "refined_residual": [r.words for r in residual],
-        "refined_words": [r.words for r in words],
-        "no_probe": [r.words for r in bare],
+        "refined": [r.embeddings for r in default],
+        "refined_residual": [r.embeddings for r in residual],
+        "refined_words": [r.embeddings for r in embeddings],
+        "no_probe": [r.embeddings for r in bare],
     }
     scores = {name: draw(world, who, name, subjects) for name, subjects in methods.items()}
     everyone = creatures(split_numbers("test", chosen.gain_identities))
     every_default = refined(world, everyone, RefineConfig())
-    many = {name: draw(world, everyone, f"{name}, many", [getattr(r, words) for r in every_default])
-            for name, words in (("probe", "start"), ("refined", "words"))}  # fmt: skip
+    many = {name: draw(world, everyone, f"{name}, many", [getattr(r, embeddings) for r in every_default])
+            for name, embeddings in (("probe", "start"), ("refined", "words"))}  # fmt: skip
     gains = {
         "gain": (many["refined"].identity - many["probe"].identity).mean(1),
         "gain_residual": (scores["refined_residual"].identity - scores["probe"].identity).mean(1),
@@ -157,7 +157,7 @@ def main() -> None:
         "effective_step": residual[0].step_size,
         "displacement_default": _mean([r.relative_changes[-1] for r in default]),
         "displacement_effective": _mean([r.relative_changes[-1] for r in residual]),
-        "displacement_words": _mean([r.relative_changes[-1] for r in words]),
+        "displacement_words": _mean([r.relative_changes[-1] for r in embeddings]),
         "displacement_literal": _mean([r.relative_changes[-1] for r in literal]),
         "best_step_mean": _mean([r.best_step for r in default]),
         "base_gates": manifest()["gates"],

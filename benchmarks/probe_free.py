@@ -65,19 +65,19 @@ class Cases:
         ]
 
     def first(self, config: StartConfig, retrieve_noun: bool = False) -> list[Tensor]:
-        return [start.subject.words for start in self.starts(config, retrieve_noun)]
+        return [start.subject.embeddings for start in self.starts(config, retrieve_noun)]
 
     def refined(self, config: StartConfig, retrieve_noun: bool = False, **changes) -> list[Tensor]:
         """What `personalize_without_probe` does, for all at once."""
-        words = self.first(config, retrieve_noun)
+        embeddings = self.first(config, retrieve_noun)
         vectors = [class_embedding(self.world.model, noun) for noun in self.nouns]  # of the probe alone, which is not asked
-        return [r.words for r in refine_many(self.world.model, self.refs, vectors, replace(REFINING, **changes), starts=words)]
+        return [r.embeddings for r in refine_many(self.world.model, self.refs, vectors, replace(REFINING, **changes), starts=embeddings)]
 
     def probed(self, steps: int) -> list[Tensor]:
         w, config = self.world, RefineConfig(steps=steps)
         features = [extract_features(w.model, w.clip, w.dino, ref) for ref in self.refs]
         of_each = zip(self.refs, features, self.nouns, strict=True)
-        return [personalize(w.model, w.probe, ref, read, noun, config).subject.words for ref, read, noun in of_each]
+        return [personalize(w.model, w.probe, ref, read, noun, config).subject.embeddings for ref, read, noun in of_each]
 
 
 Method = Callable[[Cases], Sequence[Piece]]

@@ -53,7 +53,7 @@ class CreateProbe(io.ComfyNode):
         with outside_inference_mode():
             state, (name, fingerprint, width) = denoiser_state(model, clip), base_of(model, clip)
             config = ProbeConfig(
-                width=width, clip=CLIP_L.id, clip_width=CLIP_L.width, dino=DINOS[dino].id, dino_width=DINOS[dino].width, words=words,
+                width=width, clip=CLIP_L.id, clip_width=CLIP_L.width, dino=DINOS[dino].id, dino_width=DINOS[dino].width, num_tokens=words,
                 regressor=regressor, sizes=promptnet_sizes(state, attention_heads(model)) if regressor == "promptnet" else {},
                 embedding_norm=embedding_norm(clip), base_model=name, base_fingerprint=fingerprint, trained_on=UNTRAINED,
             )  # fmt: skip

@@ -45,7 +45,7 @@ class ProbeFreeStart(io.ComfyNode):
                 ),
                 io.String.Input("class_word", default="", tooltip="What kind of thing the subject is, in one noun. Empty: CLIP finds one."),
                 io.Int.Input(
-                    "words", default=StartConfig.words, min=1, max=16, tooltip="How many words stand for the subject; 5 are usual."
+                    "words", default=StartConfig.num_tokens, min=1, max=16, tooltip="How many words stand for the subject; 5 are usual."
                 ),
                 io.Int.Input(
                     "inversion_steps",
@@ -69,7 +69,7 @@ class ProbeFreeStart(io.ComfyNode):
         mask: Tensor | None = None,
         clip_vision: Any = None,
     ) -> io.NodeOutput:
-        config = StartConfig(words=words, inversion=replace(InversionConfig(), steps=inversion_steps))
+        config = StartConfig(num_tokens=words, inversion=replace(InversionConfig(), steps=inversion_steps))
         with host_text(clip) as host:
             space, ref = clip_space_of(clip, clip_vision), reference(image, mask)
             start = initial_embeddings(host, space, ref, class_word, config, progress(inversion_steps))

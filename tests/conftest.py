@@ -112,11 +112,11 @@ def state_of() -> Callable[..., dict[str, Tensor]]:
 def write_vocabulary() -> Callable[[Path, Iterable[str]], dict[str, int]]:
     """A function: a folder and words to the vocabulary of a tokenizer of CLIP's kind, written there, in which each word is one token."""
 
-    def write(folder: Path, words: Iterable[str]) -> dict[str, int]:
-        words = sorted(set(words))
-        letters = sorted(set("".join(words)))
+    def write(folder: Path, embeddings: Iterable[str]) -> dict[str, int]:
+        embeddings = sorted(set(embeddings))
+        letters = sorted(set("".join(embeddings)))
         tokens, merges = [*letters, *(letter + "</w>" for letter in letters)], []
-        for word in words:
+        for word in embeddings:
             parts = [*word[:-1], word[-1] + "</w>"]
             while len(parts) > 1:
                 merges.append(" ".join(parts[:2]))

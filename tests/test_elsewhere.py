@@ -16,8 +16,8 @@ from hybridbooth_core.models.from_pipeline import model_of
 @pytest.fixture(params=[False, True], ids=["float32", "float16"])
 def saved(request, tmp_path):
     """A subject of Stable Diffusion 1.5's width, and its file."""
-    words = torch.randn(5, 768, generator=torch.Generator().manual_seed(0)) * 0.4 / 768**0.5
-    subject = Subject(words.half().float() if request.param else words, SubjectInfo(class_noun="cat", validation=[0.2, 0.1]))
+    embeddings = torch.randn(5, 768, generator=torch.Generator().manual_seed(0)) * 0.4 / 768**0.5
+    subject = Subject(embeddings.half().float() if request.param else embeddings, SubjectInfo(class_noun="cat", validation=[0.2, 0.1]))
     subject.save(tmp_path / "my-cat.safetensors", half=request.param)
     return subject, tmp_path / "my-cat.safetensors"
 
@@ -50,13 +50,13 @@ def invokeai(path) -> tuple[str, torch.Tensor]:
 
 def test_automatic1111_and_forge_take_it(saved):
     subject, path = saved
-    assert torch.equal(automatic1111(path), subject.words)
+    assert torch.equal(automatic1111(path), subject.embeddings)
 
 
 def test_invokeai_takes_it_for_stable_diffusion_15(saved):
     subject, path = saved
-    base, words = invokeai(path)
-    assert base == "sd-1" and torch.equal(words, subject.words)
+    base, embeddings = invokeai(path)
+    assert base == "sd-1" and torch.equal(embeddings, subject.embeddings)
 
 
 def test_the_rules_would_refuse_other_layouts(tmp_path):
@@ -76,7 +76,7 @@ def pipeline(new_pipeline):
 
 def test_diffusers_loads_it_by_a_token_and_encodes_the_same_text(saved, pipeline):
     subject, path = saved
-    expected = model_of(pipeline).encode_prompts([["a photo of", subject.words, "on snow"]]).context
+    expected = model_of(pipeline).encode_prompts([["a photo of", subject.embeddings, "on snow"]]).context
     pipeline.load_textual_inversion(str(path), token="<my-cat>")
     found, _ = pipeline.encode_prompt("a photo of <my-cat> on snow", "cpu", 1, False)
     assert found.shape == (1, 77, 768)

@@ -66,7 +66,7 @@ def _ablations(options: argparse.Namespace) -> int:
 
 
 def _command(options: argparse.Namespace) -> str:
-    words = ["hybridbooth bench", *(f"--{flag}" for flag in ("quick", "ablations") if getattr(options, flag))]
-    words += [f"--methods {' '.join(options.methods)}"] if options.methods else []
-    words += [f"--identities {options.identities}"] if options.identities is not None else []
-    return " ".join(words)
+    embeddings = ["hybridbooth bench", *(f"--{flag}" for flag in ("quick", "ablations") if getattr(options, flag))]
+    embeddings += [f"--methods {' '.join(options.methods)}"] if options.methods else []
+    embeddings += [f"--identities {options.identities}"] if options.identities is not None else []
+    return " ".join(embeddings)

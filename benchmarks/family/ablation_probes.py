@@ -40,9 +40,9 @@ ABLATIONS: dict[str, Ablation] = {
     "no_clip": Ablation(clip=False),
     "no_mask": Ablation(mask_weight=0.0),
     "resampler": Ablation(ProbeShape("resampler")),
-    "words_1": Ablation(ProbeShape("promptnet", words=1)),
-    "words_3": Ablation(ProbeShape("promptnet", words=3)),
-    "words_8": Ablation(ProbeShape("promptnet", words=8)),
+    "words_1": Ablation(ProbeShape("promptnet", num_tokens=1)),
+    "words_3": Ablation(ProbeShape("promptnet", num_tokens=3)),
+    "words_8": Ablation(ProbeShape("promptnet", num_tokens=8)),
 }
 
 

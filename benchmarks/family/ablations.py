@@ -107,9 +107,9 @@ def measure_without_probe(plan: Plan, world: Miniature, prior: Prior) -> dict:
         for row in range(plan.identities):
             someone = client("test", row + TEST_START)
             noun = class_embedding(world.model, someone.noun)
-            start = noun.expand(world.probe.config.words, -1).clone()
+            start = noun.expand(world.probe.config.num_tokens, -1).clone()
             made = refine(world.model, someone.ref, noun, RefineConfig(mode="words", steps=steps), start=start)
-            rows.append(_means(world, Subject(made.words), someone, row, plan, plan.seeds[:1]))
+            rows.append(_means(world, Subject(made.embeddings), someone, row, plan, plan.seeds[:1]))
         after[str(steps)] = _by_score(rows)
     return {"variant": "no_probe", "seed": 0, "after": after}
 

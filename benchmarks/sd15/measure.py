@@ -37,7 +37,7 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
 def product_rates(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 3) -> dict[str, list[float]]:
     """GFLOP/s of torch's product of large square matrices (`mm`)."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    a @ b
+    torch.mm(a, b)
     return {"mm": [2 * side**3 / seconds_of(lambda: a @ b, device) / GIGA for _ in range(repeats)]}
 
 

@@ -81,7 +81,7 @@ def refinement_step(world: World, mode: Mode, plan: MemoryPlan, stack: ExitStack
 
     def step() -> None:
         nonlocal asked
-        procedure.send(task.gradient(asked.words, asked.t, asked.noise, asked.step))
+        procedure.send(task.gradient(asked.embeddings, asked.t, asked.noise, asked.step))
         asked = procedure.send(0.0)
 
     return step

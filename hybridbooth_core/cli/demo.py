@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
             world.model, world.probe, ref, extract_features(world.model, world.clip, world.dino, ref), noun, config, on_step
         )
     made = time.perf_counter()
-    words = result.subject.words
+    words = result.subject.embeddings
     variants = [(f'"{noun}"', noun), ("probe alone", result.start), (f"refined, {config.steps} steps", words)]
     rows: list[Row] = []
     for title, subject in tqdm(variants, desc="drawing", unit="row"):

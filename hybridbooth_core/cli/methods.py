@@ -53,7 +53,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     steps = ", ".join(f"{name} {defaults.steps}" for name, defaults in METHODS.items() if defaults.steps)
     command.add_argument("--steps", type=int, help=f"training steps (default: {steps})")
     command.add_argument("--learning-rate", type=float, metavar="R", help="of the trained methods (default: one that suits the miniature)")
-    command.add_argument("--words", type=int, metavar="N", help="of textual_inversion (default 1) and probe_free (default 5)")
+    command.add_argument(
+        "--tokens", "--words", dest="num_tokens", type=int, metavar="N", help="of textual_inversion (default 1) and probe_free (default 5)"
+    )
     command.add_argument(
         "--inversion-steps",
         type=int,
@@ -85,7 +87,7 @@ def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"the method {options.method} has no --{wrong.replace('_', '-')}; leave it out, or give {right}")
     if options.prior_weight == 0 and options.prior_images is not None:
         raise UserError("with --prior-weight 0 no class image is drawn, so --prior-images means nothing; leave one of them out")
-    names = ("mode", "words", "inversion_steps", "rank", "token", "prior_images", "prior_weight")
+    names = ("mode", "num_tokens", "inversion_steps", "rank", "token", "prior_images", "prior_weight")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 

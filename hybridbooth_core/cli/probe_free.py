@@ -28,10 +28,10 @@ def personalized(options: argparse.Namespace, world: Miniature, ref: Reference) 
     from ..probe_free.start import StartConfig, personalize_without_probe
 
     chosen = methods.chosen_options(options)
-    words, inversion = chosen.pop("words", StartConfig.words), chosen.pop("inversion_steps", InversionConfig.steps)
+    words, inversion = chosen.pop("num_tokens", StartConfig.num_tokens), chosen.pop("inversion_steps", InversionConfig.steps)
     if chosen:
         raise UserError(f"the method probe_free has no --{next(iter(chosen)).replace('_', '-')}; leave it out, or choose another --method")
-    config = StartConfig(words=words, inversion=replace(InversionConfig(), steps=inversion))
+    config = StartConfig(num_tokens=words, inversion=replace(InversionConfig(), steps=inversion))
     steps = methods.steps_of(options)
     step_size = REFINING.step_size if options.step_size is None else options.step_size
     refining = replace(REFINING, steps=steps, step_size=step_size, seed=options.seed)

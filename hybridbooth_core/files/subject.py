@@ -65,14 +65,14 @@ class SubjectInfo:
 class Subject:
     """n words of width d, float32 on the CPU, and their provenance."""
 
-    words: Tensor
+    embeddings: Tensor
     info: SubjectInfo = SubjectInfo()
 
     def __post_init__(self):
-        shape = list(self.words.shape)
+        shape = list(self.embeddings.shape)
         if len(shape) != 2 or not 1 <= shape[0] <= MAX_WORDS or shape[1] < 1:
             raise ValueError(f"expected subject words [1 to {MAX_WORDS}, d], found {shape}")
-        if not bool(torch.isfinite(self.words).all()):
+        if not bool(torch.isfinite(self.embeddings).all()):
             raise ValueError("expected finite subject words, found NaN or infinity")
 
     def save(self, path: Path, overwrite: bool = False, half: bool = False) -> None:
@@ -88,8 +88,8 @@ class Subject:
             "modelspec.architecture": "stable-diffusion-v1/textual-inversion",
             "modelspec.trigger_phrase": f"<{path.stem}>",
         }
-        words = self.words.half() if half else self.words.float()
-        write_tensors(path, {"emb_params": words}, metadata)
+        embeddings = self.embeddings.half() if half else self.embeddings.float()
+        write_tensors(path, {"emb_params": embeddings}, metadata)
 
     @staticmethod
     def load(path: Path, width: int | None = None) -> Subject:
@@ -103,15 +103,15 @@ class Subject:
         header, metadata = read_header(path, "subject file", MAX_BYTES)
         if len(header) > 1:
             raise UserError(f"a subject file holds one tensor, emb_params, but {path.name} holds {len(header)}; it is another kind of file")
-        words = read_tensors(path, "subject file", header, {"emb_params": [-1, -1]})["emb_params"]
-        if width is not None and words.shape[1] != width:
+        embeddings = read_tensors(path, "subject file", header, {"emb_params": [-1, -1]})["emb_params"]
+        if width is not None and embeddings.shape[1] != width:
             raise UserError(
-                f"the words in {path.name} have width {words.shape[1]}, but this model's words have width {width}; "
+                f"the words in {path.name} have width {embeddings.shape[1]}, but this model's words have width {width}; "
                 "use a subject made for this family of models"
             )
-        if not 1 <= len(words) <= MAX_WORDS or words.shape[1] == 0:
-            raise UserError(f"expected 1 to {MAX_WORDS} words in {path.name}, found {list(words.shape)}; it is another kind of file")
-        return Subject(words, _info(metadata))
+        if not 1 <= len(embeddings) <= MAX_WORDS or embeddings.shape[1] == 0:
+            raise UserError(f"expected 1 to {MAX_WORDS} words in {path.name}, found {list(embeddings.shape)}; it is another kind of file")
+        return Subject(embeddings, _info(metadata))
 
     def at_strength(self, strength: float, class_embedding: Tensor | None) -> Tensor | str:
         """The words [n, d] on the line from the class noun (0) to the subject (1); at 0 the class noun itself, as text.
@@ -129,9 +129,9 @@ class Subject:
         if strength == 0:
             return self.info.class_noun
         if strength == 1 or class_embedding is None:
-            return self.words
-        start = class_embedding.to(self.words).mean(0)
-        return start + strength * (self.words - start)
+            return self.embeddings
+        start = class_embedding.to(self.embeddings).mean(0)
+        return start + strength * (self.embeddings - start)
 
     @contextmanager
     def applied(self, model: DiffusionModel, strength: float = 1.0) -> Iterator[Prompt]:
@@ -140,9 +140,9 @@ class Subject:
         Raises:
             UserError: the words are for another family of models, or what `at_strength` raises.
         """
-        if self.words.shape[1] != model.embedding_width:
+        if self.embeddings.shape[1] != model.embedding_width:
             raise UserError(
-                f"the subject's words have width {self.words.shape[1]}, but {model.name} reads words of width {model.embedding_width}; "
+                f"the subject's words have width {self.embeddings.shape[1]}, but {model.name} reads words of width {model.embedding_width}; "
                 "use a subject made for this family of models"
             )
         rows = model.token_embeddings(self.info.class_noun) if self.info.class_noun and strength != 1 else None

@@ -30,7 +30,7 @@ class EliteMapper(WordMapper):
         pairs = zip(self.whole, self.patches, states.unbind(1), strict=True)
         return torch.stack([whole(tokens[:, 0]) + patch(tokens[:, 1:]).mean(1) for whole, patch, tokens in pairs], 1)
 
-    def words(self, vision: Vision, images: Tensor) -> Tensor:
+    def embeddings(self, vision: Vision, images: Tensor) -> Tensor:
         return self(vision.states(images, LAYERS))
 
 

@@ -40,5 +40,5 @@ class WordMapper(nn.Module):
     needs_noun: bool = False
 
     @abstractmethod
-    def words(self, vision: Vision, images: Tensor) -> Tensor:
+    def embeddings(self, vision: Vision, images: Tensor) -> Tensor:
         """Words [B, n, d] of images [B, vision.size, vision.size, 3] in 0..1."""

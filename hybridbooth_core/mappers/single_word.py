@@ -33,5 +33,5 @@ class SingleWordMapper(WordMapper):
             points = self.activation(layer(points))
         return self.layers[-1](points)[:, None]
 
-    def words(self, vision: Vision, images: Tensor) -> Tensor:
+    def embeddings(self, vision: Vision, images: Tensor) -> Tensor:
         return self(vision.embed(images))

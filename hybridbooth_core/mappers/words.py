@@ -22,15 +22,15 @@ def mapper_subject(mapper: WordMapper, vision: Vision, model: TextModel, ref: Re
     Raises:
         UserError: the model's words are not those of Stable Diffusion 1.5.
     """
-    words = mapper.words(vision, square_crops(ref.images, ref.masks, vision.size)).mean(0).float().cpu()
-    if words.shape[1] != model.embedding_width:
+    embeddings = mapper.embeddings(vision, square_crops(ref.images, ref.masks, vision.size)).mean(0).float().cpu()
+    if embeddings.shape[1] != model.embedding_width:
         raise UserError(
-            f"{mapper.source or 'this mapper'} writes words of width {words.shape[1]}, but {model.name} reads words of width "
+            f"{mapper.source or 'this mapper'} writes words of width {embeddings.shape[1]}, but {model.name} reads words of width "
             f"{model.embedding_width}; use it with a Stable Diffusion 1.5 checkpoint"
         )
     noun = class_noun.strip()
     if noun and mapper.needs_noun:
-        words = torch.cat([words, model.token_embeddings(noun).cpu()])
+        embeddings = torch.cat([embeddings, model.token_embeddings(noun).cpu()])
     info = SubjectInfo(
         class_noun=noun,
         base_model=model.name,
@@ -40,4 +40,4 @@ def mapper_subject(mapper: WordMapper, vision: Vision, model: TextModel, ref: Re
         images=len(ref.images),
         licence=mapper.licence,
     )
-    return Subject(words, info)
+    return Subject(embeddings, info)

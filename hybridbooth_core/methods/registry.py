@@ -53,7 +53,7 @@ METHODS: dict[str, Method] = {
     "hybridbooth": Method(RefineConfig, probe=True),
     "regression": Method(None, probe=True),
     "textual_inversion": Method(TextualInversionConfig),
-    "textual_inversion_5": Method(TextualInversionConfig, {"words": 5}),
+    "textual_inversion_5": Method(TextualInversionConfig, {"num_tokens": 5}),
     "dreambooth": Method(DreamBoothConfig, prior=True),
     "dreambooth_lora": Method(DreamBoothLoraConfig, prior=True),
     "custom_diffusion": Method(CustomDiffusionConfig, prior=True),

@@ -26,12 +26,12 @@ class TextualInversionConfig(TrainingConfig):
     steps: int = 3000
     learning_rate: float = 5e-4
     batch: int = 4
-    words: int = 1
+    num_tokens: int = 1
 
     def __post_init__(self):
         super().__post_init__()
-        if not 1 <= self.words <= MAX_WORDS:
-            raise UserError(f"expected 1 to {MAX_WORDS} words, found {self.words}")
+        if not 1 <= self.num_tokens <= MAX_WORDS:
+            raise UserError(f"expected 1 to {MAX_WORDS} words, found {self.num_tokens}")
 
 
 def textual_inversion(
@@ -45,16 +45,16 @@ def textual_inversion(
     Raises:
         UserError: no class noun, or a loss that is not finite.
     """
-    start = class_embedding(model, class_noun).repeat(config.words, 1)
-    words = start.clone().requires_grad_(True)
+    start = class_embedding(model, class_noun).repeat(config.num_tokens, 1)
+    embeddings = start.clone().requires_grad_(True)
     latents = image_latents(model, ref)
 
     def loss_at(generator: torch.Generator) -> torch.Tensor:
-        context = model.encode_prompts([["a photo of a", words]]).context.expand(config.batch, -1, -1)
+        context = model.encode_prompts([["a photo of a", embeddings]]).context.expand(config.batch, -1, -1)
         return row_losses(model, draw_rows(latents, config.batch, len(model.schedule), generator), context).mean()
 
     def snapshot(done: int) -> Subject:
-        found = words.detach().cpu().clone()
+        found = embeddings.detach().cpu().clone()
         info = SubjectInfo(
             class_noun=class_noun.strip(),
             base_model=model.name,
@@ -69,4 +69,4 @@ def textual_inversion(
         )
         return Subject(found, info)
 
-    return train([words], loss_at, snapshot, config, on_step)
+    return train([embeddings], loss_at, snapshot, config, on_step)

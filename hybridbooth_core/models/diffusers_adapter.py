@@ -97,15 +97,15 @@ class DiffusersModel:
             raise ValueError(f"expected prompts with the same number of subject words, found {sorted(widths)}")
         ids = torch.tensor([row for row, _, _, _ in laid_out], device=self.device)
         columns = torch.tensor([row for _, row, _, _ in laid_out], device=self.device, dtype=torch.long)
-        words = [row for _, _, row, _ in laid_out]
+        embeddings = [row for _, _, row, _ in laid_out]
         ends = torch.tensor([end for _, _, _, end in laid_out], device=self.device)
-        with self._words_in_place(columns, words):
+        with self._words_in_place(columns, embeddings):
             context = self.text_encoder(ids).last_hidden_state
         return EncodedPrompts(context, columns, ends)
 
     def _lay_out(self, prompt: Prompt) -> tuple[list[int], list[int], Tensor | None, int]:
         """Padded token ids of a prompt, the columns its embeddings take, these embeddings [n, d], and the column of the end token."""
-        ids, columns, words = [self.tokenizer.start], [], []
+        ids, columns, embeddings = [self.tokenizer.start], [], []
         for piece in prompt:
             if isinstance(piece, str):
                 ids += self.tokenizer.encode(piece)
@@ -114,7 +114,7 @@ class DiffusersModel:
                 raise ValueError(f"expected subject words [n, {self.embedding_width}], found {list(piece.shape)}")
             columns += range(len(ids), len(ids) + len(piece))
             ids += [self.tokenizer.pad] * len(piece)
-            words.append(piece)
+            embeddings.append(piece)
         ids.append(self.tokenizer.end)
         if len(ids) > self.tokenizer.length:
             raise UserError(
@@ -122,15 +122,15 @@ class DiffusersModel:
             )
         end = len(ids) - 1
         ids += [self.tokenizer.pad] * (self.tokenizer.length - len(ids))
-        return ids, columns, torch.cat([w.to(self.device) for w in words]) if words else None, end
+        return ids, columns, torch.cat([w.to(self.device) for w in embeddings]) if embeddings else None, end
 
     @contextmanager
-    def _words_in_place(self, columns: Tensor, words: list[Tensor | None]) -> Iterator[None]:
+    def _words_in_place(self, columns: Tensor, embeddings: list[Tensor | None]) -> Iterator[None]:
         """While open, the token table's output carries the subject words at their columns: before positions are added."""
         if columns.shape[1] == 0:
             yield
             return
-        stacked = torch.stack([w for w in words if w is not None])
+        stacked = torch.stack([w for w in embeddings if w is not None])
 
         def place(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             rows = torch.arange(len(output), device=output.device)[:, None]

@@ -22,24 +22,26 @@ class LearnedOptimizer(nn.Module):
     Only the gradient's direction is read: its length depends on the model and on the noise levels looked at.
     """
 
-    def __init__(self, words: int, width: int, hidden: int):
+    def __init__(self, num_tokens: int, width: int, hidden: int):
         super().__init__()
-        size = words * width
+        size = num_tokens * width
         self.read = nn.Sequential(nn.Linear(2 * size, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
         self.out = nn.Linear(hidden, size)
         self.direct = nn.Linear(size, size, bias=False)  # a preconditioner: what a step needs at the least
         for layer in (self.out.weight, self.out.bias, self.direct.weight):
             nn.init.zeros_(layer)
 
-    def forward(self, words: Tensor, gradient: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, gradient: Tensor) -> Tensor:
         """The change [B, n, d] of words [B, n, d], whose entries have about unit spread, from the gradient [B, n, d] of their loss.
 
         Raises:
             ValueError: the two have different shapes.
         """
-        if words.ndim != 3 or words.shape != gradient.shape:
-            raise ValueError(f"expected words and gradient [B, n, d] of one shape, found {list(words.shape)} and {list(gradient.shape)}")
+        if embeddings.ndim != 3 or embeddings.shape != gradient.shape:
+            raise ValueError(
+                f"expected words and gradient [B, n, d] of one shape, found {list(embeddings.shape)} and {list(gradient.shape)}"
+            )
         flat = gradient.flatten(1)
         direction = flat / flat.pow(2).mean(1, keepdim=True).sqrt().clamp_min(1e-20)
-        change = self.out(self.read(torch.cat([words.flatten(1), direction], 1))) + self.direct(direction)
-        return LENGTH * change.view_as(words)
+        change = self.out(self.read(torch.cat([embeddings.flatten(1), direction], 1))) + self.direct(direction)
+        return LENGTH * change.view_as(embeddings)

@@ -19,7 +19,7 @@ from .regressors import build_regressor
 
 FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
 MAX_BYTES = 4 << 30
-_RENAMED = {"word_norm": "embedding_norm", "stepper": "learned_optimizer"}  # what fields were called in files of 0.1
+_RENAMED = {"words": "num_tokens", "word_norm": "embedding_norm", "stepper": "learned_optimizer"}  # what fields were called in files of 0.1
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ProbeConfig:
     dino_width: int
     regressor: str = "promptnet"
     sizes: dict[str, Any] = field(default_factory=dict)  # of the regressor
-    words: int = 5
+    num_tokens: int = 5
     embedding_norm: float = 1.0  # mean norm of the vocabulary's rows: the unit of the outputs
     residual_step: float = 5e-5  # the effective step recommended for refining this probe's K, Q, V
     words_step: float = 0.1  # and for refining its words
@@ -49,9 +49,9 @@ class ProbeConfig:
         if not isinstance(self.sizes, dict) or not all(isinstance(text, str) for text in texts):
             raise UserError("the probe's configuration mixes up texts, numbers and tables; the probe file is damaged")
         sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
-        numbers = [self.width, self.clip_width, self.dino_width, self.words, self.learned_optimizer, *sizes]
+        numbers = [self.width, self.clip_width, self.dino_width, self.num_tokens, self.learned_optimizer, *sizes]
         whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
-        if not whole or not 1 <= self.words <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
+        if not whole or not 1 <= self.num_tokens <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
             raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
         for scale in (self.embedding_norm, self.residual_step, self.words_step, self.learned_step):
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
@@ -82,19 +82,19 @@ class Probe(nn.Module):
         super().__init__()
         self.config = config
         self.merge = FeatureMerge(config.clip_width, config.dino_width, config.width)
-        self.regressor = build_regressor(config.regressor, config.words, config.width, config.sizes)
+        self.regressor = build_regressor(config.regressor, config.num_tokens, config.width, config.sizes)
         self.learned_optimizer = (
-            LearnedOptimizer(config.words, config.width, config.learned_optimizer) if config.learned_optimizer else None
+            LearnedOptimizer(config.num_tokens, config.width, config.learned_optimizer) if config.learned_optimizer else None
         )
 
     def forward(self, features: Features, nouns: Tensor) -> Tensor:
         """Words [B, n, d] from the features of B images and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
         output = self.regressor(self.merge(features.clip, features.dino), features.latents)
-        words = output * self._unit
-        last = words[:, -1:] + nouns.to(words).expand(len(words), -1)[:, None]
-        return torch.cat([words[:, :-1], last], 1)
+        embeddings = output * self._unit
+        last = embeddings[:, -1:] + nouns.to(embeddings).expand(len(embeddings), -1)[:, None]
+        return torch.cat([embeddings[:, :-1], last], 1)
 
-    def step(self, words: Tensor, gradient: Tensor) -> Tensor:
+    def step(self, embeddings: Tensor, gradient: Tensor) -> Tensor:
         """The learned change [B, n, d] of words [B, n, d], given the gradient [B, n, d] of one photo's denoising loss in them.
 
         Raises:
@@ -102,7 +102,7 @@ class Probe(nn.Module):
         """
         if self.learned_optimizer is None:
             raise ValueError("expected a probe with learned steps, found one without")
-        return self.learned_optimizer(words / self._unit, gradient) * self._unit
+        return self.learned_optimizer(embeddings / self._unit, gradient) * self._unit
 
     @property
     def _unit(self) -> float:
@@ -116,7 +116,7 @@ class Probe(nn.Module):
         steps = f"; learned steps of {c.learned_optimizer}" if c.learned_optimizer else ""
         return "\n".join(
             [
-                f"{c.words} words of width {c.width} for {c.base_model or 'a model that the file does not name'}",
+                f"{c.num_tokens} words of width {c.width} for {c.base_model or 'a model that the file does not name'}",
                 f"trained on: {c.trained_on or 'not said in the file'}",
                 f"licence: {c.licence or 'not said in the file'}",
                 f"reads images with {c.clip} and {c.dino}",

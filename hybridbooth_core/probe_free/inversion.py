@@ -58,7 +58,7 @@ class InversionConfig:
 class Inversion:
     """`words` [n, d], as long as those it started from; `losses[i]` before step i, and the last one after all."""
 
-    words: Tensor
+    embeddings: Tensor
     losses: list[float]
 
 
@@ -85,43 +85,43 @@ def invert(
     with torch.no_grad():
         as_noun = _unit(encode_texts(model, space.project_text, [[a, noun, b] for a, b in contexts])) if contexts else None
 
-    def loss_of(words: Tensor) -> Tensor:
-        texts = _unit(encode_texts(model, space.project_text, [[*template, words] for template in templates]))
+    def loss_of(embeddings: Tensor) -> Tensor:
+        texts = _unit(encode_texts(model, space.project_text, [[*template, embeddings] for template in templates]))
         loss = 1 - (_unit(texts - mean_text) @ point).mean()
         if as_noun is not None:
-            said: list[Prompt] = [[a, words, b] for a, b in contexts]
+            said: list[Prompt] = [[a, embeddings, b] for a, b in contexts]
             inside = _unit(encode_texts(model, space.project_text, said))
             loss = loss + config.context * (1 - (inside * as_noun).sum(1)).mean()
         return loss
 
-    words = start.detach().clone().float().to(model.device)
+    embeddings = start.detach().clone().float().to(model.device)
     losses: list[float] = []
     with torch.enable_grad():
         for step in range(config.steps):
-            leaf = words.requires_grad_(True)
+            leaf = embeddings.requires_grad_(True)
             loss = loss_of(leaf)
             (gradient,) = torch.autograd.grad(loss, leaf)
             losses.append(loss.item())
             rate = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-            words = turned(leaf.detach(), gradient, rate)
+            embeddings = turned(leaf.detach(), gradient, rate)
             if on_step:
                 on_step(step + 1, config.steps, losses[-1])
     with torch.no_grad():
-        losses.append(loss_of(words.detach()).item())
-    return Inversion(words.detach().cpu(), losses)
+        losses.append(loss_of(embeddings.detach()).item())
+    return Inversion(embeddings.detach().cpu(), losses)
 
 
-def turned(words: Tensor, gradient: Tensor, rate: float) -> Tensor:
+def turned(embeddings: Tensor, gradient: Tensor, rate: float) -> Tensor:
     """Words [n, d] after one step down the gradient [n, d] on the spheres of their lengths.
 
     What points along a word is taken off its gradient; the rest is as long as `rate` times the words, on average over them.
     """
-    lengths = words.norm(dim=1, keepdim=True)
-    directions = words / lengths
+    lengths = embeddings.norm(dim=1, keepdim=True)
+    directions = embeddings / lengths
     across = gradient - (gradient * directions).sum(1, keepdim=True) * directions
-    size = across.norm() / len(words) ** 0.5
+    size = across.norm() / len(embeddings) ** 0.5
     if not bool(torch.isfinite(size)) or float(size) == 0:
-        return words
+        return embeddings
     return lengths * F.normalize(directions - rate * across / size, dim=1)
 
 

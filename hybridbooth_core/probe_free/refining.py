@@ -34,13 +34,13 @@ def refine_subject(
     Raises:
         UserError: words of another width than the model's, another mode, or what `refine` raises.
     """
-    width = subject.words.shape[1]
+    width = subject.embeddings.shape[1]
     if width != model.embedding_width:
         raise UserError(
             f"the subject's words have width {width}, but {model.name} reads words of width {model.embedding_width}; use a subject made "
             "for this family of models"
         )
     with torch.no_grad():
-        noun = class_embedding(model, subject.info.class_noun) if subject.info.class_noun else subject.words[-1]
-    result = refine(model, ref, noun, config, start=subject.words.to(model.device), on_step=on_step)
+        noun = class_embedding(model, subject.info.class_noun) if subject.info.class_noun else subject.embeddings[-1]
+    result = refine(model, ref, noun, config, start=subject.embeddings.to(model.device), on_step=on_step)
     return personalization(model, ref, replace(subject.info, method=subject.info.method or result.mode), config, result)

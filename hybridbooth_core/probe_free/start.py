@@ -31,13 +31,13 @@ class StartConfig:
         inversion: how they are then turned towards the image.
     """
 
-    words: int = 5
+    num_tokens: int = 5
     attributes: bool = False
     inversion: InversionConfig = field(default_factory=InversionConfig)
 
     def __post_init__(self):
-        if not 1 <= self.words <= 16:
-            raise UserError(f"expected 1 to 16 words, found {self.words}; 5 are usual")
+        if not 1 <= self.num_tokens <= 16:
+            raise UserError(f"expected 1 to 16 words, found {self.num_tokens}; 5 are usual")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +77,13 @@ def initial_embeddings(
         class_embedding(model, noun)  # refused before anything is read
     point = image_point(space, square_crops(ref.images, ref.masks, space.size)).to(model.device)
     looks = config.attributes or config.inversion.steps > 0  # many texts, so only where they are used
-    retrieved = retrieve(model, space, point, noun, attributes=max(config.words - 1, 1) if looks else 0)
+    retrieved = retrieve(model, space, point, noun, attributes=max(config.num_tokens - 1, 1) if looks else 0)
     vector = class_embedding(model, retrieved.noun)
-    attributes = [model.token_embeddings(r.word)[0] for r in retrieved.attributes[: config.words - 1]] if config.attributes else []
-    words = torch.stack([*attributes, *[vector] * (config.words - len(attributes))])
-    inversion = Inversion(words.cpu(), [])
+    attributes = [model.token_embeddings(r.word)[0] for r in retrieved.attributes[: config.num_tokens - 1]] if config.attributes else []
+    embeddings = torch.stack([*attributes, *[vector] * (config.num_tokens - len(attributes))])
+    inversion = Inversion(embeddings.cpu(), [])
     if retrieved.mean_text is not None:
-        inversion = invert(model, space, point, words, retrieved.noun, retrieved.mean_text, config.inversion, on_step)
+        inversion = invert(model, space, point, embeddings, retrieved.noun, retrieved.mean_text, config.inversion, on_step)
     info = SubjectInfo(
         class_noun=retrieved.noun,
         base_model=model.name,
@@ -91,7 +91,7 @@ def initial_embeddings(
         method=METHOD,
         images=len(ref.images),
     )
-    return Start(Subject(inversion.words, info), retrieved, inversion)
+    return Start(Subject(inversion.embeddings, info), retrieved, inversion)
 
 
 def personalize_without_probe(

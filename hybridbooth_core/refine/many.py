@@ -90,7 +90,7 @@ def _in_step(tasks: Sequence[Task], procedures: Sequence[Steps]) -> list[Refinem
 def _validated(tasks: Sequence[Task], request: dict[int, ValidationRequest]) -> dict[int, float]:
     """`Task.validate` of each."""
     found = dict.fromkeys(request, 0.0)
-    rows = {index: (one.words, *tasks[index].fixed, 0) for index, one in request.items()}
+    rows = {index: (one.embeddings, *tasks[index].fixed, 0) for index, one in request.items()}
     for pieces in _batches(tasks, rows, tasks[0].plan.rows_without_gradients, with_masks=False):
         losses = losses_together(tasks[0].model, [loss_request for _, loss_request, _ in pieces])
         for (index, _, share), loss in zip(pieces, losses, strict=True):
@@ -100,7 +100,7 @@ def _validated(tasks: Sequence[Task], request: dict[int, ValidationRequest]) -> 
 
 def _gradients(tasks: Sequence[Task], request: dict[int, GradientRequest]) -> dict[int, tuple[Tensor, Tensor]]:
     """`Task.gradient` of each."""
-    leaves = {index: one.words.detach().clone().requires_grad_(True) for index, one in request.items()}
+    leaves = {index: one.embeddings.detach().clone().requires_grad_(True) for index, one in request.items()}
     found = {index: (torch.zeros((), device=leaf.device), torch.zeros_like(leaf)) for index, leaf in leaves.items()}
     rows = {index: (leaves[index], one.t, one.noise, one.step * len(one.t)) for index, one in request.items()}
     for pieces in _batches(tasks, rows, tasks[0].plan.rows, with_masks=True):
@@ -118,11 +118,11 @@ def _batches(
     """All rows (words, times, noise, how many went before) of all subjects in batches of at most `most`."""
     batch: list[Piece] = []
     room = most
-    for index, (words, t, noise, first) in request.items():
+    for index, (embeddings, t, noise, first) in request.items():
         start = 0
         while start < len(t):
             rows = slice(start, min(start + room, len(t)))
-            loss_request = tasks[index].loss_request(words, t[rows], noise[rows], with_masks, first + start)
+            loss_request = tasks[index].loss_request(embeddings, t[rows], noise[rows], with_masks, first + start)
             batch.append((index, loss_request, len(loss_request.t) / len(t)))
             room, start = room - len(loss_request.t), rows.stop
             if room == 0:

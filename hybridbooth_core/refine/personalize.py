@@ -113,4 +113,4 @@ def personalization(model: DiffusionModel, ref: Reference, info: SubjectInfo, co
         images=len(ref.images),
         validation=[round(loss, 6) for loss in result.validation],
     )
-    return Personalization(Subject(result.words, told), result)
+    return Personalization(Subject(result.embeddings, told), result)

@@ -36,7 +36,7 @@ STRETCHES = (0.5, 1.5, 2.0)  # of the line search
 class Refinement:
     """What came out. `validation[i]` is the loss on the fixed set after i steps, i = 0 being the start."""
 
-    words: Tensor  # [n, d] float32 on the CPU, the best
+    embeddings: Tensor  # [n, d] float32 on the CPU, the best
     start: Tensor  # [n, d]
     losses: list[float]  # of the steps themselves, on their own noise
     validation: list[float]
@@ -52,7 +52,7 @@ class Refinement:
     @property
     def relative_change(self) -> float:
         """|e - e_0| / |e_0|: how far the words that were kept are from the start."""
-        return _relative(self.words, self.start)
+        return _relative(self.embeddings, self.start)
 
 
 def refine(
@@ -93,9 +93,9 @@ def _alone(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], No
         except StopIteration as done:
             return done.value
         answer = (
-            task.validate(request.words)
+            task.validate(request.embeddings)
             if isinstance(request, ValidationRequest)
-            else task.gradient(request.words, request.t, request.noise, request.step)
+            else task.gradient(request.embeddings, request.t, request.noise, request.step)
         )
 
 
@@ -103,14 +103,14 @@ def _alone(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], No
 class ValidationRequest:
     """Asks for `Task.validate` of these words."""
 
-    words: Tensor
+    embeddings: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class GradientRequest:
     """Asks for `Task.gradient` of these words over these rows."""
 
-    words: Tensor
+    embeddings: Tensor
     t: Tensor
     noise: Tensor
     step: int
@@ -122,23 +122,23 @@ Steps = Generator[ValidationRequest | GradientRequest, Any, Refinement]
 def steps(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], None] | None = None) -> Steps:
     """The refinement of one subject as a procedure that asks for what the model has to compute, so that several may ask it at once."""
     config = task.config
-    words = _current(move, task.plan)
-    kept, losses, validation = [_copy(words)], [], [(yield ValidationRequest(words))]
+    embeddings = _current(move, task.plan)
+    kept, losses, validation = [_copy(embeddings)], [], [(yield ValidationRequest(embeddings))]
     used = watch_peak(task.model.device)
     for step in range(config.steps):
-        loss, gradient = yield GradientRequest(words, *task.rows(config.batch, _step_generator(config, step)), step)
+        loss, gradient = yield GradientRequest(embeddings, *task.rows(config.batch, _step_generator(config, step)), step)
         if not bool(torch.isfinite(loss)):
             break  # keep-best below returns the last good words
-        move.step(words, gradient)
-        words = _current(move, task.plan)
-        kept.append(_copy(words))
+        move.step(embeddings, gradient)
+        embeddings = _current(move, task.plan)
+        kept.append(_copy(embeddings))
         losses.append(loss.item())
-        validation.append((yield ValidationRequest(words)))
+        validation.append((yield ValidationRequest(embeddings)))
         if on_step:
             on_step(step + 1, config.steps, validation[-1])
     memory = used() if losses else None
     best, stretch, found = yield from _best(kept, validation, config.mode)
-    relative_changes = [_relative(words, kept[0]) for words in kept[1:]]
+    relative_changes = [_relative(embeddings, kept[0]) for embeddings in kept[1:]]
     return Refinement(
         found.cpu().float(), kept[0].cpu().float(), losses, validation, relative_changes, best, stretch, move.step_size, config.mode,
         task.plan, memory, estimated(task.model, task.plan),
@@ -147,11 +147,11 @@ def steps(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], Non
 
 def _current(move: UpdateRule, plan: MemoryPlan) -> Tensor:
     """The words as they are now, with their graph; the probe's part of it is not kept where memory is short."""
-    return checkpoint(move.words, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else move.words()
+    return checkpoint(move.embeddings, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else move.embeddings()
 
 
-def _copy(words: Tensor) -> Tensor:
-    return words.detach().clone()  # of the words mode's leaf too, which the optimizer writes to
+def _copy(embeddings: Tensor) -> Tensor:
+    return embeddings.detach().clone()  # of the words mode's leaf too, which the optimizer writes to
 
 
 def _step_generator(config: RefineConfig, step: int) -> torch.Generator:
@@ -179,5 +179,5 @@ def _best(kept: Sequence[Tensor], validation: list[float], mode: Mode) -> Genera
     return best, stretch, found
 
 
-def _relative(words: Tensor, start: Tensor) -> float:
-    return ((words - start).norm() / start.norm()).item()
+def _relative(embeddings: Tensor, start: Tensor) -> float:
+    return ((embeddings - start).norm() / start.norm()).item()

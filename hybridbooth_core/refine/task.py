@@ -40,40 +40,40 @@ class Task:
         noise = antithetic_noise(count, tuple(self.latents.shape[1:]), generator)
         return t.to(self.latents.device), noise.to(self.latents)
 
-    def loss(self, words: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> Tensor:
+    def loss(self, embeddings: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> Tensor:
         """The mean loss of words [n, d] over rows: they go through the R images in turn, and from round to round the template changes.
 
         `first` is how many rows went before these: steps go on where the last one stopped, so that every image has its turn.
         """
-        return losses_together(self.model, [self.loss_request(words, t, noise, with_masks, first)])[0]
+        return losses_together(self.model, [self.loss_request(embeddings, t, noise, with_masks, first)])[0]
 
-    def loss_request(self, words: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> LossRequest:
+    def loss_request(self, embeddings: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> LossRequest:
         """What `loss` asks of the model."""
         turn = torch.arange(first, first + len(t), device=t.device)
         pick = turn % len(self.latents)
         templates, row = torch.unique(turn // len(self.latents) % len(TEMPLATES), return_inverse=True)
-        prompts: list[Prompt] = [[*TEMPLATES[i], words] for i in templates.tolist()]
+        prompts: list[Prompt] = [[*TEMPLATES[i], embeddings] for i in templates.tolist()]
         noisy = self.model.schedule.add_noise(self.latents[pick], noise, t)
         weight = self.weight[pick] * self.model.schedule.loss_weight(t)
         masks = self.masks[pick] if with_masks and self.masks is not None and self.config.mask_weight > 0 else None
         return LossRequest(self.config, prompts, row, noisy, t, noise, weight, masks)
 
-    def gradient(self, words: Tensor, t: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def gradient(self, embeddings: Tensor, t: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The loss of a step over rows, masks and all, and its gradient [n, d] to the words: as many rows at once as the effort says."""
-        total, gradient = torch.zeros((), device=words.device), torch.zeros_like(words)
+        total, gradient = torch.zeros((), device=embeddings.device), torch.zeros_like(embeddings)
         for rows, share in _parts(len(t), self.plan.rows):
-            leaf = words.detach().clone().requires_grad_(True)
+            leaf = embeddings.detach().clone().requires_grad_(True)
             loss = share * self.loss(leaf, t[rows], noise[rows], with_masks=True, first=step * len(t) + rows.start)
             gradient += torch.autograd.grad(loss, leaf)[0]
             total = total + loss.detach()  # which may be on another device than the words
         return total, gradient
 
     @torch.no_grad()
-    def validate(self, words: Tensor) -> float:
+    def validate(self, embeddings: Tensor) -> float:
         """The loss of words on the fixed rows, without masks."""
         t, noise = self.fixed
         parts = _parts(len(t), self.plan.rows_without_gradients)
-        return sum(share * self.loss(words, t[rows], noise[rows], with_masks=False, first=rows.start).item() for rows, share in parts)
+        return sum(share * self.loss(embeddings, t[rows], noise[rows], with_masks=False, first=rows.start).item() for rows, share in parts)
 
 
 @dataclass(frozen=True, eq=False)

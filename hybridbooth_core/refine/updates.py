@@ -23,11 +23,11 @@ class UpdateRule(AbstractContextManager, Protocol):
 
     step_size: float
 
-    def words(self) -> Tensor:
+    def embeddings(self) -> Tensor:
         """[n, d], with a graph to whatever moves."""
         ...
 
-    def step(self, words: Tensor, gradient: Tensor) -> None:
+    def step(self, embeddings: Tensor, gradient: Tensor) -> None:
         """Move, given `words()` with its graph and the gradient [n, d] of a loss to it."""
         ...
 
@@ -51,11 +51,11 @@ class EmbeddingUpdate(_Open):
         per_entry = step_size * norm / start.shape[1] ** 0.5  # Adam moves every entry by about its rate
         self.optimizer = torch.optim.Adam([self.leaf], lr=per_entry)
 
-    def words(self) -> Tensor:
+    def embeddings(self) -> Tensor:
         return self.leaf
 
-    def step(self, words: Tensor, gradient: Tensor) -> None:
-        _descend(self.optimizer, words, gradient)
+    def step(self, embeddings: Tensor, gradient: Tensor) -> None:
+        _descend(self.optimizer, embeddings, gradient)
 
 
 class LearnedUpdate(_Open):
@@ -65,10 +65,10 @@ class LearnedUpdate(_Open):
         self.probe, self.step_size = probe, step_size
         self.leaf = start.detach().clone().float().requires_grad_(True)
 
-    def words(self) -> Tensor:
+    def embeddings(self) -> Tensor:
         return self.leaf
 
-    def step(self, words: Tensor, gradient: Tensor) -> None:
+    def step(self, embeddings: Tensor, gradient: Tensor) -> None:
         with torch.no_grad():
             change = self.probe.step(self.leaf[None], gradient[None])[0]
         self.leaf = (self.leaf.detach() + self.step_size * change).requires_grad_(True)
@@ -82,7 +82,7 @@ class ResidualUpdate:
         self.literal = step_size is None
         self.scale = PAPER_LAMBDA if self.literal else 1.0
         self.step_size = PAPER_LR * PAPER_LAMBDA if step_size is None else step_size
-        self.words = guess
+        self.embeddings = guess
         self.hooks = residuals_on(probe.regressor.refined_layers(), self.scale)  # type: ignore[operator]
 
     def __enter__(self) -> ResidualUpdate:
@@ -96,14 +96,14 @@ class ResidualUpdate:
     def __exit__(self, *exception) -> None:
         self.hooks.__exit__(*exception)
 
-    def step(self, words: Tensor, gradient: Tensor) -> None:
-        _descend(self.optimizer, words, gradient)
+    def step(self, embeddings: Tensor, gradient: Tensor) -> None:
+        _descend(self.optimizer, embeddings, gradient)
 
 
-def _descend(optimizer: torch.optim.Optimizer, words: Tensor, gradient: Tensor) -> None:
+def _descend(optimizer: torch.optim.Optimizer, embeddings: Tensor, gradient: Tensor) -> None:
     """One step of the optimizer's own leaves down a gradient given at the words; nothing else gets a gradient."""
     optimizer.zero_grad()
-    words.backward(gradient, inputs=[leaf for group in optimizer.param_groups for leaf in group["params"]])
+    embeddings.backward(gradient, inputs=[leaf for group in optimizer.param_groups for leaf in group["params"]])
     optimizer.step()
 
 

@@ -25,14 +25,14 @@ FIRST_ROW = 98
 
 
 @torch.no_grad()
-def token_attention(model: DiffusionModel, image: Tensor, words: Tensor, times: Sequence[float] = TIMES, seed: int = 0) -> Tensor:
+def token_attention(model: DiffusionModel, image: Tensor, embeddings: Tensor, times: Sequence[float] = TIMES, seed: int = 0) -> Tensor:
     """Where in a square image [H, H, 3] each of the words [n, d] looks: [n, H, H] with mean 1, over layers, heads and times.
 
     `times` are shares of the noise schedule; the noise is the same for the same seed.
     """
     latents = model.encode_image(image[None])
-    encoded = model.encode_prompts([[*TEMPLATES[0], words.to(model.device)]])
-    total = torch.zeros(len(words), *image.shape[:2])
+    encoded = model.encode_prompts([[*TEMPLATES[0], embeddings.to(model.device)]])
+    total = torch.zeros(len(embeddings), *image.shape[:2])
     for number, share in enumerate(times):
         t = torch.tensor([int(share * len(model.schedule))], device=latents.device)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed + number)).to(latents)
@@ -51,9 +51,9 @@ def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> T
         ref: the images it was made of. All are shown (up to nine); the words' looks are shown on the first.
     """
     square = target_squares(Reference(ref.images[:1], None if ref.masks is None else ref.masks[:1]), model.image_size)
-    looks = token_attention(model, square.images[0], subject.words)
+    looks = token_attention(model, square.images[0], subject.embeddings)
     factors = [] if square.masks is None else [_factor(look, square.masks[0]) for look in (looks.mean(0), *looks)]
-    n = len(subject.words)
+    n = len(subject.embeddings)
     per_row = min(n, PER_ROW)
     side = min(LARGEST_WORD, (WIDTH - 2 * EDGE - (per_row - 1) * GAP) // per_row)
     rows = math.ceil(n / per_row)
@@ -97,8 +97,8 @@ def _factor(look: Tensor, mask: Tensor) -> float:
 
 def _title(subject: Subject, images: int) -> str:
     count = {1: "one image", 2: "two images", 3: "three images"}.get(images, f"{images} images")
-    words = {1: "one word", 5: "five words"}.get(len(subject.words), f"{len(subject.words)} words")
-    return f"{subject.info.class_noun or 'a subject'}: {count}, {words}"
+    embeddings = {1: "one word", 5: "five words"}.get(len(subject.embeddings), f"{len(subject.embeddings)} words")
+    return f"{subject.info.class_noun or 'a subject'}: {count}, {embeddings}"
 
 
 def _facts(subject: Subject) -> list[str]:

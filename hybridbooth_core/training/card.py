@@ -32,7 +32,7 @@ pipeline_tag: text-to-image
 
 # {name}
 
-A HybridBooth probe: it looks at one image of a subject once and guesses {c.words} word embeddings, which a few gradient steps through the
+A HybridBooth probe: it looks at one image of a subject once and guesses {c.num_tokens} word embeddings, which a few gradient steps through the
 frozen model then refine. No weight of the diffusion model changes.
 
 | | |

@@ -50,13 +50,13 @@ class ProbeShape:
 
     regressor: Literal["promptnet", "resampler"] = "promptnet"
     """promptnet starts from the denoiser's encoder half (0.36 B for Stable Diffusion 1.5); the resampler is a tenth of that."""
-    words: int = 5
+    num_tokens: int = 5
     """Word embeddings that stand for a subject, 5 as in the paper; at most 75."""
     sizes: dict[str, Any] = field(default_factory=dict)
     """Of the regressor; a promptnet takes those not named from the denoiser, a resampler from its defaults."""
 
     def __post_init__(self):
-        _positive(self, "words")
+        _positive(self, "num_tokens")
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class TrainConfig:
 
 
 _OLD_NAMES = {
-    "watch": "log", "lanes": "interleave", "board_every": "grid_every", "board_subjects": "grid_subjects", "board_steps": "grid_steps",
+    "words": "num_tokens", "watch": "log", "lanes": "interleave", "board_every": "grid_every", "board_subjects": "grid_subjects", "board_steps": "grid_steps",
 }  # fmt: skip
 """What fields were called in the runs and checkpoints of 0.1."""
 

@@ -52,14 +52,16 @@ def objective(probe: Probe, model: DiffusersModel, loss: Loss, batch: Batch, inp
 
     Each row's weight has mean 1, so that the loss of a batch is the mean over its rows however they are shared out.
     """
-    words = probe(inputs.features, inputs.nouns)
+    embeddings = probe(inputs.features, inputs.nouns)
     maps: list[Tensor] = []
-    rows = denoised(model, loss, batch, words, inputs.latents, t, noise, maps)
-    masked = batch.masked.to(words.device)
-    attention = torch.zeros((), device=words.device)
+    rows = denoised(model, loss, batch, embeddings, inputs.latents, t, noise, maps)
+    masked = batch.masked.to(embeddings.device)
+    attention = torch.zeros((), device=embeddings.device)
     if loss.mask_weight and bool(masked.any()):
-        attention = mask_regularisation([layer[masked] for layer in maps], batch.masks.to(words.device)[masked]) * masked.float().mean()
-    length = ((words.float().norm(dim=-1) / probe_config(probe).embedding_norm) ** 2).mean()
+        attention = (
+            mask_regularisation([layer[masked] for layer in maps], batch.masks.to(embeddings.device)[masked]) * masked.float().mean()
+        )
+    length = ((embeddings.float().norm(dim=-1) / probe_config(probe).embedding_norm) ** 2).mean()
     denoising = rows.mean()
     return Losses(denoising + loss.mask_weight * attention + loss.norm_weight * length, denoising, attention, length)
 
@@ -68,14 +70,14 @@ def denoised(
     model: DiffusersModel,
     loss: Loss,
     batch: Batch,
-    words: Tensor,
+    embeddings: Tensor,
     latents: Tensor,
     t: Tensor,
     noise: Tensor,
     maps: list[Tensor] | None = None,
 ) -> Tensor:
     """The rows' denoising losses [B] in the units of the network's own output; where the words look goes to `maps`, if it is asked for."""
-    prompts = [[before, row, after] for row, (before, after) in zip(words, batch.templates, strict=True)]
+    prompts = [[before, row, after] for row, (before, after) in zip(embeddings, batch.templates, strict=True)]
     encoded = model.encode_prompts(prompts)
     capture = AttentionCapture(encoded.columns) if maps is not None and loss.mask_weight else None
     noisy = model.schedule.add_noise(latents, noise, t)

@@ -152,12 +152,12 @@ def _row(config: TrainConfig, context: TrainingContext, subject: Shown, wording:
         guess = probe(subject.features, noun)[0]
     try:
         result = refine(model, subject.ref, noun, REFINED, probe, subject.features)
-        refined, change = result.words, f"loss {result.validation[0]:.4f}\n{min(result.validation):.4f} refined"
+        refined, change = result.embeddings, f"loss {result.validation[0]:.4f}\n{min(result.validation):.4f} refined"
     except UserError as error:  # words of a probe gone astray
         log.warning("a subject of the board cannot be refined: %s", error)
         refined, change = guess, "not refined"
-    words = [guess, refined, *[refined] * len(wording.contexts)]
-    prompts: list[Prompt] = [[wording.before, said, *after] for said, after in zip(words, _endings(wording), strict=True)]
+    embeddings = [guess, refined, *[refined] * len(wording.contexts)]
+    prompts: list[Prompt] = [[wording.before, said, *after] for said, after in zip(embeddings, _endings(wording), strict=True)]
     noise = starting_noise(len(prompts) - 1, tuple(subject.features.latents.shape[1:]), config.seed)
     noise = torch.cat([noise[:1], noise])  # guess and refined from the same
     at_once = max(1, AT_ONCE // model.image_size)
@@ -209,7 +209,7 @@ def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], w
 def _title(config: TrainConfig, context: TrainingContext, path: Path) -> str:
     step = re.fullmatch(r"step-(\d+)", path.stem)
     after = f"after {int(step[1]):,} of {config.steps:,} steps" if step else "as it is now"
-    return f"{config.probe.words} words by a {config.probe.regressor} for {context.model.name}, {after}"
+    return f"{config.probe.num_tokens} words by a {config.probe.regressor} for {context.model.name}, {after}"
 
 
 def _foot(config: TrainConfig, wording: Wording) -> str:

@@ -136,7 +136,7 @@ def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[s
             dino_width=dino_width,
             regressor=shape.regressor,
             sizes=sizes,
-            words=shape.words,
+            num_tokens=shape.num_tokens,
             embedding_norm=vocabulary_norm(model),
             base_model=model.name,
             base_fingerprint=model.fingerprint,
@@ -175,9 +175,9 @@ def _check_grid(model: DiffusersModel, levels: int) -> None:
 def vocabulary_norm(model: DiffusersModel) -> float:
     """The mean length of the vocabulary's words; start and end are none."""
     table = model.token_table().float()
-    words = torch.ones(len(table), dtype=torch.bool, device=table.device)
-    words[[model.tokenizer.start, model.tokenizer.end]] = False
-    lengths = table[words].norm(dim=1)
+    embeddings = torch.ones(len(table), dtype=torch.bool, device=table.device)
+    embeddings[[model.tokenizer.start, model.tokenizer.end]] = False
+    lengths = table[embeddings].norm(dim=1)
     return round(float(lengths[lengths > 0].mean()), 6)
 
 

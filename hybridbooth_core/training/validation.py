@@ -45,14 +45,14 @@ class Validation:
         size = sum(len(batch.rows) for batch in self._batches)
         if probe is None:  # the class noun alone: what a probe must beat
             latents = self._setting.latents(batch)
-            words = [model.token_embeddings(noun) for noun in batch.nouns]
-            width = max(len(row) for row in words)
-            words = torch.stack([torch.cat([row, row[-1:].expand(width - len(row), -1)]) for row in words])
+            embeddings = [model.token_embeddings(noun) for noun in batch.nouns]
+            width = max(len(row) for row in embeddings)
+            embeddings = torch.stack([torch.cat([row, row[-1:].expand(width - len(row), -1)]) for row in embeddings])
         else:
             inputs = self._setting.inputs(probe, batch)
-            latents, words = inputs.latents, probe(inputs.features, inputs.nouns)
+            latents, embeddings = inputs.latents, probe(inputs.features, inputs.nouns)
         t, noise = times_and_noise(config.loss, batch, size, tuple(latents.shape[1:]), len(model.schedule), config.seed, FIXED)
-        return denoised(model, config.loss, batch, words, latents, t.to(latents.device), noise.to(latents))
+        return denoised(model, config.loss, batch, embeddings, latents, t.to(latents.device), noise.to(latents))
 
 
 def verdict(before: Tensor, now: Tensor, noun: Tensor, step: int) -> Verdict:

@@ -27,7 +27,7 @@ def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any
     """
     check_name(name)
     check_clip(clip)
-    width, found = embedding_width(clip), subject.words.shape[1]
+    width, found = embedding_width(clip), subject.embeddings.shape[1]
     if width != found:
         raise UserError(
             f"the subject's words have width {found}, but this CLIP's words have width {width}; use a subject made for this family of "
@@ -42,8 +42,8 @@ def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any
 def _words(clip: Any, subject: Subject, strength: float) -> Tensor | str:
     """What stands for the subject in a prompt: its words, or at strength 0 its class noun as plain text."""
     noun = re.sub(r"[^\w\s'-]", " ", subject.info.class_noun).strip()  # from a stranger's file: no syntax of prompts
-    words = subject.at_strength(strength, word_rows(clip, noun) if noun else None)
-    return noun if isinstance(words, str) else words
+    embeddings = subject.at_strength(strength, word_rows(clip, noun) if noun else None)
+    return noun if isinstance(embeddings, str) else embeddings
 
 
 class _ReadsSubjects:
@@ -61,15 +61,15 @@ class _ReadsSubjects:
     def _try_get_embedding(self, embedding_name: str) -> tuple:
         found = super()._try_get_embedding(embedding_name)  # type: ignore[misc]
         name = embedding_name.split()[0].removeprefix(_PRIVATE)
-        words = self.hybridbooth_subjects.get(name) if embedding_name.startswith(_PRIVATE) else None
-        return found if words is None else (words, *found[1:])
+        embeddings = self.hybridbooth_subjects.get(name) if embedding_name.startswith(_PRIVATE) else None
+        return found if embeddings is None else (embeddings, *found[1:])
 
 
-def _reading(tokenizer: Any, name: str, words: Tensor | str) -> Any:
+def _reading(tokenizer: Any, name: str, embeddings: Tensor | str) -> Any:
     """A copy of one text encoder's tokenizer that reads one subject more; the original stays as it is."""
     copied: Any = copy.copy(tokenizer)
     if not isinstance(tokenizer, _ReadsSubjects):
         copied.__class__ = type(f"Subjects{type(tokenizer).__name__}", (_ReadsSubjects, type(tokenizer)), {})
     copied.embedding_directory = tokenizer.embedding_directory or []  # where the host reads none, it would not read ours either
-    copied.hybridbooth_subjects = {**getattr(tokenizer, "hybridbooth_subjects", {}), name: words}
+    copied.hybridbooth_subjects = {**getattr(tokenizer, "hybridbooth_subjects", {}), name: embeddings}
     return copied

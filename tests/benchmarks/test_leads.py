@@ -22,18 +22,21 @@ def leads():
 
 
 def test_a_told_model_says_the_photos_scene_around_the_words(leads, world):
-    words = torch.randn(5, 96)
+    embeddings = torch.randn(5, 96)
     told = leads.Told(world, ["a photo of a small", "", "on snow"])
-    found, expected = told.encode_prompts([["a photo of", words]]), world.encode_prompts([["a photo of a small", words, "on snow"]])
+    found, expected = (
+        told.encode_prompts([["a photo of", embeddings]]),
+        world.encode_prompts([["a photo of a small", embeddings, "on snow"]]),
+    )
     assert torch.equal(found.context, expected.context) and told.schedule is world.schedule
 
 
 def test_held_lengths_are_those_of_the_guess(leads):
     start, found = torch.randn(5, 96), 3 * torch.randn(5, 96)
-    case = SimpleNamespace(refined=lambda config: SimpleNamespace(words=found, start=start))
-    (words,) = leads.lengths_held(case)
-    torch.testing.assert_close(words.norm(dim=1), start.norm(dim=1))
-    torch.testing.assert_close(torch.nn.functional.cosine_similarity(words, found), torch.ones(5))
+    case = SimpleNamespace(refined=lambda config: SimpleNamespace(embeddings=found, start=start))
+    (embeddings,) = leads.lengths_held(case)
+    torch.testing.assert_close(embeddings.norm(dim=1), start.norm(dim=1))
+    torch.testing.assert_close(torch.nn.functional.cosine_similarity(embeddings, found), torch.ones(5))
 
 
 def test_the_promising_leads_are_leads(leads):

@@ -154,8 +154,8 @@ def test_a_subjects_seconds_and_the_aims_follow_from_the_rows(run):
     assert costs["hybridbooth_learned"] == {"seconds": 5 * 4 * 2.0 + 24 * 0.5, "validated_rows": 24}
     assert costs["hybridbooth_words"]["validated_rows"] == 16 * 9
     verdicts = {verdict["what"]: verdict for verdict in result["verdicts"]}
-    words = verdicts["step on the words against the bare pass"]
-    assert (words["value"], words["met"], words["aim_met"]) == (1.1, True, False)
+    embeddings = verdicts["step on the words against the bare pass"]
+    assert (embeddings["value"], embeddings["met"], embeddings["aim_met"]) == (1.1, True, False)
     assert not verdicts["a subject by Custom Diffusion against HybridBooth, learned"]["met"]
     assert verdicts["floor_fraction of a step on the words"]["met"]
 

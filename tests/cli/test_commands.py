@@ -106,7 +106,7 @@ def test_a_image_that_is_none_is_one_sentence(kind, tmp_path, capsys):
     elif kind == "1x1":
         image(path, [[[1, 2, 3]]])
     out = tmp_path / "x.safetensors"
-    assert "picture" in error_of(capsys, "personalize", path, "--class-word", "cat", "--out", out)
+    assert "image" in error_of(capsys, "personalize", path, "--class-word", "cat", "--out", out)
     assert not out.exists()
 
 
@@ -134,15 +134,15 @@ def test_grey_and_transparent_images_work_and_are_remarked_on(array, tmp_path, c
 @pytest.mark.parametrize("damage", ["missing", "truncated", "width", "nan", "two", "text"])
 def test_a_damaged_subject_file_is_one_sentence(damage, pet, tmp_path, capsys):
     path = tmp_path / "s.safetensors"
-    words = torch.randn(5, 96)
+    embeddings = torch.randn(5, 96)
     if damage == "truncated":
         path.write_bytes((pet / "pet.safetensors").read_bytes()[:-40])
     elif damage == "width":
         save_file({"emb_params": torch.randn(5, 768)}, path)
     elif damage == "nan":
-        save_file({"emb_params": words.fill_(float("nan"))}, path)
+        save_file({"emb_params": embeddings.fill_(float("nan"))}, path)
     elif damage == "two":
-        save_file({"emb_params": words, "more": words.clone()}, path)
+        save_file({"emb_params": embeddings, "more": embeddings.clone()}, path)
     elif damage == "text":
         path.write_text("not safetensors at all")
     out = tmp_path / "p.png"

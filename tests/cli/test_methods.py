@@ -59,8 +59,10 @@ def test_a_subject_held_back_to_the_end_is_the_class_noun(pets, tmp_path):
 
 
 def test_words_and_weights_fit_into_one_prompt_but_not_two_weights(pets, tmp_path, capsys):
-    words, lora, full = (f"{name}={pets / file}.safetensors" for name, file in (("a", "hybridbooth"), ("b", PRIOR[1]), ("c", PRIOR[0])))
-    drawn(tmp_path, "two.png", "a <a> and a <b>", "--subject", words, "--subject", lora)
+    embeddings, lora, full = (
+        f"{name}={pets / file}.safetensors" for name, file in (("a", "hybridbooth"), ("b", PRIOR[1]), ("c", PRIOR[0]))
+    )
+    drawn(tmp_path, "two.png", "a <a> and a <b>", "--subject", embeddings, "--subject", lora)
     out = tmp_path / "x.png"
     message = refused(capsys, ["generate", "a <b> and a <c>", "--subject", lora, "--subject", full], out)
     assert "b and c" in message
@@ -99,7 +101,7 @@ def test_without_a_class_word_probe_free_finds_one_and_the_others_ask(pets, tmp_
     few = ["--steps", "1", "--words", "3", "--inversion-steps", "1"]
     assert main([*image, "--method", "probe_free", *few, "--out", str(out)]) == 0
     subject = Subject.load(out)
-    assert subject.words.shape == (3, 96) and subject.info.method == "probe-free"
+    assert subject.embeddings.shape == (3, 96) and subject.info.method == "probe-free"
     printed = capsys.readouterr().out
     assert f"): {subject.info.class_noun}" in printed and "1 inversion steps" in printed and "1 steps (probe-free" in printed
 

@@ -29,7 +29,7 @@ INFO = SubjectInfo(
 )
 
 
-def words(n: int = 5, d: int = 16) -> torch.Tensor:
+def embeddings(n: int = 5, d: int = 16) -> torch.Tensor:
     return torch.randn(n, d)
 
 
@@ -39,24 +39,24 @@ def path(tmp_path):
 
 
 def test_a_subject_comes_back_equal(path):
-    subject = Subject(words(), INFO)
+    subject = Subject(embeddings(), INFO)
     subject.save(path)
     loaded = Subject.load(path, width=16)
-    assert torch.equal(loaded.words, subject.words) and loaded.words.dtype == torch.float32
+    assert torch.equal(loaded.embeddings, subject.embeddings) and loaded.embeddings.dtype == torch.float32
     assert loaded.info == INFO
 
 
 def test_a_long_curve_comes_back_whole(path):
     info = replace(INFO, validation=[round(0.1 + i / 7, 6) for i in range(1001)])
-    Subject(words(), info).save(path)
+    Subject(embeddings(), info).save(path)
     assert Subject.load(path).info.validation == info.validation
 
 
 def test_half_precision_is_the_rounded_words(path):
-    subject = Subject(words())
+    subject = Subject(embeddings())
     subject.save(path, half=True)
     assert load_file(path)["emb_params"].dtype == torch.float16
-    assert torch.equal(Subject.load(path).words, subject.words.half().float())
+    assert torch.equal(Subject.load(path).embeddings, subject.embeddings.half().float())
 
 
 def test_words_that_half_precision_cannot_hold_are_not_written(path, refuses):
@@ -65,14 +65,14 @@ def test_words_that_half_precision_cannot_hold_are_not_written(path, refuses):
 
 
 def test_the_file_holds_exactly_one_tensor_and_is_small(path):
-    Subject(words(5, 768), INFO).save(path)
+    Subject(embeddings(5, 768), INFO).save(path)
     tensors = load_file(path)
     assert list(tensors) == ["emb_params"] and tensors["emb_params"].shape == (5, 768)
     assert path.stat().st_size < 5 * 768 * 4 + 2048
 
 
 def test_metadata_are_the_infos_fields_and_no_path(path):
-    Subject(words(), INFO).save(path)
+    Subject(embeddings(), INFO).save(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     assert set(metadata) == {*asdict(INFO), "format", "format_version", "modelspec.title", "modelspec.architecture",
@@ -83,7 +83,7 @@ def test_metadata_are_the_infos_fields_and_no_path(path):
 
 
 def test_an_embedding_of_another_trainer_loads_without_provenance(path):
-    save_file({"emb_params": words(2)}, path)
+    save_file({"emb_params": embeddings(2)}, path)
     assert Subject.load(path).info == SubjectInfo()
 
 
@@ -94,15 +94,15 @@ def test_an_embedding_of_another_trainer_loads_without_provenance(path):
     ids=lambda d: next(iter(d.items()))[1][:12],
 )  # fmt: skip
 def test_damaged_provenance_falls_back_to_its_default(path, damage):
-    good = words(2)
+    good = embeddings(2)
     save_file({"emb_params": good}, path, metadata={"class_word": "cat", **damage})
     loaded = Subject.load(path)
-    assert torch.equal(loaded.words, good) and loaded.info == SubjectInfo(class_noun="cat")
+    assert torch.equal(loaded.embeddings, good) and loaded.info == SubjectInfo(class_noun="cat")
 
 
 @pytest.mark.parametrize(
     "tensors",
-    [{"emb_params": words(), "clip_g": words()}, {"clip_g": words()}, {}, {"emb_params": torch.zeros(16)},
+    [{"emb_params": embeddings(), "clip_g": embeddings()}, {"clip_g": embeddings()}, {}, {"emb_params": torch.zeros(16)},
      {"emb_params": torch.zeros(1, 5, 16)}, {"emb_params": torch.zeros(0, 16)}, {"emb_params": torch.zeros(5, 0)},
      {"emb_params": torch.zeros(76, 16)}, {"emb_params": torch.zeros(5, 16, dtype=torch.int64)},
      {"emb_params": torch.full((5, 16), float("nan"))}, {"emb_params": torch.full((5, 16), float("-inf"))},
@@ -116,7 +116,7 @@ def test_a_file_of_another_kind_is_refused(path, tensors, refuses):
 
 
 def test_another_width_is_refused_with_both_widths(path, refuses):
-    Subject(words(5, 16)).save(path)
+    Subject(embeddings(5, 16)).save(path)
     message = refuses(Subject.load, path, width=768)
     assert "768" in message and "16" in message
 
@@ -143,7 +143,7 @@ def test_words_that_are_none_make_no_subject(bad):
 def test_a_name_that_could_hurt_is_refused(tmp_path, name, refuses):
     refuses(check_name, name)
     if "/" not in name:  # a whole path is the person's own choice; what becomes one by joining goes through check_name
-        refuses(Subject(words()).save, tmp_path / f"{name}.safetensors")
+        refuses(Subject(embeddings()).save, tmp_path / f"{name}.safetensors")
         assert not list(tmp_path.rglob("*"))
 
 
@@ -153,33 +153,33 @@ def test_a_plain_name_is_itself(name):
 
 
 def test_a_name_too_long_for_the_disk_is_refused_as_a_name(tmp_path, refuses):
-    assert "1 to 64 letters" in refuses(Subject(words()).save, tmp_path / ("x" * 300 + ".safetensors"))
+    assert "1 to 64 letters" in refuses(Subject(embeddings()).save, tmp_path / ("x" * 300 + ".safetensors"))
 
 
 def test_an_existing_file_is_kept_unless_asked(path, refuses):
-    first, second = Subject(words()), Subject(words())
+    first, second = Subject(embeddings()), Subject(embeddings())
     first.save(path)
     assert "exists already" in refuses(second.save, path)
-    assert torch.equal(Subject.load(path).words, first.words)
+    assert torch.equal(Subject.load(path).embeddings, first.embeddings)
     second.save(path, overwrite=True)
-    assert torch.equal(Subject.load(path).words, second.words)
+    assert torch.equal(Subject.load(path).embeddings, second.embeddings)
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path, refuses):
-    assert "none" in refuses(Subject(words()).save, tmp_path / "none" / "cat.safetensors")
+    assert "none" in refuses(Subject(embeddings()).save, tmp_path / "none" / "cat.safetensors")
     assert not list(tmp_path.iterdir())
 
 
 def test_strength_runs_from_the_class_noun_over_the_subject_beyond_it():
-    subject, noun = Subject(words(), INFO), torch.randn(2, 16)
+    subject, noun = Subject(embeddings(), INFO), torch.randn(2, 16)
     assert subject.at_strength(0, noun) == "cät"
-    assert subject.at_strength(1, noun) is subject.words
+    assert subject.at_strength(1, noun) is subject.embeddings
     start = noun.mean(0)
     for strength in (0.25, 0.8, 1.5, 2):
         found = subject.at_strength(strength, noun)
-        torch.testing.assert_close(found, (1 - strength) * start + strength * subject.words)
+        torch.testing.assert_close(found, (1 - strength) * start + strength * subject.embeddings)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), float("inf")])
 def test_a_strength_out_of_range_is_refused(strength, refuses):
-    refuses(Subject(words()).at_strength, strength, torch.zeros(1, 16))
+    refuses(Subject(embeddings()).at_strength, strength, torch.zeros(1, 16))

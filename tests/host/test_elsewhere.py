@@ -19,8 +19,8 @@ def stock(host: Host, checkpoint: Path):
     link = host.base / "models" / "checkpoints" / "elsewhere.safetensors"
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(checkpoint)
-    words = torch.randn(5, 768, generator=torch.Generator().manual_seed(5)) * 0.4 / 768**0.5
-    Subject(words, SubjectInfo(class_noun="cat")).save(host.embeddings / "pet.safetensors")
+    embeddings = torch.randn(5, 768, generator=torch.Generator().manual_seed(5)) * 0.4 / 768**0.5
+    Subject(embeddings, SubjectInfo(class_noun="cat")).save(host.embeddings / "pet.safetensors")
     yield {
         "checkpoint": node("CheckpointLoaderSimple", ckpt_name=link.name),
         "load": node("HybridBooth_LoadSubject", subject="pet.safetensors"),

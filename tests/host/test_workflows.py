@@ -57,8 +57,8 @@ def photos(host: Host, files: Path):
         link.symlink_to(files / link.relative_to(host.base / "models"))
     saved = [host.embeddings / f"{name}.safetensors" for name in ("first", "second", "my-subject")]
     for number, path in enumerate(saved):
-        words = torch.randn(5, 768, generator=torch.Generator().manual_seed(number)) * 0.4 / 768**0.5
-        Subject(words, SubjectInfo(class_noun="dog")).save(path, overwrite=True)
+        embeddings = torch.randn(5, 768, generator=torch.Generator().manual_seed(number)) * 0.4 / 768**0.5
+        Subject(embeddings, SubjectInfo(class_noun="dog")).save(path, overwrite=True)
     (host.base / "input").mkdir(exist_ok=True)
     yield write_photos(host.base / "input")
     for path in [*links, *saved]:

@@ -33,8 +33,8 @@ def test_elite_equals_its_formula_in_float64(elite):
         return affine(elite, f"{name}.6", x)
 
     tokens = states.double()
-    words = [mlp(f"mapping_{i}", tokens[:, i, 0]) + mlp(f"mapping_patch_{i}", tokens[:, i, 1:]).mean(1) for i in range(5)]
-    torch.testing.assert_close(mapper(states).double(), torch.stack(words, 1), atol=1e-4, rtol=1e-4)
+    embeddings = [mlp(f"mapping_{i}", tokens[:, i, 0]) + mlp(f"mapping_patch_{i}", tokens[:, i, 1:]).mean(1) for i in range(5)]
+    torch.testing.assert_close(mapper(states).double(), torch.stack(embeddings, 1), atol=1e-4, rtol=1e-4)
     assert (mapper.kind, mapper.licence, left_out) == ("elite", "Apache-2.0", 2)
     assert not mapper.training and not any(p.requires_grad for p in mapper.parameters())
 
@@ -85,14 +85,14 @@ class Eyes:
 
 def test_elite_reads_the_published_layers_in_their_order(elite):
     eyes, mapper = Eyes(), recognise(elite)[0]
-    words = mapper.words(eyes, torch.rand(2, 224, 224, 3))
-    assert eyes.layers == (24, 4, 8, 12, 16) and words.shape == (2, 5, 768)
+    embeddings = mapper.embeddings(eyes, torch.rand(2, 224, 224, 3))
+    assert eyes.layers == (24, 4, 8, 12, 16) and embeddings.shape == (2, 5, 768)
 
 
 def test_a_single_word_reads_the_place_in_clips_space(phi):
     eyes, mapper = Eyes(), recognise(phi)[0]
     images = torch.rand(2, 224, 224, 3)
-    torch.testing.assert_close(mapper.words(eyes, images)[:, 0], mapper(eyes.embed(images))[:, 0])
+    torch.testing.assert_close(mapper.embeddings(eyes, images)[:, 0], mapper(eyes.embed(images))[:, 0])
 
 
 @pytest.mark.parametrize("damage", ["missing", "more", "width", "hidden", "whole numbers"])

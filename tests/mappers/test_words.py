@@ -24,7 +24,7 @@ class FirstNumbers(WordMapper):
         super().__init__()
         self.count, self.needs_noun = count, needs_noun
 
-    def words(self, vision, images: Tensor) -> Tensor:
+    def embeddings(self, vision, images: Tensor) -> Tensor:
         assert images.shape[1:] == (vision.size, vision.size, 3)
         return torch.nn.functional.pad(images.mean((1, 2)), (0, 765))[:, None].repeat(1, self.count, 1)
 
@@ -50,7 +50,7 @@ VISION = SimpleNamespace(size=32)
 def test_words_are_the_mean_over_the_crops_and_provenance_is_kept(model, ref):
     subject = mapper_subject(FirstNumbers(5, False), VISION, model, ref, "big cat")
     crops = square_crops(ref.images, ref.masks, 32)
-    torch.testing.assert_close(subject.words[:, :3], crops.mean((0, 1, 2)).expand(5, -1))
+    torch.testing.assert_close(subject.embeddings[:, :3], crops.mean((0, 1, 2)).expand(5, -1))
     info = subject.info
     assert (info.class_noun, info.method, info.probe, info.licence) == ("big cat", "mapper phi", "a test", "CC0-1.0")
     assert (info.base_model, info.base_fingerprint, info.images) == ("a model", "f" * 16, 2)
@@ -59,7 +59,7 @@ def test_words_are_the_mean_over_the_crops_and_provenance_is_kept(model, ref):
 @pytest.mark.parametrize(("noun", "count"), [("", 1), ("cat", 2), ("  big cat ", 3)])
 def test_a_single_word_is_followed_by_the_noun(noun, count, model, ref):
     subject = mapper_subject(FirstNumbers(1, True), VISION, model, ref, noun)
-    assert subject.words.shape == (count, 768) and torch.equal(subject.words[1:], NOUN[: count - 1])
+    assert subject.embeddings.shape == (count, 768) and torch.equal(subject.embeddings[1:], NOUN[: count - 1])
     assert subject.info.class_noun == noun.strip()
 
 

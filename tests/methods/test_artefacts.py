@@ -132,7 +132,7 @@ def test_at_strength_one_it_is_what_was_trained(name, model, ref):
 
 
 def values(artefact) -> dict[str, torch.Tensor]:
-    return {"words": artefact.words} if isinstance(artefact, Subject) else artefact.tensors
+    return {"words": artefact.embeddings} if isinstance(artefact, Subject) else artefact.tensors
 
 
 @pytest.mark.parametrize("name", METHODS)

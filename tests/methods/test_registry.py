@@ -25,7 +25,7 @@ def test_hybridbooth_is_personalize_at_every_number_of_steps(parts):
     for steps, found in made.artefacts.items():
         config = RefineConfig(steps=steps, step_size=1e-3, seed=5, batch=4)
         expected = personalize(parts["model"], parts["probe"], parts["ref"], parts["features"], "cat", config).subject
-        assert torch.equal(found.words, expected.words) and found.info == expected.info
+        assert torch.equal(found.embeddings, expected.embeddings) and found.info == expected.info
 
 
 @pytest.mark.parametrize("keep", [(4,), (-1, 2)])
@@ -38,7 +38,7 @@ def test_regression_is_the_probes_guess(parts, subject):
     with torch.no_grad():
         guess = parts["probe"](subject.features, subject.noun).mean(0)
     assert list(made.artefacts) == [0]
-    torch.testing.assert_close(made.artefact.words, guess)
+    torch.testing.assert_close(made.artefact.embeddings, guess)
 
 
 @pytest.mark.parametrize("given", [{"steps": 3}, {"steps": 0, "rate": 0.1}, {"steps": 0, "keep": (1,)}])
@@ -48,9 +48,9 @@ def test_regression_has_no_steps(parts, given, refuses):
 
 def test_textual_inversion_starts_from_the_class_word_and_learns(model, ref):
     made = run_method("textual_inversion_5", model, ref, "cat", steps=1, rate=1e-9)
-    torch.testing.assert_close(made.artefact.words, model.token_embeddings("cat").repeat(5, 1))
+    torch.testing.assert_close(made.artefact.embeddings, model.token_embeddings("cat").repeat(5, 1))
     made = run_method("textual_inversion", model, ref, "cat", steps=40, rate=3e-2, batch=16)
-    assert made.artefact.words.shape == (1, 24)
+    assert made.artefact.embeddings.shape == (1, 24)
     assert sum(made.losses[-10:]) < sum(made.losses[:10])
     assert (made.artefact.info.method, made.artefact.info.steps, made.artefact.info.class_noun) == ("textual_inversion", 40, "cat")
 
@@ -62,8 +62,8 @@ def test_every_method_refuses_what_it_does_not_have(name, parts, refuses):
 
 
 def test_options_are_those_of_the_method(parts, refuses):
-    assert "rank" in METHODS["dreambooth_lora"].options and "words" in METHODS["textual_inversion"].options
-    for name, option in (("dreambooth", "rank"), ("textual_inversion_5", "words"), ("regression", "mode"), ("hybridbooth", "token")):
+    assert "rank" in METHODS["dreambooth_lora"].options and "num_tokens" in METHODS["textual_inversion"].options
+    for name, option in (("dreambooth", "rank"), ("textual_inversion_5", "num_tokens"), ("regression", "mode"), ("hybridbooth", "token")):
         assert option in refuses(run_method, name, **parts, steps=1, **{option: 2})
 
 
@@ -85,7 +85,7 @@ def test_numbers_that_make_no_sense_are_refused(config, wrong, refuses):
 
 
 def test_numbers_of_single_methods_that_make_no_sense_are_refused(refuses):
-    assert "words" in refuses(TextualInversionConfig, words=0)
+    assert "words" in refuses(TextualInversionConfig, num_tokens=0)
     assert "rank" in refuses(DreamBoothLoraConfig, rank=0)
     assert "class images" in refuses(DreamBoothConfig, prior_images=0)
     assert "weight" in refuses(CustomDiffusionConfig, prior_weight=-1)

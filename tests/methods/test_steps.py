@@ -119,7 +119,7 @@ def same_update(pairs, tolerance: float) -> None:
 
 
 def test_textual_inversion(model, ref):
-    trained = made("textual_inversion", model, ref, words=2)
+    trained = made("textual_inversion", model, ref, num_tokens=2)
     plain = Plain(model, ref, None)
     start = plain.text.get_input_embeddings().weight[plain.ids(NOUN)[0]].clone()
     rows = [plain.new_token(start), plain.new_token(start)]
@@ -132,7 +132,7 @@ def test_textual_inversion(model, ref):
 
     losses, gradients = plain.run([table], lambda: plain.context([*plain.ids("a photo of a"), *rows]), restore)
     same_losses(trained.losses, losses)
-    same_update([(trained.artefact.words, table.detach()[rows], before[rows], gradients[0][rows])], 5e-4)
+    same_update([(trained.artefact.embeddings, table.detach()[rows], before[rows], gradients[0][rows])], 5e-4)
 
 
 def test_dreambooth_full(model, ref, prior):

@@ -18,11 +18,11 @@ def plain_context(world, ids: list[int], rows: dict[int, torch.Tensor] | None = 
     if not rows:
         return world.text_encoder(row).last_hidden_state
     table = world._table
-    words = torch.nn.functional.embedding(row, table.weight).clone()
+    embeddings = torch.nn.functional.embedding(row, table.weight).clone()
     for column, value in rows.items():
-        words[0, column] = value
+        embeddings[0, column] = value
     positions = world._text.embeddings.position_embedding(torch.arange(row.shape[1]))[None]
-    x, length = words + positions, row.shape[1]
+    x, length = embeddings + positions, row.shape[1]
     mask = torch.full((length, length), float("-inf")).triu(1)[None, None]
     for layer in world._text.encoder.layers:
         out = layer(x, attention_mask=mask)
@@ -34,28 +34,28 @@ def plain_context(world, ids: list[int], rows: dict[int, torch.Tensor] | None = 
 def inputs(world):
     generator = torch.Generator().manual_seed(2)
     noisy = torch.randn(2, 16, 8, 8, generator=generator)
-    words = 0.5 * torch.randn(5, 96, generator=generator)
+    embeddings = 0.5 * torch.randn(5, 96, generator=generator)
     with torch.no_grad():
-        encoded = world.encode_prompts([["a photo of", words], ["a", words, "on snow"]])
-    return noisy, words, encoded
+        encoded = world.encode_prompts([["a photo of", embeddings], ["a", embeddings, "on snow"]])
+    return noisy, embeddings, encoded
 
 
 def test_text_alone_is_encoded_as_transformers_does(world):
     text = "a photo of a small cat with a hat, on snow"
     with torch.no_grad():
         encoded = world.encode_prompts([[text], ["a", "cat"], [""], []])
-        for row, words in enumerate((text, "a cat", "", "")):
-            expected = plain_context(world, MiniatureTokenizer().encode(words))[0]
+        for row, embeddings in enumerate((text, "a cat", "", "")):
+            expected = plain_context(world, MiniatureTokenizer().encode(embeddings))[0]
             torch.testing.assert_close(encoded.context[row], expected, atol=1e-5, rtol=1e-5)
     assert encoded.context.shape == (4, 32, 96) and encoded.columns.shape == (4, 0)
 
 
 def test_words_stand_where_words_would_and_before_positions(world, inputs):
-    _, words, encoded = inputs
+    _, embeddings, encoded = inputs
     encode = MiniatureTokenizer().encode
     assert encoded.columns.tolist() == [[4, 5, 6, 7, 8], [2, 3, 4, 5, 6]]
     for row, (before, after) in enumerate(((encode("a photo of"), []), (encode("a"), encode("on snow")))):
-        rows = {1 + len(before) + i: words[i] for i in range(5)}
+        rows = {1 + len(before) + i: embeddings[i] for i in range(5)}
         with torch.no_grad():
             expected = plain_context(world, [*before, *[1] * 5, *after], rows)[0]
         torch.testing.assert_close(encoded.context[row], expected, atol=1e-5, rtol=1e-5)
@@ -69,10 +69,10 @@ def test_the_embedding_of_a_word_given_as_a_tensor_is_the_word(world):
 
 
 def test_several_subjects_of_one_prompt_keep_their_order(world, inputs):
-    _, words, _ = inputs
+    _, embeddings, _ = inputs
     with torch.no_grad():
-        encoded = world.encode_prompts([[words[:2], "and", words[2:]]])
-        turned = world.encode_prompts([[words[2:], "and", words[:2]]])
+        encoded = world.encode_prompts([[embeddings[:2], "and", embeddings[2:]]])
+        turned = world.encode_prompts([[embeddings[2:], "and", embeddings[:2]]])
     assert encoded.columns.tolist() == [[1, 2, 4, 5, 6]]
     assert not torch.allclose(encoded.context, turned.context, atol=1e-3)
 
@@ -84,13 +84,13 @@ def test_word_embeddings_are_rows_of_the_table(world):
 
 
 def test_gradients_reach_the_words_and_nothing_else(world, inputs):
-    noisy, words, _ = inputs
-    leaf = words.clone().requires_grad_()
+    noisy, embeddings, _ = inputs
+    leaf = embeddings.clone().requires_grad_()
     encoded = world.encode_prompts([["a photo of", leaf]] * 2)
     capture = AttentionCapture(encoded.columns)
     loss = world.predict_noise(noisy, TIMES, encoded.context, capture).square().mean() + capture.maps[0].mean()
     (gradient,) = torch.autograd.grad(loss, leaf)
-    step = torch.zeros_like(words)
+    step = torch.zeros_like(embeddings)
     step[2, 7] = 1e-2
 
     def at(w):
@@ -99,7 +99,7 @@ def test_gradients_reach_the_words_and_nothing_else(world, inputs):
             t = AttentionCapture(e.columns)
             return world.predict_noise(noisy, TIMES, e.context, t).double().square().mean() + t.maps[0].double().mean()
 
-    slope = (at(words + step) - at(words - step)) / 2e-2
+    slope = (at(embeddings + step) - at(embeddings - step)) / 2e-2
     assert gradient[2, 7].item() == pytest.approx(slope.item(), rel=0.05, abs=1e-5)
     assert all(p.grad is None for p in (*world.unet.parameters(), *world.text_encoder.parameters()))
 
@@ -172,9 +172,9 @@ def test_listening_and_placing_leave_no_hook_and_no_difference(world, inputs):
 
 
 def test_a_prompt_that_fills_the_context_is_taken_and_a_longer_one_refused(world, refuses):
-    words = torch.zeros(5, 96)
-    assert world.encode_prompts([["cat " * 25, words]]).context.shape[1] == 32
-    message = refuses(world.encode_prompts, [["cat " * 26, words]])
+    embeddings = torch.zeros(5, 96)
+    assert world.encode_prompts([["cat " * 25, embeddings]]).context.shape[1] == 32
+    message = refuses(world.encode_prompts, [["cat " * 26, embeddings]])
     assert "31 tokens" in message and "30" in message
 
 

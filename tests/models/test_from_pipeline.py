@@ -23,9 +23,9 @@ def test_contexts_equal_the_pipelines_own(pipeline):
 def test_subject_words_equal_a_learned_token_of_the_pipeline(pipeline, tmp_path):
     from safetensors.torch import save_file
 
-    model, words = model_of(pipeline), torch.randn(2, 32)
-    context = model.encode_prompts([["a photo of", words, "on snow"]]).context
-    save_file({"emb_params": words}, tmp_path / "pet.safetensors")
+    model, embeddings = model_of(pipeline), torch.randn(2, 32)
+    context = model.encode_prompts([["a photo of", embeddings, "on snow"]]).context
+    save_file({"emb_params": embeddings}, tmp_path / "pet.safetensors")
     pipeline.load_textual_inversion(str(tmp_path / "pet.safetensors"), token="<pet>")
     own, _ = pipeline.encode_prompt("a photo of <pet> on snow", "cpu", 1, False)
     torch.testing.assert_close(context, own)

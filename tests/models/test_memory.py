@@ -79,20 +79,20 @@ def test_the_order_of_what_is_tried():
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_a_step_in_parts_is_the_step(world, subject, rows, form):
     """Loss and gradient, masks and all, and the validation; also where the parts are not equal and the step is not the first."""
-    words = torch.randn(5, 96)
+    embeddings = torch.randn(5, 96)
     config = replace(CONFIG, mask_loss=form)
     with torch.enable_grad():
         whole, parts = (Task(world, subject.ref, config, replace(PLAIN, rows=count)) for count in (4, rows))
         drawn = whole.rows(4, torch.Generator().manual_seed(5))
-        leaf = words.clone().requires_grad_(True)
+        leaf = embeddings.clone().requires_grad_(True)
         loss = whole.loss(leaf, *drawn, with_masks=True, first=12)
         loss.backward()
-        found, gradient = parts.gradient(words, *drawn, step=3)
+        found, gradient = parts.gradient(embeddings, *drawn, step=3)
     torch.testing.assert_close(found, loss.detach(), rtol=1e-5, atol=1e-6)
     assert float((gradient - leaf.grad).norm() / leaf.grad.norm()) < 1e-5
-    assert parts.validate(words) == pytest.approx(whole.validate(words), rel=1e-5)
+    assert parts.validate(embeddings) == pytest.approx(whole.validate(embeddings), rel=1e-5)
     bare = Task(world, Reference(subject.ref.images, None), config, replace(PLAIN, rows=rows))
-    other = bare.gradient(words, *drawn, step=3)[1]
+    other = bare.gradient(embeddings, *drawn, step=3)[1]
     assert float((other - gradient).norm() / gradient.norm()) > 1e-3, "masks take part"
 
 
@@ -107,14 +107,14 @@ def test_every_rung_refines_alike(world, subject, new_probe, mode):
         torch.manual_seed(7)
         found = steps(poor, subject, new_probe, config)
         assert found.plan == plan
-        assert float((found.words - expected.words).norm() / (expected.words - expected.start).norm()) < 1e-3
+        assert float((found.embeddings - expected.embeddings).norm() / (expected.embeddings - expected.start).norm()) < 1e-3
         assert found.losses == pytest.approx(expected.losses, rel=1e-5)
         assert found.validation == pytest.approx(expected.validation, rel=1e-5)
 
 
 def test_checkpointing_gives_equal_gradients_and_keeps_less(world, subject, new_probe):
     """Words mode and residual mode, through the taps too."""
-    words = torch.randn(5, 96)
+    embeddings = torch.randn(5, 96)
     kept, gradients = [], []
     for checkpointing in (False, True):
         task = Task(world, subject.ref, CONFIG, replace(PLAIN, checkpointing=checkpointing))
@@ -126,7 +126,7 @@ def test_checkpointing_gives_equal_gradients_and_keeps_less(world, subject, new_
             return tensor
 
         with torch.enable_grad(), world.working(task.plan), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            gradients.append(task.gradient(words, *task.rows(4, torch.Generator().manual_seed(5)), step=0)[1])
+            gradients.append(task.gradient(embeddings, *task.rows(4, torch.Generator().manual_seed(5)), step=0)[1])
         kept.append(total)
     assert torch.equal(*gradients) and float(gradients[0].norm()) > 0
     assert kept[1] < kept[0] / 4
@@ -166,7 +166,7 @@ def test_smaller_images_are_the_last_resort(world, subject, new_probe, monkeypat
     monkeypatch.setattr(effort_module, "SMALL_SIDE", 32)
     poor = Needy(world, lambda plan: plan.side > 32)
     found = steps(poor, subject, new_probe)
-    assert found.plan == MemoryPlan(True, 1, 32) and len(found.losses) == 2 and torch.isfinite(found.words).all()
+    assert found.plan == MemoryPlan(True, 1, 32) and len(found.losses) == 2 and torch.isfinite(found.embeddings).all()
 
 
 def test_where_nothing_fits_one_sentence_says_so(world, subject, new_probe, refuses):
@@ -210,7 +210,7 @@ def test_a_model_that_knows_nothing_of_it_is_worked_with_plainly(world, subject,
 
     found = steps(Simple(), subject, new_probe)
     assert found.plan == PLAIN and found.memory_estimate is None
-    assert torch.equal(found.words, steps(world, subject, new_probe).words)
+    assert torch.equal(found.embeddings, steps(world, subject, new_probe).embeddings)
 
 
 def test_what_counts_as_out_of_memory():

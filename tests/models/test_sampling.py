@@ -95,8 +95,8 @@ def test_on_step_counts_every_step_and_may_stop(world):
 
 
 def test_no_gradient_is_kept(world):
-    words = torch.randn(5, 96, requires_grad=True)
-    assert not generate(world, [["a photo of", words]], starting_noise(1, (16, 8, 8), 0), steps=1).requires_grad
+    embeddings = torch.randn(5, 96, requires_grad=True)
+    assert not generate(world, [["a photo of", embeddings]], starting_noise(1, (16, 8, 8), 0), steps=1).requires_grad
 
 
 def test_a_image_of_a_seed_does_not_depend_on_how_many_there_are():

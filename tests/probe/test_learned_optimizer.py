@@ -45,7 +45,7 @@ def test_a_step_written_out_in_float64():
     learned_optimizer = LearnedOptimizer(2, 3, 4)
     for weight in learned_optimizer.parameters():
         torch.nn.init.normal_(weight)
-    words, gradient = torch.randn(1, 2, 3), 1e-3 * torch.randn(1, 2, 3)
+    embeddings, gradient = torch.randn(1, 2, 3), 1e-3 * torch.randn(1, 2, 3)
     w = {name: value.detach().double().numpy() for name, value in learned_optimizer.state_dict().items()}
 
     def silu(x):
@@ -53,23 +53,23 @@ def test_a_step_written_out_in_float64():
 
     g = gradient.double().numpy().reshape(6)
     g = g / np.sqrt((g**2).mean())
-    x = np.concatenate([words.double().numpy().reshape(6), g])
+    x = np.concatenate([embeddings.double().numpy().reshape(6), g])
     hidden = silu(w["read.2.weight"] @ silu(w["read.0.weight"] @ x + w["read.0.bias"]) + w["read.2.bias"])
     expected = 0.1 * (w["out.weight"] @ hidden + w["out.bias"] + w["direct.weight"] @ g)
     assert LENGTH == 0.1
-    np.testing.assert_allclose(learned_optimizer(words, gradient).detach().numpy().reshape(6), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(learned_optimizer(embeddings, gradient).detach().numpy().reshape(6), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_direction_of_the_gradient_counts(probe):
-    words, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
-    torch.testing.assert_close(probe.step(words, gradient), probe.step(words, 1e-6 * gradient), rtol=1e-4, atol=1e-6)
-    assert not torch.allclose(probe.step(words, gradient), probe.step(words, -gradient), rtol=1e-2)
+    embeddings, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
+    torch.testing.assert_close(probe.step(embeddings, gradient), probe.step(embeddings, 1e-6 * gradient), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(probe.step(embeddings, gradient), probe.step(embeddings, -gradient), rtol=1e-2)
 
 
 def test_a_step_scales_with_the_vocabulary(new_probe):
     small, large = (taught(new_probe(learned_optimizer=16, embedding_norm=norm)) for norm in (1.0, 3.0))
-    words, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
-    torch.testing.assert_close(large.step(3 * words, gradient), 3 * small.step(words, gradient), rtol=1e-4, atol=1e-6)
+    embeddings, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
+    torch.testing.assert_close(large.step(3 * embeddings, gradient), 3 * small.step(embeddings, gradient), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(5, 96), (1, 4, 96), (2, 5, 96)])
@@ -85,22 +85,22 @@ def test_a_zero_gradient_gives_a_finite_step(probe):
 def test_the_file_keeps_learned_steps(probe, tmp_path):
     probe.save(tmp_path / "probe.safetensors", half=False)
     again = Probe.load(tmp_path / "probe.safetensors")
-    words, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
-    assert again.config.learned_optimizer == 16 and torch.equal(again.step(words, gradient), probe.step(words, gradient))
+    embeddings, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
+    assert again.config.learned_optimizer == 16 and torch.equal(again.step(embeddings, gradient), probe.step(embeddings, gradient))
 
 
 def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, probe):
     """The first step written out: the gradient of the task's own loss, given to the probe."""
     config = replace(LEARNED, steps=1)
     found = run(world, subject, probe, config)
-    words = found.start.clone().requires_grad_(True)
+    embeddings = found.start.clone().requires_grad_(True)
     task = Task(world, subject.ref, config)
-    task.loss(words, *task.rows(4, torch.Generator().manual_seed(1009)), with_masks=True).backward()
-    expected = found.start + probe.step(found.start[None], words.grad[None])[0].detach()
+    task.loss(embeddings, *task.rows(4, torch.Generator().manual_seed(1009)), with_masks=True).backward()
+    expected = found.start + probe.step(found.start[None], embeddings.grad[None])[0].detach()
     assert found.relative_changes[0] > 1e-3 and found.mode == "learned"
     assert found.relative_changes[0] == pytest.approx(((expected - found.start).norm() / found.start.norm()).item(), rel=1e-4)
     if found.best_step == 1:
-        torch.testing.assert_close(found.words, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.embeddings, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_effective_step_is_the_share_of_a_step_that_is_taken(world, subject, probe):

@@ -86,7 +86,7 @@ def test_the_good_file_is_good(good):
     assert Probe.load(good).config.width == 16
 
 
-@pytest.mark.parametrize("key", ["width", "clip_width", "dino_width", "words"])
+@pytest.mark.parametrize("key", ["width", "clip_width", "dino_width", "num_tokens"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "16", True, None, [], {}, 1 << 20, 10**300])
 def test_an_absurd_whole_number_is_refused(good, key, value, refuses):
     rewrite(good, BASE | {key: value})
@@ -110,7 +110,7 @@ def test_a_text_that_is_none_is_refused(good, key, value, refuses):
 @pytest.mark.parametrize(
     "sizes",
     [5, None, [1], "heads", {"heads": 0}, {"heads": 3}, {"heads": -1}, {"heads": "2"}, {"heads": 2.0}, {"heads": [2]}, {"layers": 0},
-     {"layers": 65536}, {"layers": [1]}, {"inner": 65536}, {"inner": 15}, {"unknown": 1}, {"words": 5}, {"width": 16}, {"self": 1}],
+     {"layers": 65536}, {"layers": [1]}, {"inner": 65536}, {"inner": 15}, {"unknown": 1}, {"num_tokens": 5}, {"width": 16}, {"self": 1}],
     ids=repr,
 )  # fmt: skip
 def test_absurd_sizes_of_a_resampler_are_refused(good, sizes, refuses):
@@ -152,7 +152,7 @@ def test_an_unknown_regressor_is_named_with_those_that_exist(good, refuses):
 
 
 def test_sizes_that_the_tensors_do_not_have_are_refused(good, refuses):
-    for change in ({"words": 6}, {"width": 32}, {"clip_width": 9}, {"sizes": {"layers": 2, "heads": 2}}):
+    for change in ({"num_tokens": 6}, {"width": 32}, {"clip_width": 9}, {"sizes": {"layers": 2, "heads": 2}}):
         rewrite(good, BASE | change)
         assert good.name in refuses(Probe.load, good)
 

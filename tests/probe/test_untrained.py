@@ -39,7 +39,7 @@ def test_sizes_are_told_from_the_tensors(config, expected):
     state = to_ldm_layout(denoiser(**config).state_dict())
     sizes = promptnet_sizes(state, heads=8)
     assert sizes == expected | {"heads": 8}
-    PromptNet(words=5, width=24, **sizes).load_denoiser(state)
+    PromptNet(num_tokens=5, width=24, **sizes).load_denoiser(state)
 
 
 def test_the_whole_of_stable_diffusion_15_fits_the_default_promptnet():
@@ -71,8 +71,8 @@ def test_the_encoder_half_is_the_denoisers_and_seeds_decide_the_rest():
 def test_it_guesses_from_the_start_and_refines_the_denoisers_attentions():
     state = to_ldm_layout(denoiser().state_dict())
     probe = new_probe(ProbeConfig(width=24, sizes=promptnet_sizes(state, 8), **READERS), state)
-    words = probe(Features(torch.randn(1, 257, 8), torch.randn(1, 257, 12), torch.randn(1, 4, 64, 64)), torch.ones(24))
-    assert words.shape == (1, 5, 24) and bool(torch.isfinite(words).all())
+    embeddings = probe(Features(torch.randn(1, 257, 8), torch.randn(1, 257, 12), torch.randn(1, 4, 64, 64)), torch.ones(24))
+    assert embeddings.shape == (1, 5, 24) and bool(torch.isfinite(embeddings).all())
     assert len(probe.regressor.refined_layers()) == 3 * 7
 
 

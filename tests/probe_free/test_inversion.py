@@ -14,34 +14,34 @@ from hybridbooth_core.probe_free.space import encode_texts
 
 
 def test_a_step_keeps_lengths_and_goes_down_as_far_as_the_rate_says():
-    words, gradient, rate = torch.randn(4, 6).double() * 3, torch.randn(4, 6).double(), 0.01
-    after = turned(words, gradient, rate)
-    torch.testing.assert_close(after.norm(dim=1), words.norm(dim=1))
-    angles = torch.acos(F.cosine_similarity(words, after))
+    embeddings, gradient, rate = torch.randn(4, 6).double() * 3, torch.randn(4, 6).double(), 0.01
+    after = turned(embeddings, gradient, rate)
+    torch.testing.assert_close(after.norm(dim=1), embeddings.norm(dim=1))
+    angles = torch.acos(F.cosine_similarity(embeddings, after))
     assert angles.square().mean().sqrt().item() == pytest.approx(rate, rel=1e-3)
-    across = gradient - (gradient * words).sum(1, keepdim=True) * words / words.square().sum(1, keepdim=True)
-    assert bool(((after - words) * across).sum(1).lt(0).all())
-    torch.testing.assert_close(turned(words, gradient * 1e6, rate), after)
+    across = gradient - (gradient * embeddings).sum(1, keepdim=True) * embeddings / embeddings.square().sum(1, keepdim=True)
+    assert bool(((after - embeddings) * across).sum(1).lt(0).all())
+    torch.testing.assert_close(turned(embeddings, gradient * 1e6, rate), after)
 
 
 def test_a_gradient_along_the_words_or_of_nothing_moves_nothing():
-    words = torch.randn(3, 5)
+    embeddings = torch.randn(3, 5)
     for gradient in (torch.zeros(3, 5), torch.full((3, 5), float("nan"))):
-        assert torch.equal(turned(words, gradient, 0.1), words)
+        assert torch.equal(turned(embeddings, gradient, 0.1), embeddings)
 
 
 @pytest.mark.parametrize("context", [0.0, 2.0])
 def test_the_loss_is_its_formula_in_float64(context, world, space):
-    words, point = world.token_embeddings("red striped cat") + 0.1, F.normalize(torch.randn(12), dim=0)
+    embeddings, point = world.token_embeddings("red striped cat") + 0.1, F.normalize(torch.randn(12), dim=0)
     mean = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
-    found = invert(world, space, point, words, "cat", mean, InversionConfig(steps=0, context=context))
-    texts = encode_texts(world, space.project_text, [[t, words] for t in ("a photo of a", "a photo of", "a photo of the")]).double()
+    found = invert(world, space, point, embeddings, "cat", mean, InversionConfig(steps=0, context=context))
+    texts = encode_texts(world, space.project_text, [[t, embeddings] for t in ("a photo of a", "a photo of", "a photo of the")]).double()
     centred = texts / texts.norm(dim=1, keepdim=True) - mean.double()
     wanted = 1 - (centred @ point.double() / centred.norm(dim=1)).mean().item()
     if context:
-        ours, noun = (encode_texts(world, space.project_text, [[a, w, b] for a, b in CONTEXTS]).double() for w in (words, "cat"))
+        ours, noun = (encode_texts(world, space.project_text, [[a, w, b] for a, b in CONTEXTS]).double() for w in (embeddings, "cat"))
         wanted += context * (1 - F.cosine_similarity(ours, noun)).mean().item()
-    assert found.losses == [pytest.approx(wanted, abs=1e-5)] and torch.equal(found.words, words)
+    assert found.losses == [pytest.approx(wanted, abs=1e-5)] and torch.equal(found.embeddings, embeddings)
 
 
 def test_words_come_nearer_and_keep_their_lengths(world, space, state_of):
@@ -50,10 +50,10 @@ def test_words_come_nearer_and_keep_their_lengths(world, space, state_of):
     config = InversionConfig(steps=8, rate=0.1)
     found = invert(world, space, point, start, "cat", mean, config, lambda *step: seen.append(step))
     assert found.losses[-1] < found.losses[0] - 0.01 and len(found.losses) == 9
-    torch.testing.assert_close(found.words.norm(dim=1), start.norm(dim=1))
+    torch.testing.assert_close(found.embeddings.norm(dim=1), start.norm(dim=1))
     assert [step[:2] for step in seen] == [(i + 1, 8) for i in range(8)] and all(math.isfinite(step[2]) for step in seen)
     again = invert(world, space, point, start, "cat", mean, config)
-    assert torch.equal(again.words, found.words) and not found.words.requires_grad
+    assert torch.equal(again.embeddings, found.embeddings) and not found.embeddings.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(world.text_encoder).items())
 
 
@@ -62,8 +62,8 @@ def test_the_context_term_keeps_words_acting_as_their_noun_elsewhere(world, spac
     mean = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
 
     def agreement(weight: float) -> float:
-        words = invert(world, space, point, start, "cat", mean, InversionConfig(8, 0.1, weight)).words
-        ours, noun = (encode_texts(world, space.project_text, [[a, w, b] for a, b in CONTEXTS]) for w in (words, "cat"))
+        embeddings = invert(world, space, point, start, "cat", mean, InversionConfig(8, 0.1, weight)).embeddings
+        ours, noun = (encode_texts(world, space.project_text, [[a, w, b] for a, b in CONTEXTS]) for w in (embeddings, "cat"))
         return F.cosine_similarity(ours, noun).mean().item()
 
     assert agreement(10.0) > agreement(0.0) + 0.001

@@ -20,12 +20,12 @@ def test_a_text_is_the_projected_state_at_its_first_end_token(world, space):
 
 
 def test_words_given_as_tensors_count_and_get_gradients(world, space):
-    words = world.token_embeddings("striped cat").requires_grad_(True)
-    points = encode_texts(world, space.project_text, [["a photo of a", words], ["a", words]])
+    embeddings = world.token_embeddings("striped cat").requires_grad_(True)
+    points = encode_texts(world, space.project_text, [["a photo of a", embeddings], ["a", embeddings]])
     plain = encode_texts(world, space.project_text, [["a photo of a striped cat"], ["a striped cat"]])
     torch.testing.assert_close(points, plain, atol=1e-5, rtol=1e-4)
     points.sum().backward()
-    assert words.grad is not None and bool((words.grad.norm(dim=1) > 0).all())
+    assert embeddings.grad is not None and bool((embeddings.grad.norm(dim=1) > 0).all())
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 64])

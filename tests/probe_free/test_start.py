@@ -17,8 +17,8 @@ QUICK = replace(REFINING, steps=2, validation=2, batch=2)
 
 
 def test_without_inversion_the_noun_stands_in_every_words_place(world, space, subject):
-    start = initial_embeddings(world, space, subject.ref, "cat", StartConfig(words=3, inversion=InversionConfig(steps=0)))
-    assert torch.equal(start.subject.words, world.token_embeddings("cat").expand(3, -1))
+    start = initial_embeddings(world, space, subject.ref, "cat", StartConfig(num_tokens=3, inversion=InversionConfig(steps=0)))
+    assert torch.equal(start.subject.embeddings, world.token_embeddings("cat").expand(3, -1))
     assert (start.subject.info.class_noun, start.subject.info.method, start.subject.info.images) == ("cat", "probe-free", 2)
     assert start.subject.info.base_fingerprint == world.fingerprint and "no inversion steps" in start.report()
 
@@ -27,23 +27,23 @@ def test_attributes_stand_before_the_noun(world, space, subject):
     start = initial_embeddings(world, space, subject.ref, "cat", StartConfig(attributes=True, inversion=InversionConfig(steps=0)))
     said = [ranked.word for ranked in start.retrieved.attributes]
     assert said and all(word in start.report() for word in said)
-    assert torch.equal(start.subject.words[: len(said)], world.token_embeddings(" ".join(said)))
-    assert torch.equal(start.subject.words[len(said) :], world.token_embeddings("cat").expand(5 - len(said), -1))
+    assert torch.equal(start.subject.embeddings[: len(said)], world.token_embeddings(" ".join(said)))
+    assert torch.equal(start.subject.embeddings[len(said) :], world.token_embeddings("cat").expand(5 - len(said), -1))
 
 
 def test_one_word_is_enough_and_inversion_is_reported(world, space, subject):
     seen = []
-    config = StartConfig(words=1, attributes=True, inversion=InversionConfig(steps=3))
+    config = StartConfig(num_tokens=1, attributes=True, inversion=InversionConfig(steps=3))
     start = initial_embeddings(world, space, subject.ref, " cat ", config, lambda *step: seen.append(step))
-    assert start.subject.words.shape == (1, 96) and len(seen) == 3 and "3 inversion steps" in start.report()
-    assert not torch.equal(start.subject.words, world.token_embeddings("cat"))
+    assert start.subject.embeddings.shape == (1, 96) and len(seen) == 3 and "3 inversion steps" in start.report()
+    assert not torch.equal(start.subject.embeddings, world.token_embeddings("cat"))
 
 
 def test_an_unknown_noun_is_told_before_anything_is_read(world, space, refuses):
     nothing = Reference(torch.zeros(0), None)
     assert "zebra" in refuses(initial_embeddings, world, space, nothing, "zebra")
-    refuses(StartConfig, words=0)
-    refuses(StartConfig, words=17)
+    refuses(StartConfig, num_tokens=0)
+    refuses(StartConfig, num_tokens=17)
 
 
 def test_refining_keeps_what_is_known_of_the_subject(world, subject):
@@ -53,8 +53,8 @@ def test_refining_keeps_what_is_known_of_the_subject(world, subject):
     kept = made.subject.info
     assert (kept.class_noun, kept.method, kept.probe, kept.licence) == ("cat", "mapper elite", "ELITE", "Apache-2.0")
     assert (kept.base_model, kept.base_fingerprint, kept.steps, kept.images) == (world.name, world.fingerprint, 2, 2)
-    assert torch.equal(made.start, given.words) and len(kept.validation) == 3
-    assert refine_subject(world, subject.ref, Subject(given.words), QUICK).subject.info.method == "words"
+    assert torch.equal(made.start, given.embeddings) and len(kept.validation) == 3
+    assert refine_subject(world, subject.ref, Subject(given.embeddings), QUICK).subject.info.method == "words"
 
 
 def test_words_for_another_model_are_refused(world, subject, refuses):
@@ -71,7 +71,7 @@ def test_both_together(class_noun, world, space, subject):
     made, start = personalize_without_probe(world, space, subject.ref, class_noun, config, QUICK)
     assert made.subject.info.method == "probe-free" and made.subject.info.steps == 2
     assert made.subject.info.class_noun == start.retrieved.noun
-    assert torch.equal(made.start, start.subject.words) and "2 steps (probe-free" in made.report()
+    assert torch.equal(made.start, start.subject.embeddings) and "2 steps (probe-free" in made.report()
 
 
 def test_in_the_miniature_steps_on_the_words_lower_the_loss_by_a_tenth(shipped):

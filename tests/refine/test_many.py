@@ -42,7 +42,9 @@ def of(subjects: list[SimpleNamespace], name: str) -> list:
 
 def same(found, alone) -> None:
     assert (found.best_step, found.stretch, found.mode) == (alone.best_step, alone.stretch, alone.mode)
-    assert (found.words - alone.words).norm() <= 0.01 * (alone.words - alone.start).norm()  # Adam makes much of tiny gradients' rounding
+    assert (found.embeddings - alone.embeddings).norm() <= 0.01 * (
+        alone.embeddings - alone.start
+    ).norm()  # Adam makes much of tiny gradients' rounding
     torch.testing.assert_close(torch.tensor(found.validation), torch.tensor(alone.validation), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(torch.tensor(found.losses), torch.tensor(alone.losses), rtol=1e-4, atol=1e-5)
 
@@ -51,7 +53,7 @@ def test_words_of_given_starts_come_out_as_alone(world, subjects):
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), WORDS, starts=of(subjects, "start"))
     for one, subject in zip(found, subjects, strict=True):
         same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
-    assert not torch.allclose(found[0].words, found[1].words, atol=1e-2)
+    assert not torch.allclose(found[0].embeddings, found[1].embeddings, atol=1e-2)
     assert min(one.relative_change for one in found) > 1e-3
 
 
@@ -91,7 +93,7 @@ def test_rows_that_do_not_fit_at_once_are_taken_in_turns(world, subjects, monkey
 def test_one_that_keeps_its_start_does_not_hold_up_the_others(world, subjects):
     """No line search for it, while the others still search."""
     starts = of(subjects, "start")
-    starts[1] = refine(world, subjects[1].ref, subjects[1].noun, replace(WORDS, steps=10), start=starts[1]).words
+    starts[1] = refine(world, subjects[1].ref, subjects[1].noun, replace(WORDS, steps=10), start=starts[1]).embeddings
     far = replace(WORDS, step_size=1.0, steps=1)
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), far, starts=starts)
     alone = [refine(world, s.ref, s.noun, far, start=start) for s, start in zip(subjects, starts, strict=True)]

@@ -21,7 +21,7 @@ def test_it_is_the_refinement_of_the_class_nouns_guess_with_its_story(world, sub
     probe = new_probe(trained_on="nothing yet")
     result = personalize(world, probe, subject.ref, subject.features, " cat ", QUICK)
     expected = refine(world, subject.ref, subject.noun, QUICK, probe, subject.features)
-    assert torch.equal(result.subject.words, expected.words) and torch.equal(result.start, expected.start)
+    assert torch.equal(result.subject.embeddings, expected.embeddings) and torch.equal(result.start, expected.start)
     info = result.subject.info
     assert (info.class_noun, info.base_model, info.base_fingerprint) == ("cat", world.name, world.fingerprint)
     assert (info.probe, info.method, info.steps, info.seed, info.images) == ("nothing yet", "residual", 2, 4, 2)
@@ -34,7 +34,7 @@ def test_it_is_the_refinement_of_the_class_nouns_guess_with_its_story(world, sub
 def test_without_steps_nothing_was_refined(world, subject, new_probe):
     result = personalize(world, new_probe(), subject.ref, subject.features, "cat", RefineConfig(steps=0, validation=2))
     assert result.subject.info.method == "none" and result.subject.info.steps == 0
-    assert torch.equal(result.subject.words, result.start)
+    assert torch.equal(result.subject.embeddings, result.start)
 
 
 def test_the_report_warns_where_nothing_moved(world, subject, new_probe):

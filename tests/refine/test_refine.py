@@ -38,7 +38,7 @@ def guess(probe, subject) -> torch.Tensor:
 @pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
 def test_without_steps_the_probes_guess_comes_back_bit_for_bit(run, kind, mode, new_probe, subject):
     result = run(replace(QUICK, mode=mode, steps=0), kind)
-    assert torch.equal(result.words, guess(new_probe(kind), subject)) and torch.equal(result.start, result.words)
+    assert torch.equal(result.embeddings, guess(new_probe(kind), subject)) and torch.equal(result.start, result.embeddings)
     assert result.losses == [] and len(result.validation) == 1 and result.best_step == 0 and result.relative_change == 0
 
 
@@ -55,7 +55,7 @@ def test_the_loss_on_the_fixed_set_goes_down_and_the_words_move(run, kind, confi
     assert len(result.losses) == len(result.relative_changes) == 6 and len(result.validation) == 7
     assert min(result.validation) < result.validation[0] and result.best_step > 0
     assert 1e-3 < result.relative_change < 3
-    assert result.words.dtype == torch.float32 and not result.words.requires_grad
+    assert result.embeddings.dtype == torch.float32 and not result.embeddings.requires_grad
 
 
 @pytest.mark.parametrize("config", [QUICK, WORDS, replace(QUICK, step_size=1.0), replace(WORDS, step_size=1.0)],
@@ -64,7 +64,7 @@ def test_the_result_is_never_worse_than_the_start(run, config, world, subject):
     """By the validation loss, measured again from outside; also where every step is much too long."""
     result = run(config)
     again = replace(WORDS, steps=0)
-    loss = refine(world, subject.ref, subject.noun, again, start=result.words).validation[0]
+    loss = refine(world, subject.ref, subject.noun, again, start=result.embeddings).validation[0]
     start = refine(world, subject.ref, subject.noun, again, start=result.start).validation[0]
     assert start == pytest.approx(result.validation[0], abs=1e-6)
     assert loss <= min(result.validation) + 1e-6
@@ -72,26 +72,26 @@ def test_the_result_is_never_worse_than_the_start(run, config, world, subject):
 
 def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world, subject):
     """Of the velocity, since that is what this model puts out; row by row, 1 on the subject and 0.2 off it, with mean 1."""
-    words = torch.randn(5, 96)
+    embeddings = torch.randn(5, 96)
     times, noise = Task(world, subject.ref, WORDS).fixed
     total = 0.0
     with torch.no_grad():
         for row in range(4):
             latents = world.encode_image(subject.ref.images[row % 2 : row % 2 + 1])
             t, eps = times[row : row + 1], noise[row : row + 1]
-            context = world.encode_prompts([[*TEMPLATES[row // 2], words]]).context
+            context = world.encode_prompts([[*TEMPLATES[row // 2], embeddings]]).context
             output = world.network_output(world.schedule.add_noise(latents, eps, t), t, context)
             weight = 0.2 + 0.8 * mask_at(subject.ref.masks[row % 2 : row % 2 + 1], 64).view(1, 1, 8, 8)
             total += ((output - world.schedule.velocity(latents, eps, t)) ** 2 * weight / weight.mean()).mean().item() / 4
-    found = refine(world, subject.ref, subject.noun, replace(WORDS, steps=0), start=words).validation
+    found = refine(world, subject.ref, subject.noun, replace(WORDS, steps=0), start=embeddings).validation
     assert found == [pytest.approx(total, rel=1e-3)]
 
 
 def test_steps_that_only_harm_give_back_the_start(run, monkeypatch):
     losses = iter([0.5, 0.6, 0.7, 0.8])
-    monkeypatch.setattr("hybridbooth_core.refine.task.Task.validate", lambda task, words: next(losses))
+    monkeypatch.setattr("hybridbooth_core.refine.task.Task.validate", lambda task, embeddings: next(losses))
     result = run(WORDS)
-    assert result.best_step == 0 and torch.equal(result.words, result.start) and result.relative_change == 0
+    assert result.best_step == 0 and torch.equal(result.embeddings, result.start) and result.relative_change == 0
     assert result.validation == [0.5, 0.6, 0.7, 0.8] and min(result.relative_changes) > 1e-3, "the steps themselves did move"
 
 
@@ -100,14 +100,14 @@ def test_the_words_are_those_of_the_best_step_stretched(run, monkeypatch):
     wanted = iter([1.0, 0.9, 0.5, 0.8, 0.3, 0.4, 0.6])  # start, three steps, then stretched by 0.5, 1.5, 2
     seen = []
 
-    def validate(task, words):
-        seen.append(words.detach().clone())
+    def validate(task, embeddings):
+        seen.append(embeddings.detach().clone())
         return next(wanted)
 
     monkeypatch.setattr("hybridbooth_core.refine.task.Task.validate", validate)
     result = run(WORDS)
     assert (result.best_step, result.stretch) == (2, 0.5) and result.validation == [1.0, 0.9, 0.5, 0.8]
-    torch.testing.assert_close(result.words, (seen[0] + seen[2]) / 2)
+    torch.testing.assert_close(result.embeddings, (seen[0] + seen[2]) / 2)
     assert not torch.equal(seen[1], seen[2]) and not torch.equal(seen[2], seen[3])
     assert torch.equal(result.start, seen[0])
 
@@ -172,7 +172,7 @@ def test_a_step_of_the_words_has_the_promised_length(run, subject):
     start = torch.randn(5, 96)
     result = run(replace(WORDS, steps=1, step_size=0.03), probe=None, features=None, start=start)
     assert result.best_step == 1
-    moved = (result.words - result.start).norm(dim=1) / result.stretch
+    moved = (result.embeddings - result.start).norm(dim=1) / result.stretch
     torch.testing.assert_close(moved, torch.full((5,), 0.03 * start.norm(dim=1).mean().item()), atol=1e-4, rtol=1e-2)
 
 
@@ -181,7 +181,7 @@ def test_words_are_refined_without_any_probe(run):
     before = start.clone()
     result = run(replace(WORDS, steps=4), probe=None, features=None, start=start)
     assert torch.equal(start, before) and torch.equal(result.start, before)
-    assert result.words.shape == (3, 96) and result.relative_change > 1e-3 and min(result.validation) < result.validation[0]
+    assert result.embeddings.shape == (3, 96) and result.relative_change > 1e-3 and min(result.validation) < result.validation[0]
 
 
 @pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
@@ -233,15 +233,15 @@ def test_a_loss_that_spoils_on_the_way_keeps_the_last_good_words(world, subject,
     result = refine(Spoilt(world, calls), subject.ref, subject.noun, config, new_probe(), subject.features)
     whole = refine(world, subject.ref, subject.noun, config, new_probe(), subject.features)
     good = (calls + 1) // 2  # validations that were finite
-    assert torch.isfinite(result.words).all() and math.isfinite(result.relative_change)
+    assert torch.isfinite(result.embeddings).all() and math.isfinite(result.relative_change)
     assert result.validation[:good] == whole.validation[:good]
     assert result.best_step == min(range(good), key=lambda i: whole.validation[i])
 
 
 def test_it_is_a_function_of_its_seed(run):
     first, again, other = run(), run(), run(replace(QUICK, seed=2))
-    assert torch.equal(first.words, again.words) and first.validation == again.validation and first.losses == again.losses
-    assert not torch.equal(first.words, other.words) and first.validation[0] != other.validation[0]
+    assert torch.equal(first.embeddings, again.embeddings) and first.validation == again.validation and first.losses == again.losses
+    assert not torch.equal(first.embeddings, other.embeddings) and first.validation[0] != other.validation[0]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1])
@@ -254,7 +254,7 @@ def test_it_does_not_touch_the_global_generator_and_needs_no_gradient_mode(run):
     expected = run(replace(WORDS, steps=1), probe=None, features=None, start=torch.ones(2, 96))
     with torch.no_grad():
         found = run(replace(WORDS, steps=1), probe=None, features=None, start=torch.ones(2, 96))
-    assert torch.equal(found.words, expected.words) and torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(found.embeddings, expected.embeddings) and torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_was_made_in_inference_mode_can_be_refined(run, subject):
@@ -262,7 +262,7 @@ def test_what_was_made_in_inference_mode_can_be_refined(run, subject):
         ref = Reference(subject.ref.images.clone(), subject.ref.masks.clone())
         features = Features(*(tensor.clone() for tensor in vars(subject.features).values()))
         noun = subject.noun.clone()
-    assert torch.equal(run(ref=ref, features=features, noun=noun).words, run().words)
+    assert torch.equal(run(ref=ref, features=features, noun=noun).embeddings, run().embeddings)
 
 
 def test_every_reference_image_counts(run, subject):
@@ -270,7 +270,7 @@ def test_every_reference_image_counts(run, subject):
     both = run(ref=subject.ref)
     for row in (0, 1):
         one = run(ref=Reference(images[row : row + 1], masks[row : row + 1]))
-        assert not torch.allclose(one.words, both.words, atol=1e-6)
+        assert not torch.allclose(one.embeddings, both.embeddings, atol=1e-6)
     assert torch.equal(both.start, run(ref=Reference(images[:1], masks[:1])).start)
 
 
@@ -280,6 +280,6 @@ def test_masks_and_their_weight_matter_and_are_not_needed(run, subject):
                run(replace(QUICK, mask_weight=10.0, mask_loss="paper"))]  # fmt: skip
     for i, one in enumerate(results):
         for other in results[:i]:
-            assert not torch.allclose(one.words, other.words, atol=1e-6)
+            assert not torch.allclose(one.embeddings, other.embeddings, atol=1e-6)
     without = run(replace(QUICK, background=1.0, mask_weight=0.0))
-    assert torch.equal(without.words, run(replace(QUICK, mask_weight=10.0), ref=bare).words), "without masks nothing may weigh"
+    assert torch.equal(without.embeddings, run(replace(QUICK, mask_weight=10.0), ref=bare).embeddings), "without masks nothing may weigh"

@@ -64,8 +64,8 @@ def test_the_report_shows_the_reference_and_where_words_look():
     assert (given[136, 110] - torch.tensor([0.8, 0, 0])).abs().max() < 0.02, "the subject keeps its colours"
     assert given[136, 10].std() < 0.02, "the background is washed out"
     assert given[20:40].min() == 1, "a wide image keeps its shape"
-    words = page[FIRST_ROW + 272 + 44 :]
-    brightness = [words[row : row + 60, column : column + 60].sum(-1).mean() for row in (20, 130) for column in (150, 260)]
+    embeddings = page[FIRST_ROW + 272 + 44 :]
+    brightness = [embeddings[row : row + 60, column : column + 60].sum(-1).mean() for row in (20, 130) for column in (150, 260)]
     assert max(brightness) == brightness[0], "the first word glows in its upper left quarter"
 
 

@@ -30,7 +30,7 @@ PHOTOS = Path(__file__).parents[1] / "data" / "dreambooth"
 SIDE = 64  # pixels of the model and of the shards
 WITHOUT_MASK, WITHOUT_NOUN = (5, 11), (10, 11)
 LICENSED = 8  # of the 12 images
-RESAMPLER = ProbeShape("resampler", words=3, sizes={"layers": 1, "heads": 4})
+RESAMPLER = ProbeShape("resampler", num_tokens=3, sizes={"layers": 1, "heads": 4})
 
 
 class TinyReader(nn.Module):
@@ -64,8 +64,8 @@ def sd15(tmp_path_factory, write_vocabulary) -> Path:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     folder = tmp_path_factory.mktemp("model")
-    words = {word for text in (*NEUTRAL, *COLOURS, COMMON_WORDS, "on background cat toy", NOUN) for word in text.split()}
-    vocabulary = write_vocabulary(folder, {letter for word in words for letter in word.split("-")} | {"-"})
+    embeddings = {word for text in (*NEUTRAL, *COLOURS, COMMON_WORDS, "on background cat toy", NOUN) for word in text.split()}
+    vocabulary = write_vocabulary(folder, {letter for word in embeddings for letter in word.split("-")} | {"-"})
     torch.manual_seed(0)
     start, end = vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]
     text = CLIPTextConfig(

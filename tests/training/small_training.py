@@ -39,7 +39,7 @@ CONFIG = TrainConfig(
     precision="fp32",
     device="cpu",
     data=Data(neutral=0.3, condition_drop=0.1, background=0),
-    probe=ProbeShape("resampler", words=3, sizes={"layers": 2, "heads": 4, "inner": 32}),
+    probe=ProbeShape("resampler", num_tokens=3, sizes={"layers": 2, "heads": 4, "inner": 32}),
     loss=Loss(times=(0.2, 1.0), mask_weight=0.02),
     optim=Optim(lr=1e-3, warmup=2, decay=0.5, ema=0.9),
     log=LogConfig(log_every=1, validate_every=3, validation_samples=2, grid_every=0, save_every=2, keep=3),
@@ -48,8 +48,8 @@ KILLED = replace(CONFIG, steps=12, log=replace(CONFIG.log, log_every=3, keep=2))
 SHARED = {
     "ddp": {"batch": 4, "micro_batch": 1, "steps": 4},
     "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4, "log": replace(CONFIG.log, grid_every=2)},
-    "promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
-    "fsdp_promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
+    "promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", num_tokens=3)},
+    "fsdp_promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", num_tokens=3)},
 }
 MEASURED = ("memory_gb", "samples_per_second", "waiting")
 the_miniature = cache(load_miniature)

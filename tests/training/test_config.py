@@ -65,7 +65,7 @@ def test_a_batch_that_does_not_divide_is_one_sentence(refuses):
         (Data(), {"neutral": 1.1}),
         (Data(), {"augment": -0.1}),
         (Data(), {"interleave": 0}),
-        (ProbeShape(), {"words": 0}),
+        (ProbeShape(), {"num_tokens": 0}),
         (Loss(), {"times": (0.5, 0.5)}),
         (Loss(), {"times": (0.5, 1.5)}),
         (Loss(), {"background": 2}),

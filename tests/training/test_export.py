@@ -19,7 +19,7 @@ from hybridbooth_core.training.config import Data, TrainConfig, to_json
 from hybridbooth_core.training.export import export_probe
 
 MADE = ProbeConfig(
-    width=16, clip="a/clip", clip_width=8, dino="a/dino", dino_width=8, regressor="resampler", sizes={"layers": 1, "heads": 2}, words=2,
+    width=16, clip="a/clip", clip_width=8, dino="a/dino", dino_width=8, regressor="resampler", sizes={"layers": 1, "heads": 2}, num_tokens=2,
     base_model="tiny | model", trained_on="24 images (shards 00ff)", licence="CC-BY-4.0 (20), unknown (4)",
 )  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_existing_files_are_kept(run, tmp_path, name):
         export_probe(run, tmp_path / "mine.safetensors")
     assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.glob("*mine*"))) == 1
     export_probe(run, tmp_path / "mine.safetensors", overwrite=True)
-    assert Probe.load(tmp_path / "mine.safetensors").config.words == 2
+    assert Probe.load(tmp_path / "mine.safetensors").config.num_tokens == 2
 
 
 def test_what_cannot_be_exported_is_one_sentence(run, tmp_path, refuses):
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_leaves_nothing_behind(run, tmp_path, refuses, dama
 def test_the_command(run, tmp_path, capsys):
     out = tmp_path / "mine.safetensors"
     assert main(["export-probe", str(run), "--out", str(out)]) == 0
-    assert Probe.load(out).config.words == 2 and "mine.md" in capsys.readouterr().out
+    assert Probe.load(out).config.num_tokens == 2 and "mine.md" in capsys.readouterr().out
     assert main(["export-probe", str(run), "--out", str(out)]) == 2
     assert main(["export-probe", str(run), "--out", str(out), "--overwrite"]) == 0
 

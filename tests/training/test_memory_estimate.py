@@ -13,7 +13,7 @@ from hybridbooth_core.training.memory_estimate import Memory, estimate_memory
 from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
-RESAMPLER = ProbeShape("resampler", words=3, sizes={"layers": 1, "heads": 4})
+RESAMPLER = ProbeShape("resampler", num_tokens=3, sizes={"layers": 1, "heads": 4})
 
 
 class Same:
@@ -46,7 +46,7 @@ def size(tensors) -> int:
 
 
 CHANGES = {
-    "checkpointing": {"checkpointing": True, "probe": ProbeShape("promptnet", words=3)},
+    "checkpointing": {"checkpointing": True, "probe": ProbeShape("promptnet", num_tokens=3)},
     "accumulation": {"micro_batch": 1, "optim": Optim(kind="muon", lr=1e-3)},
     "bf16": {"precision": "bf16"},
 }

@@ -27,10 +27,10 @@ class Guess(nn.Module):
     def __init__(self):
         super().__init__()
         self.config = SimpleNamespace(embedding_norm=NORM)
-        self.words = nn.Parameter(0.5 * torch.randn(ROWS, WORDS, WIDTH, generator=torch.Generator().manual_seed(1)))
+        self.embeddings = nn.Parameter(0.5 * torch.randn(ROWS, WORDS, WIDTH, generator=torch.Generator().manual_seed(1)))
 
     def forward(self, features, nouns):
-        return self.words[features]
+        return self.embeddings[features]
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +75,14 @@ def plainly(world, batch, latents, noise):
 
     unet.set_attn_processor(Listening())
 
-    def context_of(row: int, words: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+    def context_of(row: int, embeddings: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
         tokenizer = MiniatureTokenizer()
         before, after = (tokenizer.encode(part) for part in SENTENCES[row])
         ids = [tokenizer.start, *before, *[tokenizer.pad] * WORDS, *after, tokenizer.end]
         ids += [tokenizer.pad] * (tokenizer.length - len(ids))
         columns = list(range(1 + len(before), 1 + len(before) + WORDS))
         table = inner.embeddings.token_embedding.weight[torch.tensor(ids)]
-        x = torch.cat([table[: columns[0]], words, table[columns[-1] + 1 :]])
+        x = torch.cat([table[: columns[0]], embeddings, table[columns[-1] + 1 :]])
         x = (x + inner.embeddings.position_embedding.weight[: len(ids)])[None]
         mask = torch.full((len(ids), len(ids)), float("-inf"), dtype=torch.float64).triu(1)[None, None]
         for layer in inner.encoder.layers:
@@ -93,9 +93,9 @@ def plainly(world, batch, latents, noise):
     def small(masks: torch.Tensor, side: int) -> torch.Tensor:
         return F.interpolate(masks.double()[:, None], size=(side, side), mode="bilinear", antialias=True)[:, 0]
 
-    def losses(words: torch.Tensor, loss: Loss) -> dict[str, torch.Tensor]:
+    def losses(embeddings: torch.Tensor, loss: Loss) -> dict[str, torch.Tensor]:
         augmented.clear()
-        contexts, columns = zip(*(context_of(row, words[row]) for row in range(ROWS)), strict=True)
+        contexts, columns = zip(*(context_of(row, embeddings[row]) for row in range(ROWS)), strict=True)
         x0, eps = latents.double(), noise.double()
         out = unet(alpha * x0 + sigma * eps, T, torch.stack(contexts)).sample
         target = alpha * eps - sigma * x0  # the miniature predicts velocities
@@ -111,7 +111,7 @@ def plainly(world, batch, latents, noise):
                 off = (augmentations * (1 - inside)[None, :, None]).sum(1) / ((1 - inside).sum() + 1e-5)
                 on = (augmentations * inside[None, :, None]).sum(1) / (inside.sum() + 1e-5)
                 attention = attention + (off - on).mean() / (layers * ROWS)  # a row without a mask adds nothing
-        length = (words.norm(dim=-1) / NORM).square().mean()
+        length = (embeddings.norm(dim=-1) / NORM).square().mean()
         total = denoising + loss.mask_weight * attention + loss.norm_weight * length
         return {"total": total, "denoising": denoising, "attention": attention, "length": length}
 
@@ -128,21 +128,21 @@ def asked(world, loss, batch, latents, noise, rows=range(ROWS)):
     inputs = Inputs(torch.tensor(rows), latents[rows], torch.zeros(len(rows), WIDTH))
     found = objective(guess, world, loss, part, inputs, T[rows], noise[rows])
     found.total.backward()
-    return found, guess.words.grad
+    return found, guess.embeddings.grad
 
 
 @pytest.mark.parametrize("loss", [Loss(mask_weight=0.7, norm_weight=0.1), Loss(background=1, mask_weight=0, norm_weight=0)])
 def test_it_is_its_definition(loss, world, plainly, batch, latents, noise):
-    words = Guess().words.detach().double().requires_grad_(True)
-    expected = plainly(words, loss)
+    embeddings = Guess().embeddings.detach().double().requires_grad_(True)
+    expected = plainly(embeddings, loss)
     expected["total"].backward()
     found, gradient = asked(world, loss, batch, latents, noise)
     for name, value in expected.items():
         if name == "attention" and not loss.mask_weight:
             value = torch.zeros(())  # nobody looks where it is not asked for
         torch.testing.assert_close(getattr(found, name).double(), value.double(), atol=1e-5, rtol=1e-5)
-    assert words.grad.abs().max() > 1e-4
-    torch.testing.assert_close(gradient.double(), words.grad, atol=1e-6, rtol=1e-3)
+    assert embeddings.grad.abs().max() > 1e-4
+    torch.testing.assert_close(gradient.double(), embeddings.grad, atol=1e-6, rtol=1e-3)
 
 
 def test_a_batch_is_the_mean_of_its_rows_however_they_are_shared_out(world, batch, latents, noise):

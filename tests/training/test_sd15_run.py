@@ -15,7 +15,7 @@ SHAPES = {"promptnet": {"pooled": 8}, "resampler": {"layers": 1, "heads": 4}}
 
 @pytest.mark.parametrize("regressor", SHAPES)
 def test_twenty_steps_lower_the_loss_on_fixed_noise_and_are_saved(regressor, configured, tmp_path):
-    config = configured(probe=ProbeShape(regressor, words=3, sizes=SHAPES[regressor]))
+    config = configured(probe=ProbeShape(regressor, num_tokens=3, sizes=SHAPES[regressor]))
     context, probe, extras = prepare_training(config, torch.device("cpu"))
     frozen = {name: tensor.clone() for name, tensor in context.model.unet.state_dict().items()}
     validation = Validation(config, context)

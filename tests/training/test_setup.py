@@ -21,7 +21,7 @@ from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig
 from hybridbooth_core.training.setup import prepare_training, provenance
 
 CPU = torch.device("cpu")
-PROMPTNET = ProbeShape("promptnet", words=3, sizes={"pooled": 8})
+PROMPTNET = ProbeShape("promptnet", num_tokens=3, sizes={"pooled": 8})
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_the_probe_says_what_it_is_for_and_what_it_has_seen(configured, shards, 
     config = configured()
     context, probe, _ = prepare_training(config, CPU)
     told = probe.config
-    assert (told.width, told.words, told.regressor, told.learned_optimizer) == (32, 3, "resampler", 0)
+    assert (told.width, told.embeddings, told.regressor, told.learned_optimizer) == (32, 3, "resampler", 0)
     assert (told.clip, told.clip_width, told.dino, told.dino_width) == (CLIP_L.id, 1024, DINOV2_S.id, 384)
     assert (told.base_model, told.base_fingerprint) == ("tiny-sd15", context.model.fingerprint)
-    words = pipeline.text_encoder.get_input_embeddings().weight[:-2]  # without start and end, as in CLIP's own table
-    assert told.embedding_norm == pytest.approx(sum(row.norm().item() for row in words) / len(words), abs=1e-6)
+    embeddings = pipeline.text_encoder.get_input_embeddings().weight[:-2]  # without start and end, as in CLIP's own table
+    assert told.embedding_norm == pytest.approx(sum(row.norm().item() for row in embeddings) / len(embeddings), abs=1e-6)
     assert told.licence == "CC-BY-4.0 (8), unknown (4)"
     assert told.trained_on.startswith("12 images (shards ") and str(shards.cached) not in told.trained_on
     assert context.provenance == {"trained_on": told.trained_on, "licence": told.licence}

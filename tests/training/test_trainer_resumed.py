@@ -54,7 +54,7 @@ def test_what_may_change_where_a_training_goes_on(small, config, whole, refuses,
 
 def test_a_checkpoint_of_another_probe_is_one_sentence(small, config, whole, refuses):
     shutil.copytree(whole[0], config.out)
-    other = small.trainer_of(replace(config, probe=ProbeShape("resampler", words=4, sizes=config.probe.sizes)))
+    other = small.trainer_of(replace(config, probe=ProbeShape("resampler", num_tokens=4, sizes=config.probe.sizes)))
     other.config = config  # as if the same name stood for another model now
     assert "are of another probe" in refuses(other.run, resume=True)
 

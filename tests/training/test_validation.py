@@ -21,12 +21,12 @@ CONFIG = TrainConfig(precision="fp32", loss=Loss(times=(0.3, 0.9), background=0.
 class Guess(nn.Module):
     """In a probe's place: the same words for every image."""
 
-    def __init__(self, words: torch.Tensor):
+    def __init__(self, embeddings: torch.Tensor):
         super().__init__()
-        self.words, self.regressor = words, SimpleNamespace(reads_latents=False)
+        self.embeddings, self.regressor = embeddings, SimpleNamespace(reads_latents=False)
 
     def forward(self, features, nouns):
-        return self.words.expand(len(nouns), -1, -1)
+        return self.embeddings.expand(len(nouns), -1, -1)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def validation(context) -> Validation:
 
 
 def test_rows_are_the_same_every_time(validation, context):
-    words = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
-    before = validation.rows(Guess(words))
+    embeddings = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
+    before = validation.rows(Guess(embeddings))
     assert before.shape == (6,) and before.dtype == torch.float32 and not before.requires_grad
     torch.rand(10)
-    assert torch.equal(validation.rows(Guess(words)), before)
-    assert torch.equal(Validation(CONFIG, context).rows(Guess(words)), before)
-    assert not torch.equal(validation.rows(Guess(words * 3)), before)
+    assert torch.equal(validation.rows(Guess(embeddings)), before)
+    assert torch.equal(Validation(CONFIG, context).rows(Guess(embeddings)), before)
+    assert not torch.equal(validation.rows(Guess(embeddings * 3)), before)
 
 
 def test_the_noun_s_rows_are_those_of_the_noun_in_the_words_place(validation, context):
@@ -64,10 +64,10 @@ def test_the_noun_s_rows_are_those_of_the_noun_in_the_words_place(validation, co
 
 
 def test_pieces_make_no_difference(context):
-    words = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
+    embeddings = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
     pieces = SimpleNamespace(held_out=lambda count: [split(context.source.held_out(count)[0], rows) for rows in ([0, 1], [2, 3, 4], [5])])
     apart = Validation(CONFIG, TrainingContext(context.model, context.clip, context.dino, pieces))
-    torch.testing.assert_close(apart.rows(Guess(words)), Validation(CONFIG, context).rows(Guess(words)))
+    torch.testing.assert_close(apart.rows(Guess(embeddings)), Validation(CONFIG, context).rows(Guess(embeddings)))
 
 
 def split(batch, rows):

@@ -41,7 +41,7 @@ class Studio:
     def words(self, who: Creatures, ref: Reference) -> Tensor:
         world = self.world
         features = extract_features(world.model, world.clip, world.dino, ref)
-        return personalize(world.model, world.probe, ref, features, class_nouns(who)[0]).subject.words
+        return personalize(world.model, world.probe, ref, features, class_nouns(who)[0]).subject.embeddings
 
     def looks(self, ref: Reference, words: Tensor) -> Tensor:
         return heated(fitted(ref.images[0], 256, 256), token_attention(self.world.model, ref.images[0], words).mean(0))

@@ -43,7 +43,7 @@ def with_learned_optimizer(probe: Probe, hidden: int = HIDDEN) -> Probe:
     return grown.eval()
 
 
-def photo_gradient(model: DiffusersModel, words: Tensor, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
+def photo_gradient(model: DiffusersModel, embeddings: Tensor, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
     """What a refinement sees, for B creatures at once: d loss / d words [B, n, d], the loss that of `refine_task.Task`.
 
     Args:
@@ -51,12 +51,12 @@ def photo_gradient(model: DiffusersModel, words: Tensor, latents: Tensor, weight
     """
     config = RefineConfig()
     k = config.batch
-    t = torch.cat([stratified_timesteps(k, *config.times, len(model.schedule), generator) for _ in words])
-    noise = torch.cat([antithetic_noise(k, tuple(latents.shape[1:]), generator) for _ in words])
-    leaf = words.detach().requires_grad_(True)
+    t = torch.cat([stratified_timesteps(k, *config.times, len(model.schedule), generator) for _ in embeddings])
+    noise = torch.cat([antithetic_noise(k, tuple(latents.shape[1:]), generator) for _ in embeddings])
+    leaf = embeddings.detach().requires_grad_(True)
     said: list[Prompt] = [[*template, row] for row in leaf for template in TEMPLATES]
     context = model.encode_prompts(said).context  # row i of a creature is told the template i modulo their number, as in Task
-    pick = torch.arange(len(words) * k)
+    pick = torch.arange(len(embeddings) * k)
     context = context[pick // k * len(TEMPLATES) + pick % k % len(TEMPLATES)]
     noisy = model.schedule.add_noise(latents[pick // k], noise, t)
     losses = denoising_loss(model.predict_noise(noisy, t, context), noise, weight[pick // k] * model.schedule.loss_weight(t))
@@ -96,7 +96,7 @@ def train_learned_optimizer(
         others = torch.cat([first + view for view in range(1, 1 + VIEWS)])  # all first other views, then all second ones
         with torch.no_grad():
             crops = square_crops(images[first], masks[first], SIZE)
-            words = probe(Features(clip(crops), dino(crops), autoencoder.encode(crops)), nouns[who.kind[first]])
+            embeddings = probe(Features(clip(crops), dino(crops), autoencoder.encode(crops)), nouns[who.kind[first]])
             latents = autoencoder.encode(images)
         photo_weight = subject_weight(masks[first], latents[first], RefineConfig().background)
         weight = mask_latent_weight(masks[others], LATENT_SHAPE[1], inside=8.0)
@@ -107,9 +107,9 @@ def train_learned_optimizer(
         said = [scene_prompt(where, row, [""], keep=0.9, generator=generator) for row in others.tolist()]
         total = torch.zeros(())
         for _ in range(UNROLLED):
-            gradient = photo_gradient(model, words, latents[first], photo_weight, generator)
-            words = words.detach() + probe.step(words.detach(), gradient)
-            prompts = [[before, words[row % len(words)], after] for row, (before, _, after) in enumerate(said)]
+            gradient = photo_gradient(model, embeddings, latents[first], photo_weight, generator)
+            embeddings = embeddings.detach() + probe.step(embeddings.detach(), gradient)
+            prompts = [[before, embeddings[row % len(embeddings)], after] for row, (before, _, after) in enumerate(said)]
             output = model.network_output(noisy, t, model.encode_prompts(prompts).context)
             total = total + ((output - target) ** 2 * weight).mean() / weight.mean()
         return total / UNROLLED
@@ -118,7 +118,7 @@ def train_learned_optimizer(
         who = creatures(split_numbers("tune", 16))
         refs = [reference_of(who, row) for row in range(len(who))]
         made = [_personalized(row) for row in zip(refs, class_nouns(who), strict=True)]
-        guess, refined = (evaluate(model, judge, who, words, EVALUATION_SCENES[:4]) for words in zip(*made, strict=True))
+        guess, refined = (evaluate(model, judge, who, embeddings, EVALUATION_SCENES[:4]) for embeddings in zip(*made, strict=True))
         gain = (refined.identity - guess.identity).mean().item()
         return {"identity": refined.identity.mean().item(), "prompt": refined.prompt.mean().item(), "gain": gain}
 
@@ -127,7 +127,7 @@ def train_learned_optimizer(
         crops = square_crops(ref.images, ref.masks, SIZE)
         features = Features(clip(crops), dino(crops), autoencoder.encode(crops))
         made = personalize(model, probe, ref, features, noun, RefineConfig(mode="learned"))
-        return made.start, made.subject.words
+        return made.start, made.subject.embeddings
 
     train("stepper", {"stepper": probe.learned_optimizer}, loss_of, schedule, folder, seed, check)
     return probe

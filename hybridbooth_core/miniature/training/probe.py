@@ -73,7 +73,7 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
         dino_width=dino.width,
         regressor=shape.regressor,
         sizes=shape.sizes or SIZES[shape.regressor],
-        words=shape.words,
+        num_tokens=shape.num_tokens,
         embedding_norm=round(table[2:].norm(dim=1).mean().item(), 6),
         residual_step=RESIDUAL_STEP,
         words_step=WORDS_STEP,
@@ -105,8 +105,8 @@ class JudgeCheck:
     def __call__(self, probe: Probe) -> dict[str, float]:
         who = creatures(split_numbers("tune", self.identities))
         refs = [reference_of(who, row) for row in range(len(who))]
-        words = probe_words(probe, self.model, self.clip, self.dino, refs, class_embeddings(self.model)[who.kind])
-        scores = evaluate(self.model, self.judge, who, list(words), EVALUATION_SCENES[:4])
+        embeddings = probe_words(probe, self.model, self.clip, self.dino, refs, class_embeddings(self.model)[who.kind])
+        scores = evaluate(self.model, self.judge, who, list(embeddings), EVALUATION_SCENES[:4])
         return {"identity": scores.identity.mean().item(), "prompt": scores.prompt.mean().item()}
 
 

@@ -32,11 +32,11 @@ class Regressor(Protocol):
 KINDS: dict[str, type[nn.Module]] = {"promptnet": PromptNet, "resampler": Resampler}
 
 
-def build_regressor(kind: str, words: int, width: int, sizes: dict[str, Any]) -> nn.Module:
+def build_regressor(kind: str, num_tokens: int, width: int, sizes: dict[str, Any]) -> nn.Module:
     """A fresh regressor of a kind. UserError names the kinds and the sizes that exist."""
     if kind not in KINDS:
         raise UserError(f"expected the regressor {' or '.join(KINDS)}, found {kind!r}; this probe needs a newer version of the pack")
     try:
-        return KINDS[kind](words=words, width=width, **sizes)
+        return KINDS[kind](num_tokens=num_tokens, width=width, **sizes)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"the sizes of the {kind} regressor do not fit together ({error}); the probe file is damaged") from error

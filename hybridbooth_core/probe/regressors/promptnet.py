@@ -33,7 +33,7 @@ class PromptNet(nn.Module):
 
     def __init__(
         self,
-        words: int,
+        num_tokens: int,
         width: int,
         channels: int = 320,
         multipliers: Sequence[int] = (1, 2, 4, 4),
@@ -70,7 +70,7 @@ class PromptNet(nn.Module):
         levels = len(multipliers)
         strides = [2 ** (levels - 1), *(2 ** (levels - 1 - level) for level in range(levels)), 1]
         self.pool = nn.ModuleList(nn.Conv2d(c, pooled, s, stride=s) for c, s in zip([*stage_channels, current], strides, strict=True))
-        self.head = QueryHead(words, pooled * len(strides), width)
+        self.head = QueryHead(num_tokens, pooled * len(strides), width)
 
     def forward(self, features: Tensor, latents: Tensor) -> Tensor:
         """f [B, L, d] and clean reference latents [B, C, h, w] to outputs [B, n, d]."""
@@ -123,9 +123,9 @@ def _run(block: nn.Module, h: Tensor, embedding: Tensor, features: Tensor) -> Te
 class QueryHead(nn.Module):
     """n learned queries that each read all tokens [B, N, C] once and become outputs [B, n, d] of about unit spread."""
 
-    def __init__(self, words: int, channels: int, width: int):
+    def __init__(self, num_tokens: int, channels: int, width: int):
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(words, width))
+        self.queries = nn.Parameter(torch.randn(num_tokens, width))
         self.norm = nn.LayerNorm(channels)
         self.attention = CrossAttention(width, channels, heads=max(h for h in (1, 2, 4, 8) if width % h == 0))
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

@@ -22,13 +22,13 @@ class Resampler(nn.Module):
 
     reads_latents = False
 
-    def __init__(self, words: int, width: int, layers: int = 3, heads: int = 12, inner: int = 0):
+    def __init__(self, num_tokens: int, width: int, layers: int = 3, heads: int = 12, inner: int = 0):
         super().__init__()
         if not 1 <= layers <= 64:
             raise ValueError(f"expected 1 to 64 layers, found {layers}")
         inner = inner or width
         self.enter = nn.Linear(width, inner)
-        self.queries = nn.Parameter(torch.randn(words, inner))
+        self.queries = nn.Parameter(torch.randn(num_tokens, inner))
         self.layers = nn.ModuleList(_Layer(inner, heads) for _ in range(layers))
         self.out_norm = nn.LayerNorm(inner)
         self.out = nn.Linear(inner, width)

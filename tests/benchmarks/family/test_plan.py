@@ -41,8 +41,8 @@ def test_a_record_belongs_to_all_that_it_depends_on():
     keys += [unit.key(plan, "x") for plan in plans[1:]]
     assert len(set(keys)) == len(keys)
     assert unit.key(Plan(identities=64), "x") == keys[0], "more creatures do not make old ones stale"
-    words = Unit("test", "textual_inversion", 1e-2, 3, (3, 5))
-    assert words.key(Plan(), "x") == words.key(Plan(prior_images=9), "x"), "it has no class images"
+    embeddings = Unit("test", "textual_inversion", 1e-2, 3, (3, 5))
+    assert embeddings.key(Plan(), "x") == embeddings.key(Plan(prior_images=9), "x"), "it has no class images"
 
 
 def test_tune_and_test_creatures_cannot_meet():

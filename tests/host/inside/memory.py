@@ -69,8 +69,8 @@ def step(host: HostModel, plan: MemoryPlan) -> None:
 
 def texts(host: HostModel, checkpointing: bool) -> None:
     with torch.enable_grad(), host.working(MemoryPlan(checkpointing, 2, 128)):
-        words = torch.randn(5, 768, requires_grad=True)
-        host.encode_prompts([["a photo of", words], ["a photo of a", words]]).context.sum().backward()
+        embeddings = torch.randn(5, 768, requires_grad=True)
+        host.encode_prompts([["a photo of", embeddings], ["a photo of a", embeddings]]).context.sum().backward()
 
 
 with torch.inference_mode():

@@ -64,17 +64,17 @@ def three_levels() -> tuple[object, object]:
 def measure(model: DiffusionModel, side: int) -> dict[str, Tensor]:
     """Everything that a refinement asks of a model, on fixed words, noise and times."""
     generator = torch.Generator().manual_seed(0)
-    words = torch.randn(5, WIDTH, generator=generator).requires_grad_(True)
+    embeddings = torch.randn(5, WIDTH, generator=generator).requires_grad_(True)
     noisy = torch.randn(4, CHANNELS, side, side, generator=generator)
     with torch.enable_grad():
-        encoded = model.encode_prompts([["a photo of", words], ["a photo of a small", words, "on snow"]] * 2)
+        encoded = model.encode_prompts([["a photo of", embeddings], ["a photo of a small", embeddings, "on snow"]] * 2)
         capture = AttentionCapture(encoded.columns)
         noise = model.predict_noise(noisy, torch.tensor([3, 300, 700, 999]), encoded.context, capture)
         loss = noise.square().mean() + sum(layer.square().mean() for layer in capture.maps)
         loss.backward()
-    assert words.grad is not None
+    assert embeddings.grad is not None
     maps = {f"map {i}": layer.detach() for i, layer in enumerate(capture.maps)}
-    return {"context": encoded.context.detach(), "columns": encoded.columns, "noise": noise.detach(), "gradient": words.grad, **maps}
+    return {"context": encoded.context.detach(), "columns": encoded.columns, "noise": noise.detach(), "gradient": embeddings.grad, **maps}
 
 
 def compare(standalone: DiffusersModel, wired: tuple, side: int) -> dict[str, float]:

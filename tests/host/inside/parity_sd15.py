@@ -77,25 +77,25 @@ def diffusers_side() -> DiffusersModel:
 def measure(model: DiffusionModel) -> dict[str, Tensor]:
     """All that is compared, on fixed images, words, noise and times."""
     generator = torch.Generator().manual_seed(0)
-    words = torch.randn(5, 768, generator=generator) * 0.4 / 768**0.5
+    embeddings = torch.randn(5, 768, generator=generator) * 0.4 / 768**0.5
     noisy = torch.randn(2, 4, SIDE // 8, SIDE // 8, generator=generator)
     mask = torch.zeros(1, SIDE, SIDE)
     mask[:, 30:100, 20:90] = 1
     ref = reference(torch.rand(1, SIDE, SIDE, 3, generator=generator), mask)
     with torch.no_grad():
-        encoded = model.encode_prompts([["a photo of", words], ["a photo of a small", words, "on snow"]])
+        encoded = model.encode_prompts([["a photo of", embeddings], ["a photo of a small", embeddings, "on snow"]])
         capture = AttentionCapture(encoded.columns)
         noise = model.predict_noise(noisy, torch.tensor([300, 700]), encoded.context, capture)
     found = {"context": encoded.context, "columns": encoded.columns, "noise": noise, "latents": model.encode_image(ref.images)}
     found |= {f"map {index}": layer for index, layer in enumerate(capture.maps)}
     with torch.enable_grad():
-        leaf = words.clone().requires_grad_(True)
+        leaf = embeddings.clone().requires_grad_(True)
         task = Task(model, ref, CONFIG)
         found["loss"] = task.loss(leaf, *task.rows(2, torch.Generator().manual_seed(1)), with_masks=True)
         found["loss"].backward()
     assert leaf.grad is not None
-    refined = refine(model, ref, model.token_embeddings("cat").mean(0), CONFIG, start=words)
-    found |= {"gradient": leaf.grad, "refined": refined.words - words, "validation": torch.tensor(refined.validation)}
+    refined = refine(model, ref, model.token_embeddings("cat").mean(0), CONFIG, start=embeddings)
+    found |= {"gradient": leaf.grad, "refined": refined.embeddings - embeddings, "validation": torch.tensor(refined.validation)}
     assert refined.best_step > 0, f"refining kept the start: {refined.validation}"
     return {key: value.detach().clone() for key, value in found.items()}
 

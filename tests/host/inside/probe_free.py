@@ -31,7 +31,6 @@ from pack.hybridbooth_core.miniature.vocabulary import MiniatureTokenizer  # noq
 from pack.hybridbooth_core.miniature.world_model import new_text_encoder  # noqa: E402
 from pack.hybridbooth_core.probe_free.space import encode_texts  # noqa: E402
 from pack.nodes import mappers, probe_free  # noqa: E402
-from pack.nodes.host import words  # noqa: E402
 from pack.nodes.host.folders import register_probe_folder  # noqa: E402
 from pack.nodes.host.miniature import load_miniature_world  # noqa: E402
 from pack.nodes.host.vision import WiredClipVision  # noqa: E402
@@ -97,12 +96,12 @@ with torch.inference_mode():
 
     started, report = probe_free.ProbeFreeStart.execute(clip, image, noun, 5, 3, mask).args
     retrieved = probe_free.ProbeFreeStart.execute(clip, image, "", 2, 0, mask).args
-    results["start"] = [list(started.words.shape), started.info.class_noun == noun, started.info.method, report]
-    results["retrieved"] = [list(retrieved[0].words.shape), retrieved[0].info.class_noun, retrieved[1]]
+    results["start"] = [list(started.embeddings.shape), started.info.class_noun == noun, started.info.method, report]
+    results["retrieved"] = [list(retrieved[0].embeddings.shape), retrieved[0].info.class_noun, retrieved[1]]
     refined, lines, drawn = probe_free.RefineSubject.execute(model, clip, vae, started, image, 3, 0.0, 1, mask).args
     results["refined"] = [refined.info.steps, refined.info.method, refined.info.step_size, lines, list(drawn.shape[-1:])]
     results["lower"] = min(refined.info.validation) < refined.info.validation[0]
-    results["ordinary"] = not any(tensor.is_inference() for tensor in (started.words, refined.words))
+    results["ordinary"] = not any(tensor.is_inference() for tensor in (started.embeddings, refined.embeddings))
     results["untouched"] = bool(torch.equal(before, encoded(clip)))
     results["unknown"] = said(lambda: probe_free.ProbeFreeStart.execute(clip, image, "zebra", 5, 0, mask))
 
@@ -137,8 +136,8 @@ with torch.inference_mode():
         word = load(folder / "phi.safetensors")(eyes.embed(square_crops(ref.images, ref.masks, 224)))[0]
     with host_text(clip15) as host:
         row = host.token_embeddings("cat").cpu()
-    results["guessed"] = [inside.relative(torch.cat([word, row]), guessed.words), info, guessed.info.licence]
+    results["guessed"] = [inside.relative(torch.cat([word, row]), guessed.embeddings), info, guessed.info.licence]
     begun = probe_free.ProbeFreeStart.execute(clip15, image, "cat", 5, 0, mask).args[0]
-    results["sd15 start"] = inside.relative(row.expand(5, -1), begun.words)
+    results["sd15 start"] = inside.relative(row.expand(5, -1), begun.embeddings)
     results["other family"] = said(lambda: mappers.MapperWords.execute("phi.safetensors", clip, image, "cat", mask))
 inside.report(results)

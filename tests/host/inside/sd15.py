@@ -85,13 +85,13 @@ class Snapshot:
 def gradient(wired: tuple, checkpointing: bool = False) -> tuple[Tensor, Tensor]:
     """The noise, and the gradient to the words of a loss of noise and attention."""
     with torch.inference_mode(), host_model(*wired) as host, host.working(MemoryPlan(checkpointing, ROWS, SIDE)), torch.enable_grad():
-        words = WORDS.clone().requires_grad_(True)
-        encoded = host.encode_prompts([["a photo of", words], ["a photo of a small", words, "on snow"]])
+        embeddings = WORDS.clone().requires_grad_(True)
+        encoded = host.encode_prompts([["a photo of", embeddings], ["a photo of a small", embeddings, "on snow"]])
         capture = AttentionCapture(encoded.columns)
         noise = host.predict_noise(NOISY, torch.tensor([300, 700]), encoded.context, capture)
         (noise.square().mean() + 10 * sum(layer.square().mean() for layer in capture.maps)).backward()
-    assert words.grad is not None
-    return noise.detach(), words.grad
+    assert embeddings.grad is not None
+    return noise.detach(), embeddings.grad
 
 
 def refined(wired: tuple, on_step=None):
@@ -229,7 +229,7 @@ results["plan"] = str(whole.plan)
 
 
 def moved_apart(other) -> float:
-    return distance(whole.words - whole.start, other.words - whole.start)
+    return distance(whole.embeddings - whole.start, other.embeddings - whole.start)
 
 
 def stop(done: int, total: int, loss: float) -> None:

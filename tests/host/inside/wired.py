@@ -41,14 +41,14 @@ def gradient(wired: tuple) -> tuple[Tensor, Tensor]:
     """The noise, and the gradient of a loss to the words."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(), host_model(*wired) as host, torch.enable_grad():
-        words = torch.randn(5, 96, generator=generator).requires_grad_(True)
+        embeddings = torch.randn(5, 96, generator=generator).requires_grad_(True)
         noisy = torch.randn(8, 16, 8, 8, generator=generator)
-        encoded = host.encode_prompts([["a photo of", words]] * 8)
+        encoded = host.encode_prompts([["a photo of", embeddings]] * 8)
         capture = AttentionCapture(encoded.columns)
         noise = host.predict_noise(noisy, torch.arange(50, 1000, 119), encoded.context, capture)
         (1e-3 * noise.square().mean() + 1e-3 * sum(layer.mean() for layer in capture.maps)).backward()
-    assert words.grad is not None
-    return noise.detach(), words.grad
+    assert embeddings.grad is not None
+    return noise.detach(), embeddings.grad
 
 
 def half_precision(model) -> object:

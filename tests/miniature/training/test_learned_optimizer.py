@@ -30,15 +30,15 @@ def test_a_probe_grown_by_a_stepper_guesses_as_before(new_probe, subject):
 
 def test_the_photos_gradient_is_that_of_each_creatures_own_loss(world):
     """Creature by creature, row by row, by autograd on the velocity's weighted squared error."""
-    words, latents, masks = torch.randn(2, 5, 96), torch.randn(2, 16, 8, 8), (torch.rand(2, 64, 64) > 0.5).float()
+    embeddings, latents, masks = torch.randn(2, 5, 96), torch.randn(2, 16, 8, 8), (torch.rand(2, 64, 64) > 0.5).float()
     weight = subject_weight(masks, latents, 0.2)
-    found = photo_gradient(world, words, latents, weight, torch.Generator().manual_seed(4))
+    found = photo_gradient(world, embeddings, latents, weight, torch.Generator().manual_seed(4))
 
     generator, config = torch.Generator().manual_seed(4), RefineConfig()
     t = torch.cat([stratified_timesteps(config.batch, *config.times, 1000, generator) for _ in range(2)]).view(2, -1)
     noise = torch.stack([antithetic_noise(config.batch, (16, 8, 8), generator) for _ in range(2)])
     for creature in range(2):
-        leaf, total = words[creature].clone().requires_grad_(True), torch.zeros(())
+        leaf, total = embeddings[creature].clone().requires_grad_(True), torch.zeros(())
         for row in range(config.batch):
             context = world.encode_prompts([[("a photo of", "a photo of a")[row % 2], leaf]]).context
             x, eps, time = latents[creature : creature + 1], noise[creature, row : row + 1], t[creature, row : row + 1]

@@ -36,7 +36,7 @@ def pair(request):
     with torch.no_grad():
         for parameter in unet.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    net = PromptNet(words=5, width=24, **sizes)
+    net = PromptNet(num_tokens=5, width=24, **sizes)
     net.taken = net.load_denoiser(to_ldm_layout(unet.state_dict()))
     return net.eval(), unet
 
@@ -100,11 +100,11 @@ def test_a_denoiser_of_other_sizes_is_refused(pair):
 def test_words_depend_on_features_and_on_latents_and_learn_from_both(pair):
     net, _ = pair
     latents, features = torch.randn(2, net.input_blocks[0][0].in_channels, 16, 16), torch.randn(2, 9, 24, requires_grad=True)
-    words = net(features, latents)
-    assert words.shape == (2, 5, 24)
-    assert not torch.allclose(words, net(features + 1, latents), atol=1e-4)
-    assert not torch.allclose(words, net(features, latents + 1), atol=1e-4)
-    words.square().sum().backward()
+    embeddings = net(features, latents)
+    assert embeddings.shape == (2, 5, 24)
+    assert not torch.allclose(embeddings, net(features + 1, latents), atol=1e-4)
+    assert not torch.allclose(embeddings, net(features, latents + 1), atol=1e-4)
+    embeddings.square().sum().backward()
     assert features.grad.abs().max() > 0
     unused = [name for name, p in net.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
     assert not unused
@@ -119,7 +119,7 @@ def test_images_of_other_sizes_are_read_too(latent_side):
 def test_the_papers_sizes_are_those_of_sd15():
     """0.35 B parameters in the encoder half, 14.79 M of them in K, Q and V of seven cross-attentions, counted without memory for them."""
     with torch.device("meta"):
-        net = PromptNet(words=5, width=768)
+        net = PromptNet(num_tokens=5, width=768)
     layers = net.refined_layers()
     assert len(layers) == 21 and sum(layer.weight.numel() for layer in layers) == 14_786_560
     encoder = sum(p.numel() for name, p in net.named_parameters() if not name.startswith(("pool.", "head.")))

@@ -9,22 +9,22 @@ from hybridbooth_core.probe.regressors.resampler import Resampler
 
 
 def resampler() -> Resampler:
-    return Resampler(words=5, width=24, layers=2, heads=4)
+    return Resampler(num_tokens=5, width=24, layers=2, heads=4)
 
 
 def test_words_come_from_features_alone():
     net, features = resampler(), torch.randn(2, 9, 24)
-    words = net(features, torch.zeros(2, 16, 8, 8))
-    assert words.shape == (2, 5, 24)
-    assert torch.equal(words, net(features, torch.randn(2, 4, 64, 64)))
-    assert not torch.allclose(words, net(features + 0.5, torch.zeros(1)), atol=1e-4)
+    embeddings = net(features, torch.zeros(2, 16, 8, 8))
+    assert embeddings.shape == (2, 5, 24)
+    assert torch.equal(embeddings, net(features, torch.randn(2, 4, 64, 64)))
+    assert not torch.allclose(embeddings, net(features + 0.5, torch.zeros(1)), atol=1e-4)
 
 
 def test_the_order_of_the_tokens_does_not_matter_but_images_do_not_mix():
     net, features = resampler(), torch.randn(2, 9, 24)
-    words = net(features, torch.zeros(1))
-    torch.testing.assert_close(words, net(features[:, torch.randperm(9)], torch.zeros(1)), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(words[:1], net(features[:1], torch.zeros(1)), atol=1e-5, rtol=1e-4)
+    embeddings = net(features, torch.zeros(1))
+    torch.testing.assert_close(embeddings, net(features[:, torch.randperm(9)], torch.zeros(1)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(embeddings[:1], net(features[:1], torch.zeros(1)), atol=1e-5, rtol=1e-4)
 
 
 def test_every_parameter_learns():
@@ -46,8 +46,8 @@ def test_an_inner_width_of_its_own():
 
 
 def test_outputs_start_small_and_sd15s_size_is_20_to_40_million():
-    words = Resampler(5, 96, layers=2)(torch.randn(8, 65, 96), torch.zeros(1))
-    assert 0.1 < words.std() < 1.0
+    embeddings = Resampler(5, 96, layers=2)(torch.randn(8, 65, 96), torch.zeros(1))
+    assert 0.1 < embeddings.std() < 1.0
     with torch.device("meta"):
         count = sum(p.numel() for p in Resampler(5, 768).parameters())
     assert 20e6 < count < 40e6
