@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from hybridbooth_core.encoders.features import square_crops
+from hybridbooth_core.probe_free import words
 from hybridbooth_core.probe_free.nouns import TEMPLATES, image_point, known, retrieve, single_words, text_points
 from hybridbooth_core.probe_free.space import encode_texts
 
