@@ -20,7 +20,7 @@ from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import Creatures, Scenes, repeat
 from hybridbooth_core.models.adapter import AttentionCapture, DiffusionModel, Prompt
 from hybridbooth_core.models.attention import mask_at
-from hybridbooth_core.models.sampling import starting_noise
+from hybridbooth_core.models.sampling import initial_noise
 
 LEAKAGE_TIME = 500  # of 1000: the middle of the schedule, where layout is decided
 
@@ -95,7 +95,7 @@ def leakage(model: DiffusionModel, pieces: Prompt, who: Creatures, where: Scenes
     """
     images, masks = render(repeat(who, len(where)), where)
     latents = model.encode_image(images)
-    noise = starting_noise(len(latents), tuple(latents.shape[1:]), seed).to(latents)
+    noise = initial_noise(len(latents), tuple(latents.shape[1:]), seed).to(latents)
     t = torch.full((len(latents),), LEAKAGE_TIME, device=latents.device)
     rows = subject_rows(model, pieces)
     encoded = model.encode_prompts([scene_prompt(where, row, [rows]) for row in range(len(where))])

@@ -14,7 +14,7 @@ import torch
 
 from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.methods.training import BETAS, DECAY, EPSILON
-from hybridbooth_core.models.memory import MemoryPlan, working
+from hybridbooth_core.models.memory import MemoryPlan, use_plan
 from hybridbooth_core.probe.probe import Features, Probe
 from hybridbooth_core.refine.many import refine_many
 from hybridbooth_core.refine.refine import Mode, RefineConfig, Task, refine, steps
@@ -72,7 +72,7 @@ def bare(setting: Setting) -> dict:
 def refinement_step(world: World, mode: Mode, plan: MemoryPlan, stack: ExitStack, probe: Probe | None, features: Features | None) -> Step:
     """Steps of the pack's own refinement, as long as the stack is open; its validations are answered without looking."""
     config = RefineConfig(mode=mode, steps=MANY_STEPS, batch=plan.rows).settled(mode)
-    stack.enter_context(working(world.model, plan))
+    stack.enter_context(use_plan(world.model, plan))
     move = stack.enter_context(update_rule(config, probe, features, world.noun, None if probe else world.start))
     task = Task(world.model, world.ref, config, plan)
     procedure = steps(task, move)
@@ -100,7 +100,7 @@ def refinement(mode: Mode, checkpointing: bool = False) -> Callable[[Setting], d
             plain = MemoryPlan(False, 1, world.sizes.pixels)
 
             def beside() -> None:
-                with working(world.model, plain):
+                with use_plan(world.model, plain):
                     bare_pass()
 
             bare_pass = bare_step(world, True)
@@ -114,7 +114,7 @@ def validation(setting: Setting) -> dict:
     world = setting.world
     plan = MemoryPlan(False, 1, world.sizes.pixels)
     task = Task(world.model, world.ref, RefineConfig(mode="words", batch=1, validation=4), plan)
-    with working(world.model, plan):
+    with use_plan(world.model, plan):
         return measured(lambda: task.validate(world.start), setting.meter(), setting.repeats) | {"rows": 4}
 
 

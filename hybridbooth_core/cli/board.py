@@ -18,7 +18,7 @@ from ..miniature.render import render
 from ..miniature.world import Creatures, scene
 from ..miniature.world_model import LATENT_SHAPE
 from ..models.adapter import Piece
-from ..models.sampling import generate, starting_noise
+from ..models.sampling import generate, initial_noise
 from ..report.drawing import Page, fitted, heated, outlined
 
 EDGE, CELL, PITCH, SMALL = 20, 170, 180, 148
@@ -52,7 +52,7 @@ def draw_scenes(world: Miniature, who: Creatures, title: str, subject: Piece, sc
     """The subject (words or text) in every scene, from the same noise for every variant."""
     where = join([scene(*words) for words in scenes])
     prompts = [scene_prompt(where, row, [subject]) for row in range(len(where))]
-    images = generate(world.model, prompts, starting_noise(len(where), LATENT_SHAPE, seed))
+    images = generate(world.model, prompts, initial_noise(len(where), LATENT_SHAPE, seed))
     everyone = who[torch.zeros(len(where), dtype=torch.long)]
     scores = score(world.judge, images, everyone, where, (1, len(where)))
     return Row(title, images, scores.identity.mean().item(), scores.prompt.mean().item())

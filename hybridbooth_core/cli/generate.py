@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     from ..miniature.bundle import load_model
     from ..miniature.world_model import LATENT_SHAPE
     from ..models.adapter import split_prompt
-    from ..models.sampling import generate, starting_noise
+    from ..models.sampling import generate, initial_noise
 
     if not 1 <= options.steps <= 1000:
         raise UserError(f"expected 1 to 1000 sampling steps, found {options.steps}")
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
         def on_step(done: int, total: int) -> None:
             bar.update()
 
-        start = starting_noise(1, LATENT_SHAPE, options.seed)
+        start = initial_noise(1, LATENT_SHAPE, options.seed)
         image = generate(
             model,
             [pieces],

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import UserError
 from ..models.adapter import Prompt, TrainableModel
-from ..models.sampling import generate, starting_noise
+from ..models.sampling import generate, initial_noise
 from ..report.drawing import write_image
 from .protocol import PhotoSubject
 
@@ -58,7 +58,7 @@ def draw_prompt(model: TrainableModel, subject: PhotoSubject, index: int, stands
     paths = image_paths(out, subject, index, config.images)
     size = model.image_size
     shape = tuple(model.encode_image(torch.zeros(1, size, size, 3)).shape[1:])
-    noise = starting_noise(config.images, shape, noise_seed(config.seed, subject.name, index))
+    noise = initial_noise(config.images, shape, noise_seed(config.seed, subject.name, index))
     pieces = subject.prompts[index].pieces(list(stands_for))
     images = generate(model, [pieces] * config.images, noise, config.steps, config.guidance)
     if not bool(torch.isfinite(images).all()):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models.adapter import DiffusionModel
-from ..models.sampling import generate, starting_noise
+from ..models.sampling import generate, initial_noise
 
 CHUNK = 16  # images drawn at a time
 
@@ -42,7 +42,7 @@ class Prior:
             kept = self.model.encode_image(torch.zeros(1, size, size, 3))[:0].cpu()  # none yet, but their shape
         while len(kept) < count:
             more = min(CHUNK, count - len(kept))
-            noise = starting_noise(len(kept) + more, tuple(kept.shape[1:]), self.seed)[len(kept) :]
+            noise = initial_noise(len(kept) + more, tuple(kept.shape[1:]), self.seed)[len(kept) :]
             images = generate(self.model, [[class_prompt(key)]] * more, noise, self.steps, self.guidance)
             kept = self._kept[key] = torch.cat([kept, self.model.encode_image(images).cpu()])
             if on_step:

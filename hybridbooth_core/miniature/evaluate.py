@@ -14,7 +14,7 @@ from torch import Tensor
 from ..encoders.features import Reference, reference
 from ..models.adapter import Piece, Prompt
 from ..models.diffusers_adapter import DiffusersModel
-from ..models.sampling import generate, starting_noise
+from ..models.sampling import generate, initial_noise
 from .captions import scene_prompt
 from .judging import accuracies, identity_score
 from .nets import Judge
@@ -96,7 +96,7 @@ def draw(
     """
     where = join(scenes)
     count, skipped = len(who) * len(where), first * len(where)
-    noise = starting_noise(skipped + count, LATENT_SHAPE, seed)[skipped:]
+    noise = initial_noise(skipped + count, LATENT_SHAPE, seed)[skipped:]
     pieces = [[subject] if isinstance(subject, str | Tensor) else subject for subject in subjects]
     prompts = [scene_prompt(where, row % len(where), pieces[row // len(where)]) for row in range(count)]
     images = torch.cat([generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, count, 64)])

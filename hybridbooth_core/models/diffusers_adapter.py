@@ -166,7 +166,7 @@ class DiffusersModel:
         return [layer for level in levels for name in ("resnets", "attentions") for layer in getattr(level, name, None) or ()]
 
     @contextmanager
-    def working(self, plan: MemoryPlan) -> Iterator[None]:
+    def use_plan(self, plan: MemoryPlan) -> Iterator[None]:
         """See `plan.SupportsCheckpointing`."""
         before, self._checkpointing = self._checkpointing, plan.checkpointing
         try:

@@ -62,7 +62,7 @@ def memory_plans(batch: int, side: int) -> list[MemoryPlan]:
 class SupportsCheckpointing(Protocol):
     """A model that can spare memory."""
 
-    def working(self, plan: MemoryPlan) -> AbstractContextManager[None]:
+    def use_plan(self, plan: MemoryPlan) -> AbstractContextManager[None]:
         """While open, gradients through it are computed with this effort; nothing of it remains."""
         ...
 
@@ -80,9 +80,9 @@ class EstimatesMemory(Protocol):
         ...
 
 
-def working(model: Any, plan: MemoryPlan) -> AbstractContextManager[None]:
-    """`model.working(plan)` where there is such a thing."""
-    return model.working(plan) if isinstance(model, SupportsCheckpointing) else nullcontext()
+def use_plan(model: Any, plan: MemoryPlan) -> AbstractContextManager[None]:
+    """`model.use_plan(plan)` where there is such a thing."""
+    return model.use_plan(plan) if isinstance(model, SupportsCheckpointing) else nullcontext()
 
 
 def estimated(model: Any, plan: MemoryPlan) -> int | None:

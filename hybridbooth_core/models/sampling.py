@@ -70,7 +70,7 @@ def _contexts(model: DiffusionModel, prompts: Sequence[Prompt], negative: Prompt
     return torch.cat([model.encode_prompts([prompt]).context for prompt in (*prompts, *[negative] * len(prompts))])
 
 
-def starting_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
+def initial_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """The noise [count, *shape] of a seed; image i of a seed is the same whatever `count` is."""
     generators = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + row) % (1 << 63)) for row in range(count)]
     return torch.stack([torch.randn(shape, generator=generator, device="cpu") for generator in generators])

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import DiffusionModel
-from ..models.memory import MemoryPlan, memory_plans, with_fallbacks, working
+from ..models.memory import MemoryPlan, memory_plans, use_plan, with_fallbacks
 from ..probe.probe import Features, Probe
 from .config import RefineConfig
 from .refine import GradientRequest, Refinement, Steps, ValidationRequest, steps
@@ -60,7 +60,7 @@ def refine_many(
         )
 
     def attempt(plan: MemoryPlan) -> list[Refinement]:
-        with torch.enable_grad(), working(model, plan), ExitStack() as stack:
+        with torch.enable_grad(), use_plan(model, plan), ExitStack() as stack:
             tasks = [Task(model, ref, config, plan) for ref in refs]
             given = zip(features or [None] * count, nouns, starts or [None] * count, strict=True)
             relative_changes = [stack.enter_context(update_rule(config, probe, *one)) for one in given]

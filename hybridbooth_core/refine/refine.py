@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import DiffusionModel
-from ..models.memory import MemoryPlan, estimated, memory_plans, with_fallbacks, working
+from ..models.memory import MemoryPlan, estimated, memory_plans, use_plan, with_fallbacks
 from ..models.peak_memory import PeakMemory, watch_peak
 from ..probe.probe import Features, Probe
 from .config import Mode, RefineConfig
@@ -79,7 +79,7 @@ def refine(
     config = config.settled("words" if start is not None else "learned" if learned else "residual")
 
     def attempt(plan: MemoryPlan) -> Refinement:
-        with torch.enable_grad(), working(model, plan), update_rule(config, probe, features, noun, start) as move:
+        with torch.enable_grad(), use_plan(model, plan), update_rule(config, probe, features, noun, start) as move:
             return _alone(Task(model, ref, config, plan), move, on_step)
 
     return with_fallbacks(model, memory_plans(config.batch, model.image_size), attempt)

@@ -21,7 +21,7 @@ from ..encoders.features import Reference, extract_features, reference
 from ..errors import UserError
 from ..models.adapter import Prompt
 from ..models.memory import give_back, is_out_of_memory
-from ..models.sampling import generate, starting_noise
+from ..models.sampling import generate, initial_noise
 from ..probe.probe import Features, Probe
 from ..refine.refine import RefineConfig, refine
 from ..report.drawing import FAINT, Page, fitted, outlined, write_image
@@ -158,7 +158,7 @@ def _row(config: TrainConfig, context: TrainingContext, subject: Shown, wording:
         refined, change = guess, "not refined"
     embeddings = [guess, refined, *[refined] * len(wording.contexts)]
     prompts: list[Prompt] = [[wording.before, said, *after] for said, after in zip(embeddings, _endings(wording), strict=True)]
-    noise = starting_noise(len(prompts) - 1, tuple(subject.features.latents.shape[1:]), config.seed)
+    noise = initial_noise(len(prompts) - 1, tuple(subject.features.latents.shape[1:]), config.seed)
     noise = torch.cat([noise[:1], noise])  # guess and refined from the same
     at_once = max(1, AT_ONCE // model.image_size)
     drawn = [

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..models.checkpointing import checkpointed
-from ..models.memory import MemoryPlan, working
+from ..models.memory import MemoryPlan, use_plan
 from ..probe.probe import Probe
 from ..probe.regressors import Regressor
 from .batch import Batch, DataShard
@@ -164,7 +164,7 @@ class Trainer:
         config, model = self.config, self.context.model
         precision, plan = DTYPES.get(config.precision), MemoryPlan(config.checkpointing, len(batch.rows), model.image_size)
         blocks = cast(Regressor, self.probe.regressor).blocks() if config.checkpointing else ()
-        with torch.autocast(model.device.type, precision, enabled=precision is not None), working(model, plan):
+        with torch.autocast(model.device.type, precision, enabled=precision is not None), use_plan(model, plan):
             inputs = self.context.inputs(self.probe, batch)
             t, noise = times_and_noise(
                 config.loss, batch, config.batch, tuple(inputs.latents.shape[1:]), len(model.schedule), config.seed, self.step

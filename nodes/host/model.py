@@ -30,7 +30,7 @@ SD15_SIZE = 512  # pixels a side
 def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None) -> Iterator[HostModel]:
     """The wired objects as a `DiffusionModel`, outside inference mode, while open; afterwards they are as they were.
 
-    `beside` is a network that works with them, such as a probe: during `working` it lies where they do, and then again where it was.
+    `beside` is a network that works with them, such as a probe: during `use_plan` it lies where they do, and then again where it was.
 
     Raises:
         UserError: one of the three is not of Stable Diffusion 1.5's family, or they do not belong together.
@@ -130,7 +130,7 @@ class HostModel:
         return (x - scale_gradient(denoised.float(), scale)) / sigma[:, None, None, None]
 
     @contextmanager
-    def working(self, plan: MemoryPlan) -> Iterator[None]:
+    def use_plan(self, plan: MemoryPlan) -> Iterator[None]:
         """See `hybridbooth_core.models.memory.SupportsCheckpointing`. Everything of a step is given room at once, so that nothing moves within one."""
         before = self._checkpointing, self._least
         self._checkpointing, self._least = plan.checkpointing, self.memory_needed(plan)

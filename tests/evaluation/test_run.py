@@ -198,11 +198,11 @@ def test_given_files_draw_what_the_method_drew_and_must_stay_the_same(inverted, 
 
 
 def test_the_baseline_draws_the_class_noun_on_the_same_noise(run, model, dataset, tmp_path):
-    from hybridbooth_core.models.sampling import generate, starting_noise
+    from hybridbooth_core.models.sampling import generate, initial_noise
 
     run(MakingConfig(), tmp_path, subjects=1)
     assert not list(tmp_path.rglob("*.safetensors"))
-    noise = starting_noise(2, (4, 8, 8), noise_seed(0, "cat", 1))
+    noise = initial_noise(2, (4, 8, 8), noise_seed(0, "cat", 1))
     expected = generate(model, [["a cat in the snow"]] * 2, noise, 2, 2.0)
     seen = np.asarray(Image.open(tmp_path / "cat" / "01" / "1.png"))
     assert np.abs(seen.astype(int) - (expected[1] * 255).round().numpy()).max() <= 1

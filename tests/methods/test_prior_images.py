@@ -7,12 +7,12 @@ import torch
 
 from hybridbooth_core.methods.prior_images import CHUNK, Prior
 from hybridbooth_core.methods.registry import run_method
-from hybridbooth_core.models.sampling import generate, starting_noise
+from hybridbooth_core.models.sampling import generate, initial_noise
 
 
 def test_they_are_the_bases_own_images_of_the_class(model):
     found = Prior(model, seed=3, steps=2, guidance=2.0).latents("cat", 2)
-    images = generate(model, [["a photo of a cat"]] * 2, starting_noise(2, (4, 8, 8), 3), 2, 2.0)
+    images = generate(model, [["a photo of a cat"]] * 2, initial_noise(2, (4, 8, 8), 3), 2, 2.0)
     torch.testing.assert_close(found, model.encode_image(images))
 
 

@@ -29,9 +29,9 @@ class Needy:
     def __getattr__(self, name):
         return getattr(self.model, name)
 
-    def working(self, plan):
+    def use_plan(self, plan):
         self.plan = plan
-        return self.model.working(plan)
+        return self.model.use_plan(plan)
 
     def predict_noise(self, noisy, t, context, capture=None):
         self.seen.append((self.plan, len(noisy)))
@@ -125,7 +125,7 @@ def test_checkpointing_gives_equal_gradients_and_keeps_less(world, subject, new_
             total += tensor.numel()
             return tensor
 
-        with torch.enable_grad(), world.working(task.plan), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.enable_grad(), world.use_plan(task.plan), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             gradients.append(task.gradient(embeddings, *task.rows(4, torch.Generator().manual_seed(5)), step=0)[1])
         kept.append(total)
     assert torch.equal(*gradients) and float(gradients[0].norm()) > 0
@@ -137,7 +137,7 @@ def test_checkpointing_leaves_nothing_on_the_blocks(world, monkeypatch):
     modules = list(world.unet.modules())
     world.unet.mid_block.resnets[0].forward = own = world.unet.mid_block.resnets[0].forward
     try:
-        with world.working(replace(PLAIN, checkpointing=True)):
+        with world.use_plan(replace(PLAIN, checkpointing=True)):
             world.predict_noise(noisy, t, context, AttentionCapture(torch.tensor([[1]]))).sum().backward()
             with pytest.raises(RuntimeError):
                 world.predict_noise(noisy, t, context[..., :5])
@@ -204,7 +204,7 @@ def test_the_first_plan_is_the_first_with_room(world, subject, new_probe, caplog
 def test_a_model_that_knows_nothing_of_it_is_worked_with_plainly(world, subject, new_probe):
     class Simple:
         def __getattr__(self, name):
-            if name in ("working", "memory_needed", "memory_free"):
+            if name in ("use_plan", "memory_needed", "memory_free"):
                 raise AttributeError(name)
             return getattr(world, name)
 

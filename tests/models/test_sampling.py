@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridbooth_core.models.sampling import ddim_step, ddim_times, generate, starting_noise
+from hybridbooth_core.models.sampling import ddim_step, ddim_times, generate, initial_noise
 
 
 def scheduler(prediction: str = "v_prediction"):
@@ -72,7 +72,7 @@ def test_a_whole_run_is_that_of_diffusers(world, guidance):
 
 
 def test_images_follow_their_prompts_and_noise_row_by_row(world):
-    noise = starting_noise(2, (16, 8, 8), 1)
+    noise = initial_noise(2, (16, 8, 8), 1)
     prompts = [["a photo of a cat"], ["a sketch of a blue fish at night"]]
     both = generate(world, prompts, noise, steps=3)
     assert both.shape == (2, 64, 64, 3) and both.min() >= 0 and both.max() <= 1
@@ -84,32 +84,32 @@ def test_images_follow_their_prompts_and_noise_row_by_row(world):
 
 def test_on_step_counts_every_step_and_may_stop(world):
     seen = []
-    generate(world, [["a cat"]], starting_noise(1, (16, 8, 8), 0), steps=3, on_step=lambda done, of: seen.append((done, of)))
+    generate(world, [["a cat"]], initial_noise(1, (16, 8, 8), 0), steps=3, on_step=lambda done, of: seen.append((done, of)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
     def stop(done, of):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        generate(world, [["a cat"]], starting_noise(1, (16, 8, 8), 0), steps=3, on_step=stop)
+        generate(world, [["a cat"]], initial_noise(1, (16, 8, 8), 0), steps=3, on_step=stop)
 
 
 def test_no_gradient_is_kept(world):
     embeddings = torch.randn(5, 96, requires_grad=True)
-    assert not generate(world, [["a photo of", embeddings]], starting_noise(1, (16, 8, 8), 0), steps=1).requires_grad
+    assert not generate(world, [["a photo of", embeddings]], initial_noise(1, (16, 8, 8), 0), steps=1).requires_grad
 
 
 def test_a_image_of_a_seed_does_not_depend_on_how_many_there_are():
-    four, two = starting_noise(4, (16, 8, 8), 7), starting_noise(2, (16, 8, 8), 7)
+    four, two = initial_noise(4, (16, 8, 8), 7), initial_noise(2, (16, 8, 8), 7)
     assert torch.equal(four[:2], two)
-    rows = torch.cat([four, starting_noise(4, (16, 8, 8), 8)]).flatten(1)
+    rows = torch.cat([four, initial_noise(4, (16, 8, 8), 8)]).flatten(1)
     assert len({tuple(row[:4].tolist()) for row in rows}) == 8
     assert abs(rows.mean()) < 0.02 and abs(rows.std() - 1) < 0.02
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**32, 2**63, 2**64 - 1])
 def test_every_seed_of_the_host_is_taken(seed):
-    assert torch.equal(starting_noise(1, (4, 2, 2), seed), starting_noise(1, (4, 2, 2), seed))
+    assert torch.equal(initial_noise(1, (4, 2, 2), seed), initial_noise(1, (4, 2, 2), seed))
 
 
 @pytest.mark.parametrize("delay", [0.25, 0.5, 1.0])

@@ -15,7 +15,7 @@ from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import Creatures, creatures, scene, split_numbers
 from hybridbooth_core.miniature.world_model import LATENT_SHAPE
 from hybridbooth_core.models.adapter import split_prompt
-from hybridbooth_core.models.sampling import generate, starting_noise
+from hybridbooth_core.models.sampling import generate, initial_noise
 from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.report.drawing import FAINT, INK, Page, fitted, heated, outlined
 from hybridbooth_core.report.subject_report import token_attention
@@ -57,7 +57,7 @@ class Studio:
     def drawn(self, words: Tensor, prompts: list[str]) -> Tensor:
         """One image [64, 64, 3] for each prompt."""
         pieces = [split_prompt(prompt, {"subject": words}) for prompt in prompts]
-        noise = starting_noise(1, LATENT_SHAPE, 0).expand(len(prompts), -1, -1, -1)
+        noise = initial_noise(1, LATENT_SHAPE, 0).expand(len(prompts), -1, -1, -1)
         return generate(self.world.model, pieces, noise, steps=STEPS, guidance=GUIDANCE)
 
 

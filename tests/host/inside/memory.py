@@ -62,13 +62,13 @@ def step(host: HostModel, plan: MemoryPlan) -> None:
     rows, side = plan.rows, plan.side // 8
     context = torch.randn(rows, 77, 768, requires_grad=True)
     capture = AttentionCapture(torch.arange(4, 9).expand(rows, -1))
-    with torch.enable_grad(), host.working(plan):
+    with torch.enable_grad(), host.use_plan(plan):
         noise = host.predict_noise(torch.randn(rows, 4, side, side), torch.full((rows,), 500), context, capture)
         (noise.square().mean() + sum(layer.mean() for layer in capture.maps)).backward()
 
 
 def texts(host: HostModel, checkpointing: bool) -> None:
-    with torch.enable_grad(), host.working(MemoryPlan(checkpointing, 2, 128)):
+    with torch.enable_grad(), host.use_plan(MemoryPlan(checkpointing, 2, 128)):
         embeddings = torch.randn(5, 768, requires_grad=True)
         host.encode_prompts([["a photo of", embeddings], ["a photo of a", embeddings]]).context.sum().backward()
 

@@ -84,7 +84,7 @@ class Snapshot:
 
 def gradient(wired: tuple, checkpointing: bool = False) -> tuple[Tensor, Tensor]:
     """The noise, and the gradient to the words of a loss of noise and attention."""
-    with torch.inference_mode(), host_model(*wired) as host, host.working(MemoryPlan(checkpointing, ROWS, SIDE)), torch.enable_grad():
+    with torch.inference_mode(), host_model(*wired) as host, host.use_plan(MemoryPlan(checkpointing, ROWS, SIDE)), torch.enable_grad():
         embeddings = WORDS.clone().requires_grad_(True)
         encoded = host.encode_prompts([["a photo of", embeddings], ["a photo of a small", embeddings, "on snow"]])
         capture = AttentionCapture(encoded.columns)
