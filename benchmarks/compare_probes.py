@@ -27,8 +27,9 @@ from hybridbooth_core.evaluation.statistics import interval, paired
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature
 from hybridbooth_core.miniature.evaluate import Scores, class_nouns, evaluate, reference_of
 from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
+from hybridbooth_core.models.adapter import class_embedding
 from hybridbooth_core.probe.probe import Features, Probe
-from hybridbooth_core.refine.personalize import class_embedding, personalize
+from hybridbooth_core.refine.personalize import personalize
 
 RESULT = Path(__file__).parent / "results" / "compare_probes.json"
 

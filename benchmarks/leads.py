@@ -27,9 +27,8 @@ from hybridbooth_core.miniature.bundle import Miniature, load_miniature
 from hybridbooth_core.miniature.captions import scene_prompt
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of, reference_scene
 from hybridbooth_core.miniature.world import Scenes, creatures, split_numbers
-from hybridbooth_core.models.adapter import Prompt
+from hybridbooth_core.models.adapter import Prompt, class_embedding
 from hybridbooth_core.probe.probe import Features
-from hybridbooth_core.refine.personalize import class_embedding
 from hybridbooth_core.refine.refine import RefineConfig, Refinement, refine
 
 RESULT = Path(__file__).parent / "results" / "leads.json"

@@ -29,8 +29,8 @@ from hybridbooth_core.evaluation.statistics import interval
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature, manifest
 from hybridbooth_core.miniature.evaluate import Scores, class_nouns, evaluate, reference_of
 from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
-from hybridbooth_core.models.adapter import Piece
-from hybridbooth_core.refine.personalize import class_embedding, personalize
+from hybridbooth_core.models.adapter import Piece, class_embedding
+from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.refine.refine import RefineConfig, Refinement, refine
 
 ROOT = Path(__file__).resolve().parent.parent

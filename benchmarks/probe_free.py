@@ -31,14 +31,14 @@ from hybridbooth_core.evaluation.statistics import interval, mean_of, paired
 from hybridbooth_core.miniature.bundle import Miniature, load_miniature
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
 from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
-from hybridbooth_core.models.adapter import Piece
+from hybridbooth_core.models.adapter import Piece, class_embedding
 from hybridbooth_core.probe_free.inversion import InversionConfig
 from hybridbooth_core.probe_free.nouns import single_words
 from hybridbooth_core.probe_free.refining import REFINING
 from hybridbooth_core.probe_free.start import Start, StartConfig, initial_embeddings
 from hybridbooth_core.probe_free.words import NOUNS
 from hybridbooth_core.refine.many import refine_many
-from hybridbooth_core.refine.personalize import class_embedding, personalize
+from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.refine.refine import RefineConfig
 
 RESULT = Path(__file__).parent / "results" / "probe_free.json"

@@ -17,8 +17,9 @@ from hybridbooth_core.encoders.features import extract_features
 from hybridbooth_core.files.subject import Subject
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.miniature.bundle import Miniature
+from hybridbooth_core.models.adapter import class_embedding
 from hybridbooth_core.refine import updates as refine_moves
-from hybridbooth_core.refine.personalize import class_embedding, personalize
+from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.refine.refine import RefineConfig, refine
 
 from .plan import TEST_START, TUNE_START, Plan

@@ -1,38 +1,18 @@
-"""The networks of a feature cache, from files on this machine. Nothing is fetched."""
+"""The autoencoder of a feature cache, from files on this machine. Nothing is fetched."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.cache import Autoencoder, Encoder
-from ..encoders.catalogue import CATALOGUE, CLIP_L, DINOV2_B, DINOV2_L, DINOV2_S
-from ..encoders.clip_vit import load_clip_vision
-from ..encoders.dinov2 import load_dinov2
-from ..encoders.files import require_encoder
+from ..data.cache import Autoencoder
 from ..errors import UserError
 from ..models.fingerprint import weights_fingerprint
 from ..models.from_pipeline import PipelineCoder
 from .sd15 import FAMILY
-
-DINO_SIZES = {"L": DINOV2_L.id, "B": DINOV2_B.id, "S": DINOV2_S.id}
-
-
-def find_encoders(folders: Sequence[Path], dino: str, device: torch.device | str) -> tuple[Encoder, Encoder]:
-    """CLIP ViT-L/14 and DINOv2 of a size (a key of DINO_SIZES) from these folders, under any names.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    entry = CATALOGUE[DINO_SIZES[dino]]
-    clip_path, dino_path = require_encoder(CLIP_L, folders), require_encoder(entry, folders)
-    clip = load_clip_vision(clip_path, device).to(device)
-    return Encoder(CLIP_L.id, clip), Encoder(entry.id, load_dinov2(dino_path, entry, device).to(device))
-
 
 def load_autoencoder(folder: Path, device: torch.device | str) -> Autoencoder:
     """The autoencoder of a Stable Diffusion 1.5 in a folder of diffusers, float32; the model's other parts are not read.

@@ -99,7 +99,7 @@ def train(options: argparse.Namespace, world: Miniature, ref: Reference) -> Trai
     from ..methods.prior_images import Prior
     from ..methods.registry import METHODS as FAMILY
     from ..methods.registry import run_method
-    from ..refine.personalize import class_embedding
+    from ..models.adapter import class_embedding
 
     model, method, defaults = world.model, FAMILY[options.method], METHODS[options.method]
     chosen, prior = chosen_options(options), Prior(model) if method.prior else None

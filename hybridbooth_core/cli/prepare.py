@@ -87,8 +87,9 @@ def run(options: argparse.Namespace) -> None:
 def _cache(options: argparse.Namespace) -> FeatureCache | None:
     if not options.model and not options.encoders:
         return None
-    from ..bases.data_networks import find_encoders, load_autoencoder
+    from ..bases.data_networks import load_autoencoder
     from ..data.cache import FeatureCache
+    from ..encoders.published import find_encoders
     from ..models.device import compute_device
 
     device = compute_device(options.device)

@@ -14,25 +14,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..encoders.features import FeatureEncoder, square_crops
+from ..encoders.features import square_crops
+from ..encoders.published import Encoder
 from ..errors import UserError
 from ..models.diffusers_adapter import ImageCoder
-from ..models.fingerprint import weights_fingerprint
 from .decode import image_tensor, mask_tensor
 from .shards import CLIP, DINO, LATENTS, REFERENCE_LATENTS, SUBJECT, WHOLE
-
-
-@dataclass(frozen=True, eq=False)
-class Encoder:
-    """An image encoder and what a probe's configuration calls it."""
-
-    id: str
-    network: FeatureEncoder
-
-    @property
-    def config(self) -> dict[str, Any]:
-        fingerprint = weights_fingerprint(self.network) if isinstance(self.network, torch.nn.Module) else ""
-        return {"id": self.id, "width": self.network.width, "fingerprint": fingerprint}
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,8 @@ from torch import Tensor, tensor
 
 from ..errors import UserError
 from ..methods.prior_preservation import PreservationConfig
-from ..models.adapter import Prompt, TrainableModel
+from ..models.adapter import Prompt, TrainableModel, class_embedding
 from ..models.low_rank import LowRank, attention_projections, kohya_name, low_rank_on
-from ..refine.personalize import class_embedding
 from .safetensors import read_header, read_tensors, write_tensors
 from .subject import check_name
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..files.adapter_weights import WORD, AdapterInfo, AdapterWeights, custom_diffusion_name
-from ..models.adapter import TrainableModel
-from ..refine.personalize import class_embedding
+from ..models.adapter import TrainableModel, class_embedding
 from .artefact import Trained
 from .prior_images import Prior
 from .prior_preservation import PreservationConfig, Preserving

@@ -14,9 +14,8 @@ from torch import Tensor
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..files.adapter_weights import AdapterInfo, AdapterWeights, Form, low_rank_tensors
-from ..models.adapter import TrainableModel
+from ..models.adapter import TrainableModel, class_embedding
 from ..models.low_rank import attention_projections, low_rank_on, new_low_rank
-from ..refine.personalize import class_embedding
 from .artefact import Trained
 from .prior_images import Prior
 from .prior_preservation import PreservationConfig, Preserving

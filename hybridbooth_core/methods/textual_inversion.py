@@ -9,8 +9,7 @@ import torch
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..files.subject import MAX_WORDS, Subject, SubjectInfo
-from ..models.adapter import DiffusionModel
-from ..refine.personalize import class_embedding
+from ..models.adapter import DiffusionModel, class_embedding
 from .artefact import Trained
 from .reference_latents import image_latents
 from .training import OnStep, TrainingConfig, draw_rows, row_losses, train

@@ -146,6 +146,14 @@ def rows_fingerprint(rows: Tensor) -> str:
     return hashlib.sha256(rows.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
+def class_embedding(model: TextModel, class_noun: str) -> Tensor:
+    """The embedding [d] of a class noun, the mean of its tokens'; UserError if it is empty."""
+    rows = model.token_embeddings(class_noun)
+    if len(rows) == 0:
+        raise UserError("expected a class noun such as cat or backpack, found nothing; say what kind of thing the subject is")
+    return rows.mean(0)
+
+
 _NAME = re.compile(r"<([A-Za-z0-9_-]{1,64})>")
 
 

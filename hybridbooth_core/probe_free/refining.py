@@ -10,8 +10,8 @@ import torch
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..files.subject import Subject
-from ..models.adapter import DiffusionModel
-from ..refine.personalize import Personalization, class_embedding, personalization
+from ..models.adapter import DiffusionModel, class_embedding
+from ..refine.personalize import Personalization, personalization
 from ..refine.refine import RefineConfig, refine
 
 REFINING = RefineConfig(mode="words", steps=30, step_size=0.2, validation=4)

@@ -11,8 +11,8 @@ from ..encoders.clip_space import ClipSpace
 from ..encoders.features import Reference, square_crops
 from ..errors import UserError
 from ..files.subject import Subject, SubjectInfo
-from ..models.adapter import DiffusionModel, TextModel
-from ..refine.personalize import Personalization, class_embedding
+from ..models.adapter import DiffusionModel, TextModel, class_embedding
+from ..refine.personalize import Personalization
 from ..refine.refine import RefineConfig
 from .inversion import Inversion, InversionConfig, invert
 from .nouns import Retrieved, image_point, retrieve

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..files.subject import Subject, SubjectInfo
-from ..models.adapter import DiffusionModel, TextModel
+from ..models.adapter import DiffusionModel, class_embedding
 from ..models.memory import gigabytes
 from ..probe.probe import Features, Probe
 from .refine import RefineConfig, Refinement, refine
@@ -53,14 +53,6 @@ def _memory(r: Refinement) -> str:
         guess = "" if r.memory_estimate is None else f" (estimated {gigabytes(r.memory_estimate)})"
         known = f"peak memory {gigabytes(r.memory.total)}, of which the steps took {gigabytes(r.memory.grown)}{guess}; "
     return f"{known}{r.plan}"
-
-
-def class_embedding(model: TextModel, class_noun: str) -> Tensor:
-    """The embedding [d] of a class noun, the mean of its tokens'; UserError if it is empty."""
-    rows = model.token_embeddings(class_noun)
-    if len(rows) == 0:
-        raise UserError("expected a class noun such as cat or backpack, found nothing; say what kind of thing the subject is")
-    return rows.mean(0)
 
 
 def check_probe(model: DiffusionModel, probe: Probe) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..encoders.features import FeatureEncoder
+from ..models.adapter import class_embedding
 from ..models.diffusers_adapter import DiffusersModel
 from ..probe.probe import Features, Probe
-from ..refine.personalize import class_embedding
 from .batch import Batch, Source
 from .objective import Inputs
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...hybridbooth_core.models.adapter import AttentionCapture
 from ...hybridbooth_core.models.attention import head_probabilities
-from .scaling import scale_gradient
+from ...hybridbooth_core.models.gradient_scaling import scale_gradient
 
 
 def pytorch_attention(*args: Any, **kwargs: Any) -> Tensor:

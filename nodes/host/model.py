@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ...hybridbooth_core.models.adapter import AttentionCapture, EncodedPrompts, Prompt, vocabulary_fingerprint
 from ...hybridbooth_core.models.checkpointing import checkpointed
+from ...hybridbooth_core.models.gradient_scaling import HALF_SCALE, scale_gradient
 from ...hybridbooth_core.models.memory import MemoryPlan
 from .attention import AttentionCapturer, override
 from .autograd_weights import autograd_weights, unload
 from .base_model import check_clip, check_model, check_vae, embedding_width, noise_schedule
 from .memory import blocks, free_memory, pass_memory, text_layers, text_memory
-from .scaling import HALF_SCALE, scale_gradient
 from .text import OutOfPlaceLayer, encode, word_rows
 
 SD15_SIZE = 512  # pixels a side

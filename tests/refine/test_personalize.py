@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from hybridbooth_core.files.subject import Subject
+from hybridbooth_core.models.adapter import class_embedding
 from hybridbooth_core.models.memory import MemoryPlan
 from hybridbooth_core.models.peak_memory import PeakMemory
-from hybridbooth_core.refine.personalize import check_probe, class_embedding, personalize
+from hybridbooth_core.refine.personalize import check_probe, personalize
 from hybridbooth_core.refine.refine import RefineConfig, refine
 
 QUICK = RefineConfig(steps=2, batch=2, validation=2, step_size=5e-3, seed=4)
