@@ -1,6 +1,6 @@
-"""Cross-attention maps: how strongly latent cells look at words, and masks at the sizes of these maps.
+"""Cross-attention maps: probabilities at the subject's tokens, and masks at the resolutions of these maps.
 
-Axes: B batch, H heads, N latent cells of a layer (a square grid), T tokens, n chosen columns, C channels = H x head width.
+Axes: B batch, H heads, N latent cells of a layer (a square grid), T tokens, n selected tokens, C channels = H x head width.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 
 def head_probabilities(query: Tensor, key: Tensor, heads: int, columns: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(head width)) at the chosen columns only.
+    """softmax(Q K^T / sqrt(head width)) at the selected tokens only.
 
     Args:
-        query: [B, N, C], after the projection. key: [B, T, C]. columns: int64 [B, n] into T.
+        query: [B, N, C] and key: [B, T, C], after their projections. columns: int64 [B, n], indices into T.
     Returns:
-        float32 [B, H, N, n]; each cell's probabilities over all T tokens sum to 1.
+        float32 [B, H, N, n]. The softmax runs over all T tokens.
     """
     if query.ndim != 3 or key.ndim != 3 or query.shape[-1] != key.shape[-1] or query.shape[-1] % heads:
         raise ValueError(f"expected query [B, N, C] and key [B, T, C] with C divisible by {heads}, found {query.shape} and {key.shape}")
@@ -31,7 +31,7 @@ def head_probabilities(query: Tensor, key: Tensor, heads: int, columns: Tensor) 
 
 
 def mask_at(mask: Tensor, cells: int) -> Tensor:
-    """A mask [B, H, W] in 0..1 averaged down to a square grid of `cells` cells: [B, cells]."""
+    """Downsamples a mask [B, H, W] in 0..1 to a square grid of `cells` cells: [B, cells]."""
     side = math.isqrt(cells)
     if side * side != cells:
         raise ValueError(f"expected a square number of cells, found {cells}")
@@ -40,7 +40,10 @@ def mask_at(mask: Tensor, cells: int) -> Tensor:
 
 
 def token_maps(maps: list[Tensor], side: int) -> Tensor:
-    """Where each word of a tap looks, [B, n, side, side] float32 on the CPU: mean over heads and layers, each layer scaled to mean 1."""
+    """Averages the maps of an `AttentionCapture` over heads and layers: [B, n, side, side], float32, on the CPU.
+
+    Each layer is scaled to mean 1 first.
+    """
     batch, _, _, n = maps[0].shape
     total = torch.zeros(batch, n, side, side)
     for layer in maps:

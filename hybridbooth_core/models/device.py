@@ -1,4 +1,4 @@
-"""The option --device of the commands that compute with large networks."""
+"""The device that networks compute on (the option --device)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from ..errors import UserError
 
 
 def compute_device(name: str | None) -> torch.device:
-    """Where networks compute: a GPU where there is one, unless a name says otherwise; UserError if it cannot be used."""
+    """The named device, by default CUDA if available and else the CPU.
+
+    Raises:
+        UserError: this machine cannot use the device.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)

@@ -1,4 +1,4 @@
-"""What tells two networks apart, wherever their weights came from."""
+"""A hash of a network's weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 def weights_fingerprint(*modules: nn.Module) -> str:
-    """16 hex digits over the names, shapes and bytes of all parameters and buffers that a checkpoint holds."""
+    """16 hex digits of SHA-256 over the names, dtypes, shapes and bytes of the modules' state dicts."""
     digest = hashlib.sha256()
     for module in modules:
         for name, tensor in sorted(module.state_dict().items()):

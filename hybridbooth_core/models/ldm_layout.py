@@ -1,8 +1,7 @@
-"""Two names for one denoiser: a state dict of diffusers' UNet2DConditionModel in the layout of LDM checkpoints, which ComfyUI reads.
+"""Converts a state dict of diffusers' UNet2DConditionModel to the LDM checkpoint layout, which ComfyUI reads.
 
-For Stable Diffusion 1.5's family of blocks at any size: the number of levels, the layers of each and which of them have attention are
-told from the keys. Tensors keep their shapes; only names change. (In SD1.5's family the transformers' projections are convolutions and
-have the same names and shapes in both layouts.)
+For Stable Diffusion 1.5's blocks at any size: the levels, the layers of each level and which of them have attention are read from the
+keys. Only names change, never shapes: in SD1.5 the transformers' projections are convolutions in both layouts.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ def to_ldm_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under the names `input_blocks...`, `middle_block...`, `output_blocks...`, `time_embed...` and `out...`.
 
     Raises:
-        ValueError: a key belongs to no denoiser of this family.
+        ValueError: a key is not one of a Stable Diffusion 1.5 UNet2DConditionModel.
     """
     modules = _OUTER | _encoder(state) | _decoder(state)
     return {_renamed(key, modules): tensor for key, tensor in state.items()}
 
 
 def _encoder(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Every module of the way down to its place: each layer is an input block, each downsampler another."""
+    """LDM names of the down blocks' modules: each layer and each downsampler is an input block."""
     places, block = {}, 1
     for level, layers in enumerate(_layers(state, "down_blocks")):
         for layer in range(layers):
@@ -58,7 +57,7 @@ def _encoder(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _decoder(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Every module of the way up to its place: each layer is an output block, and an upsampler is the end of its level's last one."""
+    """LDM names of the up blocks' modules: each layer is an output block, and an upsampler is the last part of its level's last block."""
     places, block = {}, 0
     for level, layers in enumerate(_layers(state, "up_blocks")):
         for layer in range(layers):
@@ -71,7 +70,7 @@ def _decoder(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _layers(state: Mapping[str, Tensor], side: str) -> list[int]:
-    """How many layers each level of `side` has."""
+    """The number of layers of each level of `side`."""
     found = {(int(m[1]), int(m[2])) for key in state if (m := re.match(rf"{side}\.(\d+)\.resnets\.(\d+)\.", key))}
     levels = 1 + max((level for level, _ in found), default=-1)
     return [sum(1 for level, _ in found if level == wanted) for wanted in range(levels)]
@@ -81,7 +80,7 @@ def _renamed(key: str, modules: Mapping[str, str]) -> str:
     match = _MODULE.match(key)
     module = match[0] if match else key.rpartition(".")[0]
     if module not in modules:
-        raise ValueError(f"expected the keys of a UNet2DConditionModel of Stable Diffusion 1.5's family, found {key!r}")
+        raise ValueError(f"expected the keys of a UNet2DConditionModel with Stable Diffusion 1.5's blocks, found {key!r}")
     rest = key[len(module) + 1 :]
     if ".resnets." in key:
         layer, _, parameter = rest.partition(".")

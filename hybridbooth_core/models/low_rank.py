@@ -1,4 +1,4 @@
-"""Low-rank residuals on the attention projections of a denoiser (Hu et al. 2021, arXiv 2106.09685), and their names in kohya's layout.
+"""LoRA on the attention projections of a denoiser (Hu et al. 2021, arXiv 2106.09685), with names in kohya's layout.
 
 W' x = W x + s (alpha / r) B A x with A [r, in], B [out, r].
 """
@@ -17,32 +17,32 @@ PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """A residual of one linear layer: `down` A [r, in], `up` B [out, r], `alpha`."""
+    """The LoRA of one linear layer: `down` A [r, in], `up` B [out, r], `alpha`."""
 
     down: Tensor
     up: Tensor
     alpha: float
 
     def __call__(self, x: Tensor, y: Tensor, strength: float) -> Tensor:
-        """y + s (alpha / r) B A x, in the precision of y."""
+        """y + s (alpha / r) B A x for the layer's input x and output y, in the dtype of y."""
         scale = strength * self.alpha / len(self.down)
         product = nn.functional.linear(nn.functional.linear(x.to(self.down), self.down), self.up)
         return y + (scale * product).to(y.dtype)
 
 
 def attention_projections(denoiser: nn.Module) -> dict[str, nn.Linear]:
-    """The layers a LoRA of diffusers' DreamBooth script sits on: q, k, v and out of every self- and cross-attention."""
+    """The linear layers that diffusers' DreamBooth script gives a LoRA: q, k, v and out of every self- and cross-attention, by name."""
     ends = tuple(f".{attention}.{projection}" for attention in ("attn1", "attn2") for projection in PROJECTIONS)
     return {name: layer for name, layer in denoiser.named_modules() if name.endswith(ends) and isinstance(layer, nn.Linear)}
 
 
 def kohya_name(layer: str) -> str:
-    """A layer's name in the files that ComfyUI, AUTOMATIC1111 and diffusers read."""
+    """A layer's name in kohya's LoRA files, which ComfyUI, AUTOMATIC1111 and diffusers read."""
     return "lora_unet_" + layer.replace(".", "_")
 
 
 def new_low_rank(layer: nn.Linear, rank: int, generator: torch.Generator) -> LowRank:
-    """A residual that is zero at the start: A normal with spread 1 / r, B zero, alpha = r (as peft's "gaussian")."""
+    """A LoRA that starts at zero: A normal with standard deviation 1 / r, B zero, alpha = r (peft's "gaussian")."""
     down = torch.randn(rank, layer.in_features, generator=generator) / rank
     device = layer.weight.device
     return LowRank(down.to(device).requires_grad_(True), torch.zeros(layer.out_features, rank, device=device, requires_grad=True), rank)
@@ -50,7 +50,7 @@ def new_low_rank(layer: nn.Linear, rank: int, generator: torch.Generator) -> Low
 
 @contextmanager
 def low_rank_on(denoiser: nn.Module, residuals: Mapping[str, LowRank], strength: float = 1.0) -> Iterator[None]:
-    """While open, these layers' outputs carry their residuals, as two thin products; the layers are never written to."""
+    """While open, adds each residual to its layer's output. The layers' weights do not change."""
     hooks = []
     try:
         for name, residual in residuals.items():

@@ -1,7 +1,6 @@
-"""How a refinement is fitted into memory: what is tried first, and what next where the memory does not suffice.
+"""Memory plans of a refinement, and the fallbacks after an out-of-memory error.
 
-A model may say what a step needs and how much is free (`EstimatesMemory`), and may compute its blocks a second time instead of keeping what
-they computed (`SupportsCheckpointing`). Neither is asked of a model: one that knows nothing of this is worked with plainly.
+A model adapter may implement `EstimatesMemory` and `SupportsCheckpointing`; both are optional.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 
 from ..errors import UserError
 
-SMALL_SIDE = 384  # pixels; below it Stable Diffusion 1.5 no longer knows what it sees
+SMALL_SIDE = 384  # pixels; Stable Diffusion 1.5 degrades below this
 
 log = logging.getLogger("hybridbooth")
 Result = TypeVar("Result")
@@ -25,34 +24,35 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a refinement is fitted into memory.
+    """How a refinement trades time for memory.
 
     Attributes:
-        checkpointing: the denoiser's blocks compute their inside again on the way back instead of keeping it, which takes a third longer.
-        rows: rows of a step that are computed at once. Gradients add up over a step's rows, so that the step is the same to rounding.
-        side: pixels of the images that the loss is computed on.
+        checkpointing: use activation checkpointing in the denoiser (about a third slower).
+        batch_size: samples per forward pass. Gradients accumulate over a step's samples, so the step is the same up to rounding.
+        side: side in pixels of the images that the loss is computed on.
     """
 
     checkpointing: bool
-    rows: int
+    batch_size: int
     side: int
 
     @property
-    def rows_without_gradients(self) -> int:
-        """Rows of a validation computed at once: without gradients a row needs a good deal less memory."""
-        return self.rows * (2 if self.checkpointing else 4)
+    def eval_batch_size(self) -> int:
+        """Samples per forward pass without gradients, where a sample needs less memory."""
+        return self.batch_size * (2 if self.checkpointing else 4)
 
     def __str__(self) -> str:
-        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
-        return f"checkpointing {'on' if self.checkpointing else 'off'}, {rows} at once, {self.side} px"
+        return f"checkpointing {'on' if self.checkpointing else 'off'}, batch size {self.batch_size}, {self.side} px"
 
 
 def memory_plans(batch: int, side: int) -> list[MemoryPlan]:
-    """What to try, one after the other, for steps over `batch` rows of images of `side` pixels: plainly, with checkpointing, with fewer
-    and fewer rows at once, and at last with smaller images."""
+    """The OOM fallbacks in order, for steps over `batch` images of `side` pixels.
+
+    First the plain plan, then checkpointing, then smaller batches, and finally smaller images.
+    """
     plans = [MemoryPlan(False, batch, side), MemoryPlan(True, batch, side)]
-    while plans[-1].rows > 1:
-        plans.append(replace(plans[-1], rows=plans[-1].rows // 2))
+    while plans[-1].batch_size > 1:
+        plans.append(replace(plans[-1], batch_size=plans[-1].batch_size // 2))
     if side > SMALL_SIDE:
         plans.append(replace(plans[-1], side=SMALL_SIDE))
     return plans
@@ -60,58 +60,58 @@ def memory_plans(batch: int, side: int) -> list[MemoryPlan]:
 
 @runtime_checkable
 class SupportsCheckpointing(Protocol):
-    """A model that can spare memory."""
+    """A model adapter with activation checkpointing."""
 
     def use_plan(self, plan: MemoryPlan) -> AbstractContextManager[None]:
-        """While open, gradients through it are computed with this effort; nothing of it remains."""
+        """While open, forward passes that need gradients follow `plan`. Closing restores the previous plan."""
         ...
 
 
 @runtime_checkable
 class EstimatesMemory(Protocol):
-    """A model that knows its memory."""
+    """A model adapter that can estimate memory."""
 
     def memory_needed(self, plan: MemoryPlan) -> int:
-        """Bytes that a step of a refinement takes, besides the model itself."""
+        """Estimated bytes of one refinement step, without the model's weights."""
         ...
 
     def memory_free(self) -> int:
-        """Bytes that a step may take now, the model having its place already."""
+        """Bytes available for a step once the model is loaded."""
         ...
 
 
 def use_plan(model: Any, plan: MemoryPlan) -> AbstractContextManager[None]:
-    """`model.use_plan(plan)` where there is such a thing."""
+    """`model.use_plan(plan)`, or a context that does nothing if the model does not support checkpointing."""
     return model.use_plan(plan) if isinstance(model, SupportsCheckpointing) else nullcontext()
 
 
-def estimated(model: Any, plan: MemoryPlan) -> int | None:
-    """Bytes that the model thinks a step takes, None where it does not know."""
+def memory_estimate(model: Any, plan: MemoryPlan) -> int | None:
+    """Estimated bytes of one step, or None if the model does not estimate memory."""
     return model.memory_needed(plan) if isinstance(model, EstimatesMemory) else None
 
 
 def with_fallbacks(model: Any, plans: Sequence[MemoryPlan], attempt: Callable[[MemoryPlan], Result]) -> Result:
-    """attempt(effort) on the first rung that there is room for, and anew on the next one whenever the memory does not suffice.
+    """Returns `attempt(plan)` for the first plan that fits into memory, trying the next plan after each out-of-memory error.
 
-    Each fall is one line in the log, and everything of a failed attempt is given back before the next begins.
+    Starts at the first plan whose estimate fits. Every fallback logs one line, after the failed attempt's memory has been freed.
 
     Raises:
-        UserError: the memory does not suffice on the last rung either.
+        UserError: the last plan does not fit either.
     """
-    for index in range(_first_with_room(model, plans), len(plans)):
+    for index in range(_first_fitting(model, plans), len(plans)):
         try:
             return attempt(plans[index])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        # Only here, where the error and with it the frames that hold the attempt's tensors are gone.
-        give_back(model.device)
+        # Outside the except block: the error's traceback holds the frames, and they hold the attempt's tensors.
+        empty_cache(model.device)
         if index + 1 < len(plans):
-            log.warning("refining ran out of memory (%s); starting anew with %s", plans[index], plans[index + 1])
-    raise UserError(_too_little(model, plans[-1]))
+            log.warning("refinement ran out of memory (%s); restarting with %s", plans[index], plans[index + 1])
+    raise UserError(_out_of_memory_message(model, plans[-1]))
 
 
-def _first_with_room(model: Any, plans: Sequence[MemoryPlan]) -> int:
+def _first_fitting(model: Any, plans: Sequence[MemoryPlan]) -> int:
     if not isinstance(model, EstimatesMemory):
         return 0
     free = model.memory_free()
@@ -119,38 +119,38 @@ def _first_with_room(model: Any, plans: Sequence[MemoryPlan]) -> int:
     first = next(fitting, len(plans) - 1)
     if first:
         log.info(
-            "refining with %s: a step as usual would need about %s, and %s are free",
-            plans[first], gigabytes(model.memory_needed(plans[0])), gigabytes(free),
+            "refining with %s, because %s needs about %s and %s is free",
+            plans[first], plans[0], gigabytes(model.memory_needed(plans[0])), gigabytes(free),
         )  # fmt: skip
     return first
 
 
-def _too_little(model: Any, plan: MemoryPlan) -> str:
+def _out_of_memory_message(model: Any, plan: MemoryPlan) -> str:
     needed = ""
     if isinstance(model, EstimatesMemory):
         needed = f" (about {gigabytes(model.memory_needed(plan))} needed, {gigabytes(max(model.memory_free(), 0))} free)"
     return (
-        f"expected enough memory to refine at least with {plan}, found too little{needed}; close other programs that use the memory, "
-        "or unload other models, and run it again"
+        f"not enough memory to refine, even with {plan}{needed}; close other programs that use this memory or unload other models, "
+        "then run again"
     )
 
 
 def gigabytes(size: int) -> str:
-    """Bytes for a person, in two digits."""
+    """A size in bytes as gigabytes with two significant digits, such as "1.3 GB"."""
     return f"{float(f'{size / 1e9:.2g}'):g} GB"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was asked for and not there, on whatever device."""
+    """Whether an error is an out-of-memory error of any device (CUDA, ROCm, MPS, CPU)."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
-    said = str(error).lower()
+    message = str(error).lower()
     signs = ("out of memory", "defaultcpuallocator: can't allocate", "defaultcpuallocator: not enough memory", "could not allocate tensor")
-    return isinstance(error, RuntimeError) and any(sign in said for sign in signs)
+    return isinstance(error, RuntimeError) and any(sign in message for sign in signs)
 
 
-def give_back(device: torch.device) -> None:
-    """Free what nobody holds any more, and hand it back to the device."""
+def empty_cache(device: torch.device) -> None:
+    """Collect garbage and empty the device's allocator cache."""
     gc.collect()
     empty = getattr(getattr(torch, device.type, None), "empty_cache", None)
     if empty is not None:

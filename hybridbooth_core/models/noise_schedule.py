@@ -1,4 +1,4 @@
-"""The noise schedule of a latent diffusion model, and the conversions between its noise, its velocity and its image.
+"""The noise schedule of a latent diffusion model, and conversions between epsilon, v and x_0.
 
 Notation: x_t = alpha_t x_0 + sigma_t eps with alpha_t^2 = alphas_cumprod[t] = 1 - sigma_t^2 (Ho et al. 2020, eq. 4), and
 v_t = alpha_t eps - sigma_t x_0 (Salimans & Ho 2022, appendix D). All latents are [B, C, h, w]; t is int64 [B].
@@ -17,7 +17,7 @@ Prediction = Literal["epsilon", "v_prediction"]
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """`alphas_cumprod` float32 [T], falling; `prediction` is what the network puts out, and what the training loss is measured in."""
+    """`alphas_cumprod` float32 [T], strictly decreasing; `prediction` is what the network predicts, and the unit of the training loss."""
 
     alphas_cumprod: Tensor
     prediction: Prediction = "epsilon"
@@ -25,13 +25,13 @@ class NoiseSchedule:
     def __post_init__(self):
         a = self.alphas_cumprod
         if a.ndim != 1 or not bool(((a > 0) & (a < 1)).all()) or not bool((a.diff() < 0).all()):
-            raise ValueError("expected alphas_cumprod as one falling row of numbers between 0 and 1")
+            raise ValueError(f"expected alphas_cumprod strictly decreasing, [T] and between 0 and 1, found shape {list(a.shape)}")
         if self.prediction not in ("epsilon", "v_prediction"):
             raise ValueError(f"expected prediction epsilon or v_prediction, found {self.prediction!r}")
 
     @staticmethod
     def scaled_linear(prediction: Prediction = "epsilon", steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> NoiseSchedule:
-        """Stable Diffusion 1.5's schedule: betas linear in their square root."""
+        """Stable Diffusion 1.5's schedule: the square roots of the betas are linearly spaced."""
         betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
         return NoiseSchedule(torch.cumprod(1 - betas, 0).float(), prediction)
 
@@ -66,6 +66,6 @@ class NoiseSchedule:
         return (noisy - sigma * noise) / alpha
 
     def loss_weight(self, t: Tensor) -> Tensor:
-        """What turns a squared error of eps into one of the network's own output, [B, 1, 1, 1]: 1, or 1 / alpha^2 for v."""
+        """Weights [B, 1, 1, 1] that convert a squared error of eps into one of the network's output: 1, or 1 / alpha^2 for v."""
         alpha, _ = self.alpha_sigma(t)
         return torch.ones_like(alpha) if self.prediction == "epsilon" else alpha**-2

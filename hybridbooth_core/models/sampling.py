@@ -1,4 +1,4 @@
-"""Images from prompts by deterministic DDIM with classifier-free guidance."""
+"""Deterministic DDIM sampling with classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .adapter import DiffusionModel, Prompt
 
 
 def ddim_times(total: int, steps: int) -> Tensor:
-    """Times from the noisiest downwards, int64 [steps], evenly spread, the last one a step above 0 ("trailing": the noisiest is in)."""
+    """Decreasing timesteps, int64 [steps], with "trailing" spacing: they start at total - 1 and end one step above 0."""
     if not 1 <= steps <= total:
         raise ValueError(f"expected 1 to {total} sampling steps, found {steps}")
     return total - 1 - torch.arange(steps) * total // steps
 
 
 def ddim_step(model: DiffusionModel, noisy: Tensor, noise: Tensor, now: int, after: int) -> Tensor:
-    """x at time `after` (-1: no noise left) from x at time `now` and the predicted noise (Song et al. 2021, eq. 12 with sigma = 0)."""
+    """One DDIM step: x at time `after` (-1 for the clean latents) from x at time `now` (Song et al. 2021, eq. 12 with sigma = 0)."""
     t = torch.full((len(noisy),), now, device=noisy.device)
     image = model.schedule.image_from_noise(noise, noisy, t)
     if after < 0:
@@ -38,39 +38,39 @@ def generate(
     delay: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Images [B, H, W, 3] in 0..1 for B prompts.
+    """Generates images [B, H, W, 3] in 0..1 for B prompts.
 
     Args:
-        start: standard normal noise [B, C, h, w], made by the caller from a seed, so that methods can be compared on the same noise.
-        early, delay: for the first `delay` share of the steps the B prompts `early` stand in, such as those with the class noun in the
-            subject's place ("delayed subject conditioning", FastComposer, Xiao et al. 2023, section 4.3).
-        on_step: called with (steps done, steps) after each; may raise to stop.
+        start: initial noise [B, C, h, w], standard normal; see `initial_noise`.
+        early, delay: the first `delay` (0..1) of the steps use the B prompts `early`, such as the same prompts with the class noun
+            instead of the subject ("delayed subject conditioning", FastComposer, Xiao et al. 2023, section 4.3).
+        on_step: called with (steps done, steps) after each step; may raise to stop.
     Raises:
-        ValueError: a delay that is no share, or one of `early` and `delay` without the other.
+        ValueError: `delay` is outside 0..1, or only one of `early` and `delay` is set.
     """
     if not 0 <= delay <= 1 or (early is None) != (delay == 0) or (early is not None and len(early) != len(prompts)):
-        given = "no early prompts" if early is None else f"{len(early)} early prompts"
-        raise ValueError(f"expected {len(prompts)} early prompts with a delay above 0 and at most 1, or neither, found {given} and {delay}")
+        found = "no early prompts" if early is None else f"{len(early)} early prompts"
+        raise ValueError(f"expected {len(prompts)} early prompts and a delay in (0, 1], or neither, found {found} and delay {delay}")
     context = _contexts(model, prompts, negative)
     early_context = context if early is None else _contexts(model, early, negative)
     x = start.to(model.device)
     times = ddim_times(len(model.schedule), steps).tolist()
     for index, (now, after) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         t = torch.full((2 * len(x),), now, device=x.device)
-        now_read = early_context if index < round(delay * steps) else context
-        with_words, without = model.predict_noise(torch.cat([x, x]), t, now_read).chunk(2)
-        x = ddim_step(model, x, without + guidance * (with_words - without), now, after)
+        current = early_context if index < round(delay * steps) else context
+        conditional, unconditional = model.predict_noise(torch.cat([x, x]), t, current).chunk(2)
+        x = ddim_step(model, x, unconditional + guidance * (conditional - unconditional), now, after)
         if on_step:
             on_step(index + 1, steps)
     return model.decode(x)
 
 
 def _contexts(model: DiffusionModel, prompts: Sequence[Prompt], negative: Prompt) -> Tensor:
-    """Contexts [2 B, T, d] of B prompts and as many negatives; one by one, since their subjects may differ in their number of words."""
+    """Contexts [2 B, T, d]: B prompts, then B negatives. Encoded one by one, since prompts may differ in their number of subject tokens."""
     return torch.cat([model.encode_prompts([prompt]).context for prompt in (*prompts, *[negative] * len(prompts))])
 
 
 def initial_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
-    """The noise [count, *shape] of a seed; image i of a seed is the same whatever `count` is."""
+    """Standard normal noise [count, *shape], float32 on the CPU. Row i depends on the seed and on i alone, not on `count`."""
     generators = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + row) % (1 << 63)) for row in range(count)]
     return torch.stack([torch.randn(shape, generator=generator, device="cpu") for generator in generators])

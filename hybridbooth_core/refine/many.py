@@ -91,7 +91,7 @@ def _validated(tasks: Sequence[Task], request: dict[int, ValidationRequest]) -> 
     """`Task.validate` of each."""
     found = dict.fromkeys(request, 0.0)
     rows = {index: (one.embeddings, *tasks[index].fixed, 0) for index, one in request.items()}
-    for pieces in _batches(tasks, rows, tasks[0].plan.rows_without_gradients, with_masks=False):
+    for pieces in _batches(tasks, rows, tasks[0].plan.eval_batch_size, with_masks=False):
         losses = losses_together(tasks[0].model, [loss_request for _, loss_request, _ in pieces])
         for (index, _, share), loss in zip(pieces, losses, strict=True):
             found[index] += share * loss.item()
@@ -103,7 +103,7 @@ def _gradients(tasks: Sequence[Task], request: dict[int, GradientRequest]) -> di
     leaves = {index: one.embeddings.detach().clone().requires_grad_(True) for index, one in request.items()}
     found = {index: (torch.zeros((), device=leaf.device), torch.zeros_like(leaf)) for index, leaf in leaves.items()}
     rows = {index: (leaves[index], one.t, one.noise, one.step * len(one.t)) for index, one in request.items()}
-    for pieces in _batches(tasks, rows, tasks[0].plan.rows, with_masks=True):
+    for pieces in _batches(tasks, rows, tasks[0].plan.batch_size, with_masks=True):
         losses = losses_together(tasks[0].model, [loss_request for _, loss_request, _ in pieces])
         shares = [share * loss for (_, _, share), loss in zip(pieces, losses, strict=True)]
         gradients = torch.autograd.grad(torch.stack(shares).sum(), [leaves[index] for index, _, _ in pieces])

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import DiffusionModel
-from ..models.memory import MemoryPlan, estimated, memory_plans, use_plan, with_fallbacks
+from ..models.memory import MemoryPlan, memory_estimate, memory_plans, use_plan, with_fallbacks
 from ..models.peak_memory import PeakMemory, watch_peak
 from ..probe.probe import Features, Probe
 from .config import Mode, RefineConfig
@@ -141,7 +141,7 @@ def steps(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], Non
     relative_changes = [_relative(embeddings, kept[0]) for embeddings in kept[1:]]
     return Refinement(
         found.cpu().float(), kept[0].cpu().float(), losses, validation, relative_changes, best, stretch, move.step_size, config.mode,
-        task.plan, memory, estimated(task.model, task.plan),
+        task.plan, memory, memory_estimate(task.model, task.plan),
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class Task:
     def gradient(self, embeddings: Tensor, t: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The loss of a step over rows, masks and all, and its gradient [n, d] to the words: as many rows at once as the effort says."""
         total, gradient = torch.zeros((), device=embeddings.device), torch.zeros_like(embeddings)
-        for rows, share in _parts(len(t), self.plan.rows):
+        for rows, share in _parts(len(t), self.plan.batch_size):
             leaf = embeddings.detach().clone().requires_grad_(True)
             loss = share * self.loss(leaf, t[rows], noise[rows], with_masks=True, first=step * len(t) + rows.start)
             gradient += torch.autograd.grad(loss, leaf)[0]
@@ -72,7 +72,7 @@ class Task:
     def validate(self, embeddings: Tensor) -> float:
         """The loss of words on the fixed rows, without masks."""
         t, noise = self.fixed
-        parts = _parts(len(t), self.plan.rows_without_gradients)
+        parts = _parts(len(t), self.plan.eval_batch_size)
         return sum(share * self.loss(embeddings, t[rows], noise[rows], with_masks=False, first=rows.start).item() for rows, share in parts)
 
 

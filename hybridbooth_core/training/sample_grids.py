@@ -20,7 +20,7 @@ from ..data.reader import ShardReader
 from ..encoders.features import Reference, extract_features, reference
 from ..errors import UserError
 from ..models.adapter import Prompt
-from ..models.memory import give_back, is_out_of_memory
+from ..models.memory import empty_cache, is_out_of_memory
 from ..models.sampling import generate, initial_noise
 from ..probe.probe import Features, Probe
 from ..refine.refine import RefineConfig, refine
@@ -131,7 +131,7 @@ def grid(config: TrainConfig, context: TrainingContext, subjects: Sequence[Shown
             if not (isinstance(error, UserError) or is_out_of_memory(error)):
                 raise
             log.warning("no board was drawn: %s", str(error).splitlines()[0][:300])
-            give_back(context.model.device)
+            empty_cache(context.model.device)
 
     return draw
 

@@ -64,7 +64,7 @@ class HostModel:
         self.name = type(model.model.model_config).__name__
         self.schedule = noise_schedule(model)
         self.embedding_width = embedding_width(clip)
-        self.image_size: int = getattr(type(model.model.model_config), "picture_size", SD15_SIZE)
+        self.image_size: int = getattr(type(model.model.model_config), "image_size", SD15_SIZE)
         self.dtype: torch.dtype = model.get_model_object("manual_cast_dtype") or model.model.get_dtype()  # what the denoiser computes in
         self._checkpointing = False
         self._least = 0  # bytes to make room for at any pass
@@ -142,8 +142,8 @@ class HostModel:
 
     def memory_needed(self, plan: MemoryPlan) -> int:
         cells = (plan.side // self._vae.spacial_compression_encode()) ** 2
-        step = pass_memory(self.patcher, self.dtype, plan.rows, cells, plan.checkpointing, self.device)
-        return step + text_memory(self.clip, plan.rows, plan.checkpointing)
+        step = pass_memory(self.patcher, self.dtype, plan.batch_size, cells, plan.checkpointing, self.device)
+        return step + text_memory(self.clip, plan.batch_size, plan.checkpointing)
 
     def memory_free(self) -> int:
         return free_memory([self.patcher, self.clip.patcher, *self.companions])
@@ -174,7 +174,7 @@ class HostVae:
 
     def __init__(self, vae: Any):
         self._vae = vae
-        self.image_size: int = getattr(vae.first_stage_model, "picture_size", SD15_SIZE)
+        self.image_size: int = getattr(vae.first_stage_model, "image_size", SD15_SIZE)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Images [B, H, W, 3] in 0..1 to the VAE's own latents [B, C, h, w], float32."""

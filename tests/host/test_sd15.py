@@ -31,12 +31,12 @@ def test_whatever_happens_the_gradient_is_right_and_the_model_stays_as_it_is(ins
     assert found["preferred attention"] < 1e-4
     assert all("knows no gradients" in said or "inplace operation" in said for said in found["without our override"]), found
 
-    assert found["effort"] == "checkpointing off, 2 rows at once, 64 px"
+    assert found["plan"] == "checkpointing off, batch size 2, 64 px"
     assert found["interrupt"].startswith("InterruptProcessingException")
-    assert found["fallen to"] == found["spared"] == "checkpointing on, 1 row at once, 64 px"
-    assert len(found["log"]) == 2 and all("starting anew with" in line for line in found["log"])
+    assert found["fallen to"] == found["spared"] == "checkpointing on, batch size 1, 64 px"
+    assert len(found["log"]) == 2 and all("restarting with" in line for line in found["log"])
     assert found["fallen"] < 1e-2 and found["spared words"] < 1e-2, found
-    assert found["nothing fits"].startswith("UserError: expected enough memory to refine") and "GB needed" in found["nothing fits"]
+    assert found["nothing fits"].startswith("UserError: not enough memory to refine") and "GB needed" in found["nothing fits"]
     assert found["asked"] == found["estimate"] > 20e6, found
     assert found["stock context"] == 0
 

@@ -1,4 +1,4 @@
-"""Attention maps against a float64 softmax, masks against plain averages."""
+"""Attention maps against a float64 softmax, masks against block averages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hybridbooth_core.models.attention import head_probabilities, mask_at, token
 
 
 def softmax64(query, key, heads):
-    """Every head's whole probability matrix [B, H, N, T], head by head in float64."""
+    """The full attention probabilities [B, H, N, T], head by head in float64."""
     width = query.shape[-1] // heads
     maps = []
     for head in range(heads):
@@ -63,21 +63,21 @@ def test_a_mask_of_blocks_is_averaged_exactly():
     torch.testing.assert_close(middle, torch.ones(1, 16))
 
 
-def test_a_mask_keeps_its_place():
+def test_a_mask_keeps_its_orientation():
     mask = torch.zeros(1, 64, 64)
     mask[:, :32, 32:] = 1  # upper right
     small = mask_at(mask, 64).view(8, 8)
     assert small[:3, 5:].min() > 0.99 and small[5:].max() < 0.01 and small[:, :3].max() < 0.01
 
 
-def test_cells_that_form_no_square_are_refused():
+def test_a_non_square_number_of_cells_is_refused():
     with pytest.raises(ValueError, match="square number of cells, found 12"):
         mask_at(torch.zeros(1, 8, 8), 12)
 
 
-def test_word_maps_keep_words_apart_and_layers_alike():
+def test_token_maps_separate_tokens_and_weigh_layers_equally():
     fine, coarse = torch.full((2, 4, 64, 2), 0.01), torch.full((2, 4, 16, 2), 0.001)
-    fine[0, :, 0, 0], coarse[0, :, 0, 0] = 0.5, 0.05  # the first word looks at the first cell: upper left
+    fine[0, :, 0, 0], coarse[0, :, 0, 0] = 0.5, 0.05  # the first token attends to the first cell: upper left
     fine[1, :, -1, 1], coarse[1, :, -1, 1] = 0.5, 0.05
     maps = token_maps([fine, coarse], 32)
     assert maps.shape == (2, 2, 32, 32)
@@ -88,5 +88,5 @@ def test_word_maps_keep_words_apart_and_layers_alike():
     torch.testing.assert_close(louder, maps)
 
 
-def test_word_maps_of_uniform_attention_are_one():
+def test_token_maps_of_uniform_attention_are_one():
     torch.testing.assert_close(token_maps([torch.full((1, 2, 16, 3), 0.1)], 8), torch.ones(1, 3, 8, 8))

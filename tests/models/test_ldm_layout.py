@@ -1,4 +1,4 @@
-"""The renaming agrees with diffusers' own, written the other way round, on Stable Diffusion 1.5's blocks and on the miniature's."""
+"""The conversion inverts diffusers' own, for Stable Diffusion 1.5's blocks and the miniature's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_agrees_with_the_converter_of_diffusers(config):
     assert all(torch.equal(back[key], state[key]) for key in state)
 
 
-def test_a_key_of_another_family_is_named():
+def test_an_unknown_key_is_named_in_the_error():
     state = diffusers.UNet2DConditionModel(**TWO_LEVELS).state_dict() | {"add_embedding.linear_1.weight": torch.zeros(1)}
     with pytest.raises(ValueError, match="add_embedding"):
         to_ldm_layout(state)

@@ -1,4 +1,4 @@
-"""Fitting a refinement into memory: every rung computes the same step, and a fall from one to the next leaves nothing behind."""
+"""OOM fallbacks of a refinement: every memory plan computes the same step, and a failed attempt leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hybridbooth_core.encoders.features import Reference
-from hybridbooth_core.models import memory as effort_module
+from hybridbooth_core.models import memory as memory_module
 from hybridbooth_core.models.adapter import AttentionCapture
 from hybridbooth_core.models.memory import MemoryPlan, is_out_of_memory, memory_plans, with_fallbacks
 from hybridbooth_core.refine.refine import RefineConfig, Task, refine
@@ -20,7 +20,7 @@ PLAIN = MemoryPlan(False, 4, 64)
 
 
 class Needy:
-    """A model that runs out of memory while `fails` says so; `seen` are the (effort, rows) of all passes."""
+    """A model that runs out of memory if `fails(plan)`; `seen` holds (plan, batch size) of all forward passes."""
 
     def __init__(self, model, fails, error: type[Exception] = torch.OutOfMemoryError):
         self.model, self.fails, self.error = model, fails, error
@@ -44,14 +44,14 @@ class Needy:
 
 
 class Counting(Needy):
-    """One that knows its memory: a row takes a gigabyte, half of that with checkpointing, and some gigabytes are free."""
+    """A model that estimates memory: 1 GB per sample, half of that with checkpointing; `free` gigabytes are free."""
 
     def __init__(self, model, free: float):
         super().__init__(model, lambda plan: False)
         self.free = free
 
     def memory_needed(self, plan):
-        return int(1e9 * plan.rows / (2 if plan.checkpointing else 1))
+        return int(1e9 * plan.batch_size / (2 if plan.checkpointing else 1))
 
     def memory_free(self):
         return int(1e9 * self.free)
@@ -59,11 +59,11 @@ class Counting(Needy):
 
 def steps(model, subject, new_probe, config=CONFIG):
     probe = new_probe(learned_optimizer=16)
-    torch.nn.init.normal_(probe.learned_optimizer.direct.weight, std=0.3)  # an untrained stepper takes no steps
+    torch.nn.init.normal_(probe.learned_optimizer.direct.weight, std=0.3)  # an untrained learned optimizer takes no steps
     return refine(model, subject.ref, subject.noun, config, probe, subject.features)
 
 
-def test_the_order_of_what_is_tried():
+def test_the_order_of_the_fallbacks():
     assert memory_plans(4, 512) == [
         MemoryPlan(False, 4, 512),
         MemoryPlan(True, 4, 512),
@@ -72,17 +72,17 @@ def test_the_order_of_what_is_tried():
         MemoryPlan(True, 1, 384),
     ]
     assert memory_plans(1, 64) == [MemoryPlan(False, 1, 64), MemoryPlan(True, 1, 64)]
-    assert [plan.rows for plan in memory_plans(5, 64)] == [5, 5, 2, 1]
+    assert [plan.batch_size for plan in memory_plans(5, 64)] == [5, 5, 2, 1]
 
 
 @pytest.mark.parametrize("form", ["balanced", "paper"])
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_a_step_in_parts_is_the_step(world, subject, rows, form):
-    """Loss and gradient, masks and all, and the validation; also where the parts are not equal and the step is not the first."""
+def test_gradient_accumulation_gives_the_same_step(world, subject, rows, form):
+    """Loss, gradient (with masks) and validation; also with parts of unequal size and at a later step."""
     embeddings = torch.randn(5, 96)
     config = replace(CONFIG, mask_loss=form)
     with torch.enable_grad():
-        whole, parts = (Task(world, subject.ref, config, replace(PLAIN, rows=count)) for count in (4, rows))
+        whole, parts = (Task(world, subject.ref, config, replace(PLAIN, batch_size=count)) for count in (4, rows))
         drawn = whole.rows(4, torch.Generator().manual_seed(5))
         leaf = embeddings.clone().requires_grad_(True)
         loss = whole.loss(leaf, *drawn, with_masks=True, first=12)
@@ -91,19 +91,19 @@ def test_a_step_in_parts_is_the_step(world, subject, rows, form):
     torch.testing.assert_close(found, loss.detach(), rtol=1e-5, atol=1e-6)
     assert float((gradient - leaf.grad).norm() / leaf.grad.norm()) < 1e-5
     assert parts.validate(embeddings) == pytest.approx(whole.validate(embeddings), rel=1e-5)
-    bare = Task(world, Reference(subject.ref.images, None), config, replace(PLAIN, rows=rows))
+    bare = Task(world, Reference(subject.ref.images, None), config, replace(PLAIN, batch_size=rows))
     other = bare.gradient(embeddings, *drawn, step=3)[1]
     assert float((other - gradient).norm() / gradient.norm()) > 1e-3, "masks take part"
 
 
 @pytest.mark.parametrize("mode", ["words", "residual", "learned"])
-def test_every_rung_refines_alike(world, subject, new_probe, mode):
+def test_every_plan_refines_alike(world, subject, new_probe, mode):
     torch.manual_seed(7)
     config = replace(CONFIG, mode=mode, step_size={"words": 0.1, "residual": 5e-3, "learned": 0.5}[mode])
     expected = steps(world, subject, new_probe, config)
     assert expected.relative_changes[-1] > 1e-3
     for plan in memory_plans(4, 64)[1:]:
-        poor = Needy(world, lambda tried, plan=plan: (tried.checkpointing, -tried.rows) < (True, -plan.rows))
+        poor = Needy(world, lambda tried, plan=plan: (tried.checkpointing, -tried.batch_size) < (True, -plan.batch_size))
         torch.manual_seed(7)
         found = steps(poor, subject, new_probe, config)
         assert found.plan == plan
@@ -112,8 +112,8 @@ def test_every_rung_refines_alike(world, subject, new_probe, mode):
         assert found.validation == pytest.approx(expected.validation, rel=1e-5)
 
 
-def test_checkpointing_gives_equal_gradients_and_keeps_less(world, subject, new_probe):
-    """Words mode and residual mode, through the taps too."""
+def test_checkpointing_gives_equal_gradients_and_saves_less(world, subject, new_probe):
+    """Also through the captured attention."""
     embeddings = torch.randn(5, 96)
     kept, gradients = [], []
     for checkpointing in (False, True):
@@ -142,42 +142,42 @@ def test_checkpointing_leaves_nothing_on_the_blocks(world, monkeypatch):
             with pytest.raises(RuntimeError):
                 world.predict_noise(noisy, t, context[..., :5])
         assert [module for module in modules if "forward" in vars(module)] == [world.unet.mid_block.resnets[0]]
-        assert world.unet.mid_block.resnets[0].forward == own, "what somebody else had put there is put back"
+        assert world.unet.mid_block.resnets[0].forward == own, "another patch of forward must be restored"
     finally:
         del world.unet.mid_block.resnets[0].forward
     assert context.grad is not None
 
 
-def test_each_fall_is_one_line_and_starts_anew(world, subject, new_probe, caplog):
+def test_each_fallback_logs_one_line_and_restarts(world, subject, new_probe, caplog):
     captured = []
-    poor = Needy(world, lambda plan: plan.rows > 1 and poor.seen.count((plan, plan.rows)) > 1)
+    poor = Needy(world, lambda plan: plan.batch_size > 1 and poor.seen.count((plan, plan.batch_size)) > 1)
     with caplog.at_level(logging.INFO, "hybridbooth"):
         found = refine(
             poor, subject.ref, subject.noun, CONFIG, new_probe(), subject.features, on_step=lambda done, of, loss: captured.append(done)
         )
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 3 and all("\n" not in line and "starting anew with" in line for line in lines)
-    assert lines[0].endswith("checkpointing on, 4 rows at once, 64 px") and lines[2].endswith("checkpointing on, 1 row at once, 64 px")
+    assert len(lines) == 3 and all("\n" not in line and "restarting with" in line for line in lines)
+    assert lines[0].endswith("checkpointing on, batch size 4, 64 px") and lines[2].endswith("checkpointing on, batch size 1, 64 px")
     assert captured[-2:] == [1, 2] and len(found.losses) == 2 and found.plan == MemoryPlan(True, 1, 64)
-    assert max(rows for plan, rows in poor.seen if plan == found.plan) == 2, "a validation's rows are few at once as well"
+    assert max(rows for plan, rows in poor.seen if plan == found.plan) == 2, "validation uses small batches too"
 
 
 def test_smaller_images_are_the_last_resort(world, subject, new_probe, monkeypatch):
-    monkeypatch.setattr(effort_module, "SMALL_SIDE", 32)
+    monkeypatch.setattr(memory_module, "SMALL_SIDE", 32)
     poor = Needy(world, lambda plan: plan.side > 32)
     found = steps(poor, subject, new_probe)
     assert found.plan == MemoryPlan(True, 1, 32) and len(found.losses) == 2 and torch.isfinite(found.embeddings).all()
 
 
-def test_where_nothing_fits_one_sentence_says_so(world, subject, new_probe, refuses):
+def test_the_error_when_no_plan_fits(world, subject, new_probe, refuses):
     poor = Needy(world, lambda plan: True)
     message = refuses(steps, poor, subject, new_probe)
-    assert "checkpointing on, 1 row at once" in message and "close other programs" in message
-    assert len(poor.left) == 4 and not any(lost() is not None for lost in poor.left), "memory was not given back"
+    assert "checkpointing on, batch size 1" in message and "close other programs" in message
+    assert len(poor.left) == 4 and not any(lost() is not None for lost in poor.left), "memory was not freed"
     assert not any("forward" in vars(module) for module in world.unet.modules())
 
 
-def test_the_sentence_names_what_was_needed_where_it_is_known(world, refuses):
+def test_the_error_names_the_estimate_if_there_is_one(world, refuses):
     def attempt(plan):
         raise MemoryError
 
@@ -192,7 +192,7 @@ def test_other_errors_pass_through(world, subject, new_probe):
 
 
 @pytest.mark.parametrize(("free", "first"), [(4.5, 0), (3.9, 1), (1.9, 2), (0.6, 3), (0.1, 3)])
-def test_the_first_plan_is_the_first_with_room(world, subject, new_probe, caplog, free, first):
+def test_starts_with_the_first_plan_that_fits(world, subject, new_probe, caplog, free, first):
     model = Counting(world, free)
     with caplog.at_level(logging.INFO, "hybridbooth"):
         found = steps(model, subject, new_probe, replace(CONFIG, steps=1))
@@ -201,7 +201,7 @@ def test_the_first_plan_is_the_first_with_room(world, subject, new_probe, caplog
     assert len(caplog.records) == (first > 0)
 
 
-def test_a_model_that_knows_nothing_of_it_is_worked_with_plainly(world, subject, new_probe):
+def test_a_model_without_memory_protocols_uses_the_plain_plan(world, subject, new_probe):
     class Simple:
         def __getattr__(self, name):
             if name in ("use_plan", "memory_needed", "memory_free"):

@@ -50,7 +50,7 @@ def test_noise_and_image_come_back_from_the_velocity(schedule, rows):
     torch.testing.assert_close(schedule.image_from_noise(found, noisy, TIMES), latents, atol=2e-4, rtol=1e-4)
 
 
-def test_a_network_that_puts_out_noise_is_believed(rows):
+def test_an_epsilon_output_is_returned_unchanged(rows):
     output, noisy = rows
     assert NoiseSchedule.scaled_linear("epsilon").noise_from_output(output, noisy, TIMES) is output
 
@@ -69,8 +69,8 @@ def test_loss_weight_turns_an_error_of_the_noise_into_one_of_the_velocity(schedu
      torch.tensor([0.9, float("nan")])],
     ids=["rising", "level", "one", "zero", "two rows", "nan"],
 )  # fmt: skip
-def test_a_schedule_that_is_none_is_refused(alphas):
-    with pytest.raises(ValueError, match="falling"):
+def test_an_invalid_schedule_is_refused(alphas):
+    with pytest.raises(ValueError, match="strictly decreasing"):
         NoiseSchedule(alphas)
 
 

@@ -1,4 +1,4 @@
-"""DDIM against diffusers' scheduler, guidance against its formula, and noise that belongs to a seed."""
+"""DDIM against diffusers' scheduler, guidance against its formula, and seeded noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def scheduler(prediction: str = "v_prediction"):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 15, 50, 999, 1000])
-def test_times_fall_evenly_from_the_noisiest(steps):
+def test_times_decrease_evenly_from_the_noisiest(steps):
     times = ddim_times(1000, steps)
     gaps = -times.diff()
     assert len(times) == steps and times.dtype == torch.int64 and int(times[0]) == 999 and int(times[-1]) >= 0
@@ -32,14 +32,14 @@ def test_times_are_diffusers_trailing_ones_up_to_rounding(steps):
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
-def test_a_number_of_steps_that_is_none_is_refused(steps):
+def test_an_invalid_number_of_steps_is_refused(steps):
     with pytest.raises(ValueError, match="1 to 1000"):
         ddim_times(1000, steps)
 
 
 @pytest.mark.parametrize(("now", "steps"), [(999, 9), (555, 9), (111, 20), (20, 20)])
-def test_a_step_is_that_of_diffusers(world, now, steps):
-    """Also the last one, to no noise at all."""
+def test_a_step_agrees_with_diffusers(world, now, steps):
+    """Including the last one, to clean latents."""
     reference = scheduler()
     reference.set_timesteps(steps)
     noisy, velocity = torch.randn(2, 16, 8, 8), torch.randn(2, 16, 8, 8)
@@ -50,8 +50,8 @@ def test_a_step_is_that_of_diffusers(world, now, steps):
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_a_whole_run_is_that_of_diffusers(world, guidance):
-    """Nine steps, whose distance of 111 the scheduler keeps too; it ends a step later, so its estimate of the image is compared."""
+def test_a_whole_run_agrees_with_diffusers(world, guidance):
+    """Nine steps, spaced by 111 in the scheduler too; it ends a step later, so its estimate of the image is compared."""
     reference = scheduler()
     reference.set_timesteps(9)
     prompts, negative = [["a photo of a cat on snow"], ["a sketch of a fish"]], ["a photo of a red robot"]
@@ -61,9 +61,9 @@ def test_a_whole_run_is_that_of_diffusers(world, guidance):
         contexts = [world.encode_prompts([prompt]).context for prompt in (*prompts, negative)]
         for t in range(999, 0, -111):
             times = torch.full((2,), t)
-            said = world.unet(x, times, torch.cat(contexts[:2])).sample
-            unsaid = world.unet(x, times, contexts[2].expand(2, -1, -1)).sample
-            result = reference.step(unsaid + guidance * (said - unsaid), t, x)
+            conditional = world.unet(x, times, torch.cat(contexts[:2])).sample
+            unconditional = world.unet(x, times, contexts[2].expand(2, -1, -1)).sample
+            result = reference.step(unconditional + guidance * (conditional - unconditional), t, x)
             x = result.prev_sample
         expected = world.decode(result.pred_original_sample)
     found = generate(world, prompts, start, steps=9, guidance=guidance, negative=negative)
@@ -99,7 +99,7 @@ def test_no_gradient_is_kept(world):
     assert not generate(world, [["a photo of", embeddings]], initial_noise(1, (16, 8, 8), 0), steps=1).requires_grad
 
 
-def test_a_image_of_a_seed_does_not_depend_on_how_many_there_are():
+def test_noise_of_a_seed_does_not_depend_on_the_batch_size():
     four, two = initial_noise(4, (16, 8, 8), 7), initial_noise(2, (16, 8, 8), 7)
     assert torch.equal(four[:2], two)
     rows = torch.cat([four, initial_noise(4, (16, 8, 8), 8)]).flatten(1)
@@ -108,13 +108,13 @@ def test_a_image_of_a_seed_does_not_depend_on_how_many_there_are():
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**32, 2**63, 2**64 - 1])
-def test_every_seed_of_the_host_is_taken(seed):
+def test_every_seed_of_the_host_is_accepted(seed):
     assert torch.equal(initial_noise(1, (4, 2, 2), seed), initial_noise(1, (4, 2, 2), seed))
 
 
 @pytest.mark.parametrize("delay", [0.25, 0.5, 1.0])
-def test_early_prompts_stand_in_for_the_first_share_of_the_steps(world, delay):
-    """Against two runs joined by hand: the early prompt's steps, then the others'."""
+def test_early_prompts_are_used_for_the_first_steps(world, delay):
+    """Against a loop written out: the early prompt's steps, then the others'."""
     prompt, early, start = ["a photo of a cat on snow"], ["a photo of a fish"], torch.randn(1, 16, 8, 8)
     found = generate(world, [prompt], start, 4, 2.0, early=[early], delay=delay)
     x, times = start, [*ddim_times(1000, 4).tolist(), -1]
@@ -122,13 +122,13 @@ def test_early_prompts_stand_in_for_the_first_share_of_the_steps(world, delay):
         for index in range(4):
             context = world.encode_prompts([early if index < 4 * delay else prompt]).context
             t = torch.tensor([times[index]])
-            with_words, without = (world.predict_noise(x, t, c) for c in (context, world.encode_prompts([[]]).context))
-            x = ddim_step(world, x, without + 2.0 * (with_words - without), times[index], times[index + 1])
+            conditional, unconditional = (world.predict_noise(x, t, c) for c in (context, world.encode_prompts([[]]).context))
+            x = ddim_step(world, x, unconditional + 2.0 * (conditional - unconditional), times[index], times[index + 1])
         torch.testing.assert_close(found, world.decode(x), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("given", [{"delay": 0.5}, {"early": [["a cat"]]}, {"early": [["a cat"]] * 2, "delay": 0.5}, {"delay": -0.5},
                                    {"early": [["a cat"]], "delay": 1.5}])  # fmt: skip
-def test_a_delay_without_prompts_or_prompts_without_a_delay_are_a_mistake_of_the_caller(world, given):
+def test_delay_and_early_prompts_must_come_together(world, given):
     with pytest.raises(ValueError, match="early prompts"):
         generate(world, [["a cat"]], torch.randn(1, 16, 8, 8), 1, **given)

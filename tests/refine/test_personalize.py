@@ -50,10 +50,10 @@ def test_the_report_warns_where_nothing_moved(world, subject, new_probe):
 def test_the_report_says_what_the_steps_took_of_the_memory(world, subject, new_probe):
     made = personalize(world, new_probe(), subject.ref, subject.features, "cat", QUICK)
     known = replace(made.refinement, memory=PeakMemory(4_400_000_000, 2_120_000_000), memory_estimate=2_345_000_000)
-    line = "peak memory 4.4 GB, of which the steps took 2.1 GB (estimated 2.3 GB); checkpointing off, 2 rows at once, 64 px"
+    line = "peak memory 4.4 GB, of which the steps took 2.1 GB (estimated 2.3 GB); checkpointing off, batch size 2, 64 px"
     assert replace(made, refinement=known).report().splitlines()[3] == line
     unknown = replace(made.refinement, memory=None, plan=MemoryPlan(True, 1, 384))
-    assert replace(made, refinement=unknown).report().splitlines()[3] == "checkpointing on, 1 row at once, 384 px"
+    assert replace(made, refinement=unknown).report().splitlines()[3] == "checkpointing on, batch size 1, 384 px"
 
 
 def test_a_class_noun_of_several_tokens_is_their_mean(world):

@@ -31,7 +31,7 @@ import nodes  # noqa: E402  (the host's own file)
 warnings: list[str] = []
 
 
-class AttentionCapturer(logging.Handler):
+class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         warnings.append(record.getMessage())
 
@@ -50,7 +50,7 @@ def stable_diffusion() -> comfy.model_patcher.ModelPatcher:
 
 
 with torch.inference_mode():
-    logging.getLogger().addHandler(AttentionCapturer(logging.WARNING))
+    logging.getLogger().addHandler(LogLines(logging.WARNING))
     folder_paths.add_model_folder_path("loras", str(folder))
     model, clip, vae = load_miniature_world()
     asked = load_file(folder / "asked.safetensors")
@@ -58,7 +58,7 @@ with torch.inference_mode():
     said = {}
     for name, chosen in (("tuned", adapter), ("base", model)):
         with host_model(chosen, clip, vae) as host:
-            context = host.encode_prompts([["a photo of an image cat"]]).context.expand(len(asked["noisy"]), -1, -1)
+            context = host.encode_prompts([["a photo of a picture cat"]]).context.expand(len(asked["noisy"]), -1, -1)
             said[name] = host.predict_noise(asked["noisy"], asked["t"], context)
 
     wide = stable_diffusion()

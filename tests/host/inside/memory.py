@@ -59,7 +59,7 @@ def counted(work: Callable[[], object]) -> int:
 
 
 def step(host: HostModel, plan: MemoryPlan) -> None:
-    rows, side = plan.rows, plan.side // 8
+    rows, side = plan.batch_size, plan.side // 8
     context = torch.randn(rows, 77, 768, requires_grad=True)
     capture = AttentionCapture(torch.arange(4, 9).expand(rows, -1))
     with torch.enable_grad(), host.use_plan(plan):
@@ -86,10 +86,10 @@ with torch.inference_mode():
         "one level in bfloat16": (half, [MemoryPlan(False, 1, 192), MemoryPlan(True, 2, 128)]),
     }
     results = {}
-    for name, (model, efforts) in cases.items():
+    for name, (model, plans) in cases.items():
         with host_model(model, clip, vae) as host:
-            for plan in efforts:
-                guess = pass_memory(host.patcher, host.dtype, plan.rows, (plan.side // 8) ** 2, plan.checkpointing, ALLOCATOR)
+            for plan in plans:
+                guess = pass_memory(host.patcher, host.dtype, plan.batch_size, (plan.side // 8) ** 2, plan.checkpointing, ALLOCATOR)
                 results[f"{name}, {plan}"] = (guess, counted(lambda plan=plan, host=host: step(host, plan)))
             for checkpointing in (False, True) if name == "one level" else ():
                 measured = counted(lambda host=host, checkpointing=checkpointing: texts(host, checkpointing))

@@ -116,7 +116,7 @@ def raised(call) -> str:
     return "nothing"
 
 
-class AttentionCapturer(logging.Handler):
+class LogLines(logging.Handler):
     def __init__(self):
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
@@ -241,7 +241,7 @@ management.interrupt_current_processing(False)
 results["after an interrupt"] = before.holds()
 
 # out of memory in the middle of a pass, with more than one row
-listener, calls = AttentionCapturer(), []
+listener, calls = LogLines(), []
 
 
 def needy(rows: int):
