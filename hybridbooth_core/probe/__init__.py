@@ -1,1 +1,1 @@
-"""The probe: features of reference images to the initial token embeddings of a subject."""
+"""The probe: predicts a subject's initial token embeddings from features of its reference images."""

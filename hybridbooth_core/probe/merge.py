@@ -1,4 +1,4 @@
-"""The merge of CLIP and DINO features: f = Linear([f_c, MLP(f_d)]) (HybridBooth's feature merge; token-aligned channel concatenation)."""
+"""HybridBooth's merge of CLIP and DINO features, concatenated token by token: f = Linear([f_c, MLP(f_d)])."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class FeatureMerge(nn.Module):
-    """Merges two encoders' tokens of one image into tokens of the text model's width.
+    """Merges CLIP and DINO tokens of one image into tokens of the text encoder's width.
 
-    MLP = LayerNorm, Linear, GELU, Linear, to the width of the CLIP tokens. The half of the last Linear that reads DINO starts at zero,
-    so that an untrained probe reads CLIP alone.
+    The MLP is LayerNorm, Linear, GELU, Linear, to the width of the CLIP tokens. The DINO half of the final Linear is zero at
+    initialisation, so an untrained probe uses CLIP alone.
     """
 
     def __init__(self, clip_width: int, dino_width: int, width: int):
@@ -23,7 +23,7 @@ class FeatureMerge(nn.Module):
             self.project.weight[:, clip_width:].zero_()
 
     def forward(self, clip: Tensor, dino: Tensor) -> Tensor:
-        """clip [B, L, C_c] and dino [B, L, C_d] to f [B, L, d]; ValueError if the tokens do not line up."""
+        """clip [B, L, C_c] and dino [B, L, C_d] to f [B, L, d]; ValueError if batch or number of tokens differ."""
         if clip.ndim != 3 or dino.ndim != 3 or clip.shape[:2] != dino.shape[:2]:
-            raise ValueError(f"expected CLIP and DINO tokens of one batch and length, found {list(clip.shape)} and {list(dino.shape)}")
+            raise ValueError(f"expected CLIP and DINO tokens [B, L, C] with equal B and L, found {list(clip.shape)} and {list(dino.shape)}")
         return self.project(torch.cat([clip, self.align(dino)], -1))

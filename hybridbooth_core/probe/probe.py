@@ -1,4 +1,7 @@
-"""The probe: merge, regressor and learned steps in one file. It looks at an image once and guesses the words of its subject."""
+"""The probe: a feature merge, a regressor and optionally a learned optimizer, stored in one file.
+
+It predicts a subject's initial token embeddings from features of its reference images.
+"""
 
 from __future__ import annotations
 
@@ -19,63 +22,64 @@ from .regressors import build_regressor
 
 FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
 MAX_BYTES = 4 << 30
-_RENAMED = {"words": "num_tokens", "word_norm": "embedding_norm", "stepper": "learned_optimizer"}  # what fields were called in files of 0.1
+_RENAMED = {"words": "num_tokens", "word_norm": "embedding_norm", "stepper": "learned_optimizer"}  # field names in files of 0.1
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What a probe is made of, and for which model. All of it is in the file; nothing is told from the file's name."""
+    """Architecture, defaults and provenance of a probe, stored in its file's metadata."""
 
-    width: int  # d of the words
-    clip: str  # id of the encoder: its repository on the hub, or the miniature's own
+    width: int  # d of the token embeddings
+    clip: str  # id of the encoder: its repository on the hub, or the miniature's
     clip_width: int
     dino: str
     dino_width: int
     regressor: str = "promptnet"
-    sizes: dict[str, Any] = field(default_factory=dict)  # of the regressor
+    sizes: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the regressor
     num_tokens: int = 5
-    embedding_norm: float = 1.0  # mean norm of the vocabulary's rows: the unit of the outputs
-    residual_step: float = 5e-5  # the effective step recommended for refining this probe's K, Q, V
-    words_step: float = 0.1  # and for refining its words
-    learned_optimizer: int = 0  # hidden width of its learned steps, 0 without
-    learned_step: float = 0.5  # the share of each learned step that is taken
+    embedding_norm: float = 1.0  # mean norm of the vocabulary's embeddings; scales the outputs
+    residual_step: float = 5e-5  # default step size for refining this probe's Q, K and V
+    words_step: float = 0.1  # default step size for refining the embeddings themselves
+    learned_optimizer: int = 0  # hidden width of the learned optimizer, 0 for none
+    learned_step: float = 0.5  # default step size (0..1) for learned updates
+    family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
     base_model: str = ""
     base_fingerprint: str = ""
     trained_on: str = ""
     licence: str = ""
 
     def __post_init__(self):
-        texts = [self.clip, self.dino, self.regressor, self.base_model, self.base_fingerprint, self.trained_on, self.licence]
+        texts = [self.clip, self.dino, self.regressor, self.family, self.base_model, self.base_fingerprint, self.trained_on, self.licence]
         if not isinstance(self.sizes, dict) or not all(isinstance(text, str) for text in texts):
-            raise UserError("the probe's configuration mixes up texts, numbers and tables; the probe file is damaged")
+            raise UserError("the probe's configuration has fields of a wrong type; the probe file is damaged, get it again")
         sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
         numbers = [self.width, self.clip_width, self.dino_width, self.num_tokens, self.learned_optimizer, *sizes]
         whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
         if not whole or not 1 <= self.num_tokens <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
-            raise UserError("the sizes in the probe's configuration are no sensible whole numbers; the probe file is damaged")
+            raise UserError("the sizes in the probe's configuration are not valid integers; the probe file is damaged, get it again")
         for scale in (self.embedding_norm, self.residual_step, self.words_step, self.learned_step):
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
-                raise UserError(f"expected scales above 0 in the probe's configuration, found {scale!r}; the probe file is damaged")
+                raise UserError(f"expected positive scales in the probe's configuration, found {scale!r}; the probe file is damaged")
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a probe sees of B reference images: CLIP tokens [B, L, C_c], DINO tokens [B, L, C_d], clean latents [B, C, h, w]."""
+    """A probe's inputs for B reference images: CLIP tokens [B, L, C_c], DINO tokens [B, L, C_d], clean latents [B, C, h, w]."""
 
     clip: Tensor
     dino: Tensor
     latents: Tensor
 
     def to(self, device: torch.device) -> Features:
-        """The same on a device."""
+        """The features on a device."""
         return Features(self.clip.to(device), self.dino.to(device), self.latents.to(device))
 
 
 class Probe(nn.Module):
-    """Words from features: e_i = s x output_i, and the last word starts from the class noun, e_n = E[class] + s x output_n.
+    """Predicts token embeddings from features: e_i = s x output_i, and for the last token e_n = E[class] + s x output_n.
 
-    s makes an output of unit spread as long as an average word of the vocabulary. Because the last word leans on the class noun, a
-    prompt such as "a photo of <subject> on snow" needs no noun of its own.
+    s scales outputs of unit standard deviation to the mean norm of the vocabulary. Since the last token starts from the class noun's
+    embedding E[class], a prompt such as "a photo of <subject> on snow" needs no extra noun.
     """
 
     def __init__(self, config: ProbeConfig):
@@ -88,58 +92,58 @@ class Probe(nn.Module):
         )
 
     def forward(self, features: Features, nouns: Tensor) -> Tensor:
-        """Words [B, n, d] from the features of B images and their class nouns' embeddings [B, d] (or [d], one noun for all)."""
+        """Token embeddings [B, n, d] from the features of B images and their class nouns' embeddings [B, d] (or [d] for all)."""
         output = self.regressor(self.merge(features.clip, features.dino), features.latents)
         embeddings = output * self._unit
         last = embeddings[:, -1:] + nouns.to(embeddings).expand(len(embeddings), -1)[:, None]
         return torch.cat([embeddings[:, :-1], last], 1)
 
     def step(self, embeddings: Tensor, gradient: Tensor) -> Tensor:
-        """The learned change [B, n, d] of words [B, n, d], given the gradient [B, n, d] of one photo's denoising loss in them.
+        """The learned update [B, n, d] of embeddings [B, n, d], given the gradient [B, n, d] of one photo's denoising loss.
 
         Raises:
-            ValueError: other shapes, or a probe without learned steps.
+            ValueError: the shapes differ, or the probe has no learned optimizer.
         """
         if self.learned_optimizer is None:
-            raise ValueError("expected a probe with learned steps, found one without")
+            raise ValueError("expected a probe with a learned optimizer, found one without")
         return self.learned_optimizer(embeddings / self._unit, gradient) * self._unit
 
     @property
     def _unit(self) -> float:
-        """The spread of an average word's entries."""
+        """The root mean square of an average embedding's entries."""
         return self.config.embedding_norm / math.sqrt(self.config.width)
 
     def about(self) -> str:
-        """A few lines for a person: what it is for, what it was trained on and under which licence."""
+        """A short description for users: base model, training data, licence, encoders and size."""
         c = self.config
         parameters = sum(p.numel() for p in self.parameters()) / 1e6
-        steps = f"; learned steps of {c.learned_optimizer}" if c.learned_optimizer else ""
+        learned = f"; learned optimizer of hidden width {c.learned_optimizer}" if c.learned_optimizer else ""
         return "\n".join(
             [
-                f"{c.num_tokens} words of width {c.width} for {c.base_model or 'a model that the file does not name'}",
-                f"trained on: {c.trained_on or 'not said in the file'}",
-                f"licence: {c.licence or 'not said in the file'}",
-                f"reads images with {c.clip} and {c.dino}",
-                f"regressor: {c.regressor}, {parameters:.3g} M parameters in all{steps}",
+                f"{c.num_tokens} token embeddings of width {c.width} for {c.base_model or 'an unnamed base model'}",
+                f"trained on: {c.trained_on or 'not stated'}",
+                f"licence: {c.licence or 'not stated'}",
+                f"image encoders: {c.clip} and {c.dino}",
+                f"regressor: {c.regressor}, {parameters:.3g} M parameters in total{learned}",
             ]
         )
 
     def save(self, path: Path, half: bool = True) -> None:
-        """Write the probe's file; float16 unless `half` is off."""
+        """Writes the probe's file, in float16 or (`half=False`) float32."""
         tensors = {name: tensor.half() if half else tensor.float() for name, tensor in self.state_dict().items()}
         metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": json.dumps(asdict(self.config))}
         write_tensors(path, tensors, metadata)
 
     @staticmethod
     def load(path: Path) -> Probe:
-        """Read a probe's file, in eval mode and frozen.
+        """Reads a probe's file; the probe is in eval mode and frozen.
 
         Raises:
-            UserError: the file is no probe, damaged, of a newer format, or its tensors are not those its configuration promises.
+            UserError: the file is not a probe, is damaged, has a newer format, or its tensors do not match its configuration.
         """
         header, metadata = read_header(path, "probe", MAX_BYTES)
         if metadata.get("format") != FORMAT:
-            raise UserError(f"{path.name} is no HybridBooth probe; choose a probe file, or a subject with Load Subject")
+            raise UserError(f"{path.name} is not a HybridBooth probe; choose a probe file, or load a subject with Load Subject")
         if metadata.get("format_version") != str(FORMAT_VERSION):
             found = metadata.get("format_version", "")[:20]
             raise UserError(f"{path.name} has probe format {found!r}, this pack reads {FORMAT_VERSION}; update the pack")

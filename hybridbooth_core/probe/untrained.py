@@ -1,4 +1,4 @@
-"""A probe before its training: sizes told from the denoiser it is for, and a promptnet that starts from that denoiser's encoder half."""
+"""Untrained probes: sizes inferred from a denoiser, and a promptnet initialised from that denoiser's encoder half."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BLOCK = re.compile(r"input_blocks\.(\d+)\.(\d+)\.(\w+)")
 
 
 def promptnet_sizes(denoiser: Mapping[str, Tensor], heads: int) -> dict[str, Any]:
-    """The sizes of a promptnet that can take over the encoder half of a denoiser.
+    """The sizes of a promptnet that fits the encoder half of a denoiser, as keyword arguments of `PromptNet`.
 
     Args:
-        denoiser: a state dict in LDM layout (`ldm_layout`); Stable Diffusion 1.5's family at any size.
-        heads: of its attentions, which no tensor tells: 8 for SD1.5.
+        denoiser: a state dict in LDM layout (`ldm_layout`) of a denoiser with Stable Diffusion 1.5's blocks, of any size.
+        heads: number of attention heads, 8 for SD1.5; the state dict does not contain it.
     Raises:
-        UserError: it has no such encoder half, or one whose levels differ in depth.
+        UserError: the denoiser has other blocks, or levels of unequal depth.
     """
     parts: dict[int, set[str]] = {}
     for key in denoiser:
@@ -31,7 +31,7 @@ def promptnet_sizes(denoiser: Mapping[str, Tensor], heads: int) -> dict[str, Any
             parts.setdefault(int(match[1]), set()).add(match[3])
     first = denoiser.get("input_blocks.0.0.weight")
     if first is None or first.ndim != 4:
-        raise UserError("expected a denoiser of Stable Diffusion 1.5's family, found other weights; wire a Stable Diffusion 1.5 checkpoint")
+        raise UserError("expected a Stable Diffusion 1.5 denoiser, found other weights; use a Stable Diffusion 1.5 checkpoint")
     channels, levels = first.shape[0], [[]]
     for index in range(1, max(parts) + 1):
         if "op" in parts.get(index, ()):
@@ -42,8 +42,8 @@ def promptnet_sizes(denoiser: Mapping[str, Tensor], heads: int) -> dict[str, Any
     attentive = [all("transformer_blocks" in parts[index] for index in level) for level in levels]
     if len(depths) != 1 or attentive != sorted(attentive, reverse=True):
         raise UserError(
-            f"expected a denoiser with equally deep levels and attention on the finest, found depths {[len(level) for level in levels]}; "
-            "choose the resampler for this model"
+            f"expected a denoiser with levels of equal depth and attention on the finest ones, found depths "
+            f"{[len(level) for level in levels]}; use the resampler for this model"
         )
     return {
         "channels": channels,
@@ -56,13 +56,13 @@ def promptnet_sizes(denoiser: Mapping[str, Tensor], heads: int) -> dict[str, Any
 
 
 def new_probe(config: ProbeConfig, denoiser: Mapping[str, Tensor] | None = None, seed: int = 0) -> Probe:
-    """An untrained probe of a configuration. Equal seeds make equal probes; the global random state stays as it was.
+    """An untrained probe. Equal seeds give equal probes; the global random state does not change.
 
     Args:
-        denoiser: a state dict in LDM layout; a promptnet takes its encoder half from it, a resampler needs none.
+        denoiser: a state dict in LDM layout, which initialises a promptnet's encoder half; a resampler ignores it.
     Raises:
-        UserError: the configuration does not fit together.
-        ValueError: the denoiser does not have the sizes that the configuration promises.
+        UserError: the configuration is inconsistent.
+        ValueError: the denoiser's sizes differ from the configuration's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

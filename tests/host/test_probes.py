@@ -38,7 +38,7 @@ def test_a_fresh_probe_for_the_wired_model(host: Host, stock: dict, regressor: s
     wired = {"model": ["checkpoint", 0], "clip": ["checkpoint", 1]}
     settings = {"regressor": regressor, "dino": "DINOv2 ViT-S/14", "words": 5, "seed": 0}
     about = _shown(host, {**stock, "new": node("HybridBooth_CreateProbe", **wired, **settings)}, "new", 1)
-    assert about.startswith("5 words of width 768 for SD15")
+    assert about.startswith("5 token embeddings of width 768 for SD15")
     assert "trained on: nothing yet (untrained)" in about and f"regressor: {regressor}, {parameters}" in about
     assert READS["clip"] in about and READS["dino"] in about
 

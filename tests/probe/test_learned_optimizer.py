@@ -1,4 +1,4 @@
-"""Learned steps: the network, its place in a probe's file, and the mode of refinement that takes them."""
+"""The learned optimizer: the network, its part of a probe's file, and the refinement mode that uses it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hybridbooth_core.refine.task import Task
 LEARNED = RefineConfig(mode="learned", steps=3, batch=4, validation=4, step_size=1.0, seed=1)
 
 
-def taught(probe: Probe) -> Probe:
-    """The probe with learned steps of some size, since untrained ones are none."""
+def with_random_optimizer(probe: Probe) -> Probe:
+    """The probe with random weights in its learned optimizer, whose untrained update is zero."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weight in (probe.learned_optimizer.out.weight, probe.learned_optimizer.out.bias, probe.learned_optimizer.direct.weight):
@@ -28,7 +28,7 @@ def taught(probe: Probe) -> Probe:
 
 @pytest.fixture
 def probe(new_probe) -> Probe:
-    return taught(new_probe(learned_optimizer=16))
+    return with_random_optimizer(new_probe(learned_optimizer=16))
 
 
 def run(world, subject, probe, config=LEARNED, **changes):
@@ -36,12 +36,12 @@ def run(world, subject, probe, config=LEARNED, **changes):
     return refine(world, config=config, **arguments)
 
 
-def test_an_untrained_stepper_changes_nothing():
+def test_an_untrained_optimizer_gives_a_zero_update():
     assert torch.equal(LearnedOptimizer(5, 8, 4)(torch.randn(2, 5, 8), torch.randn(2, 5, 8)), torch.zeros(2, 5, 8))
 
 
 def test_a_step_written_out_in_float64():
-    """LENGTH x (two layers of SiLU over words and direction, plus the direction by a matrix), with the direction of unit spread."""
+    """LENGTH x (an MLP of embeddings and gradient direction + a linear map of the direction), with the direction of unit RMS."""
     learned_optimizer = LearnedOptimizer(2, 3, 4)
     for weight in learned_optimizer.parameters():
         torch.nn.init.normal_(weight)
@@ -67,7 +67,7 @@ def test_only_the_direction_of_the_gradient_counts(probe):
 
 
 def test_a_step_scales_with_the_vocabulary(new_probe):
-    small, large = (taught(new_probe(learned_optimizer=16, embedding_norm=norm)) for norm in (1.0, 3.0))
+    small, large = (with_random_optimizer(new_probe(learned_optimizer=16, embedding_norm=norm)) for norm in (1.0, 3.0))
     embeddings, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
     torch.testing.assert_close(large.step(3 * embeddings, gradient), 3 * small.step(embeddings, gradient), rtol=1e-4, atol=1e-6)
 
@@ -82,15 +82,15 @@ def test_a_zero_gradient_gives_a_finite_step(probe):
     assert bool(torch.isfinite(probe.step(torch.randn(1, 5, 96), torch.zeros(1, 5, 96))).all())
 
 
-def test_the_file_keeps_learned_steps(probe, tmp_path):
+def test_the_file_stores_the_learned_optimizer(probe, tmp_path):
     probe.save(tmp_path / "probe.safetensors", half=False)
-    again = Probe.load(tmp_path / "probe.safetensors")
+    loaded = Probe.load(tmp_path / "probe.safetensors")
     embeddings, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
-    assert again.config.learned_optimizer == 16 and torch.equal(again.step(embeddings, gradient), probe.step(embeddings, gradient))
+    assert loaded.config.learned_optimizer == 16 and torch.equal(loaded.step(embeddings, gradient), probe.step(embeddings, gradient))
 
 
 def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, probe):
-    """The first step written out: the gradient of the task's own loss, given to the probe."""
+    """The first step written out, from the gradient of the task's loss."""
     config = replace(LEARNED, steps=1)
     found = run(world, subject, probe, config)
     embeddings = found.start.clone().requires_grad_(True)
@@ -103,29 +103,29 @@ def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, pr
         torch.testing.assert_close(found.embeddings, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_effective_step_is_the_share_of_a_step_that_is_taken(world, subject, probe):
-    whole, half = (run(world, subject, probe, replace(LEARNED, steps=1, step_size=share)) for share in (1.0, 0.5))
+def test_the_step_size_scales_the_learned_update(world, subject, probe):
+    whole, half = (run(world, subject, probe, replace(LEARNED, steps=1, step_size=size)) for size in (1.0, 0.5))
     assert run(world, subject, probe, replace(LEARNED, step_size=None)).step_size == probe.config.learned_step == 0.5
     assert whole.step_size == 1.0 and half.relative_changes[0] == pytest.approx(whole.relative_changes[0] / 2, rel=1e-4)
 
 
-def test_another_photo_moves_the_words_elsewhere(world, subject, probe):
+def test_another_photo_gives_other_updates(world, subject, probe):
     other = Reference(subject.ref.images.flip(1), None if subject.ref.masks is None else subject.ref.masks.flip(1))
     assert run(world, subject, probe).relative_changes != run(world, subject, probe, ref=other).relative_changes
 
 
-def test_auto_means_learned_where_the_probe_can_and_residual_where_it_cannot(world, subject, probe, new_probe):
+def test_auto_is_learned_if_the_probe_has_an_optimizer_and_else_residual(world, subject, probe, new_probe):
     auto = replace(LEARNED, mode="auto")
     assert RefineConfig().mode == "auto"
     assert run(world, subject, probe, auto).mode == "learned" and run(world, subject, new_probe(), auto).mode == "residual"
     assert refine(world, subject.ref, subject.noun, auto, start=torch.randn(5, 96)).mode == "words"
 
 
-def test_a_probe_that_has_learnt_none_is_refused_in_one_sentence(world, subject, new_probe, refuses):
+def test_a_probe_without_optimizer_is_refused(world, subject, new_probe, refuses):
     assert "residual" in refuses(run, world, subject, new_probe())
 
 
-def test_learned_steps_are_not_stretched(world, subject, probe):
+def test_learned_updates_are_not_stretched(world, subject, probe):
     assert run(world, subject, probe).stretch == 1.0
 
 

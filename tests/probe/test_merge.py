@@ -1,4 +1,4 @@
-"""The merge against its formula, and its start, which reads CLIP alone."""
+"""The merge against its formula, and its initialisation, which uses CLIP alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_it_is_a_linear_of_clip_beside_an_mlp_of_dino():
     torch.testing.assert_close(merge(clip, dino), expected)
 
 
-def test_untrained_it_reads_clip_alone_but_dino_can_be_learnt():
+def test_untrained_it_uses_clip_alone_but_dino_gets_gradients():
     merge = FeatureMerge(6, 10, 8)
     clip = torch.randn(2, 5, 6)
     assert torch.equal(merge(clip, torch.randn(2, 5, 10)), merge(clip, torch.randn(2, 5, 10)))
@@ -32,6 +32,6 @@ def test_untrained_it_reads_clip_alone_but_dino_can_be_learnt():
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 10), (1, 5, 10), (5, 10)], ids=["length", "batch", "axes"])
-def test_tokens_that_do_not_line_up_are_refused(shape):
-    with pytest.raises(ValueError, match="one batch and length"):
+def test_mismatched_tokens_are_refused(shape):
+    with pytest.raises(ValueError, match="equal B and L"):
         FeatureMerge(6, 10, 8)(torch.zeros(2, 5, 6), torch.zeros(shape))

@@ -1,4 +1,4 @@
-"""Probe files: both kinds come back equal; a configuration that is damaged, absurd or newer is refused, quickly and in one sentence."""
+"""Probe files: both kinds load equal to what was saved; damaged, absurd or newer files are refused with one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def features() -> Features:
 
 
 def rewrite(path, config=None, **metadata) -> None:
-    """The file with other metadata (None takes an entry away) and other configuration (text as it is)."""
+    """Replaces metadata of the file (None removes an entry) and its configuration (a string is written unchanged)."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -37,7 +37,7 @@ def rewrite(path, config=None, **metadata) -> None:
 
 @pytest.mark.parametrize("kind", ["promptnet", "resampler"])
 @pytest.mark.parametrize("half", [True, False])
-def test_a_probe_comes_back_equal_and_frozen(path, kind, half, new_probe, features):
+def test_a_saved_probe_loads_equal_and_frozen(path, kind, half, new_probe, features):
     probe, noun = new_probe(kind), torch.randn(96)
     probe.save(path, half=half)
     loaded = Probe.load(path)
@@ -50,14 +50,14 @@ def test_a_probe_comes_back_equal_and_frozen(path, kind, half, new_probe, featur
 
 
 @pytest.mark.parametrize("kind", ["promptnet", "resampler"])
-def test_only_the_last_word_leans_on_the_noun(kind, new_probe, features):
+def test_only_the_last_token_starts_from_the_noun(kind, new_probe, features):
     probe, nouns = new_probe(kind), torch.randn(2, 96)
     bare = probe(features, torch.zeros(96))
     full = probe(features, nouns)
     assert bare.shape == (2, 5, 96)
     assert torch.equal(full[:, :-1], bare[:, :-1])
     torch.testing.assert_close(full[:, -1], bare[:, -1] + nouns)
-    assert torch.equal(probe(features, nouns[:1].expand(2, -1)), probe(features, nouns[0])), "one noun serves all images"
+    assert torch.equal(probe(features, nouns[:1].expand(2, -1)), probe(features, nouns[0])), "one noun for all images"
 
 
 def test_outputs_scale_with_the_vocabulary(new_probe, features):
@@ -65,10 +65,12 @@ def test_outputs_scale_with_the_vocabulary(new_probe, features):
     torch.testing.assert_close(three(features, torch.zeros(96)), 3 * one(features, torch.zeros(96)))
     output = three.regressor(three.merge(features.clip, features.dino), features.latents)
     lengths = three(features, torch.zeros(96)).norm(dim=-1)
-    torch.testing.assert_close(lengths, 3 * output.square().mean(-1).sqrt())  # an output of unit spread is an average word's length
+    torch.testing.assert_close(
+        lengths, 3 * output.square().mean(-1).sqrt()
+    )  # an output of unit spread has the norm of an average embedding
 
 
-def test_rows_of_a_batch_do_not_touch(new_probe, features):
+def test_images_of_a_batch_are_independent(new_probe, features):
     probe, noun = new_probe("promptnet"), torch.zeros(96)
     first = Features(features.clip[:1], features.dino[:1], features.latents[:1])
     torch.testing.assert_close(probe(features, noun)[:1], probe(first, noun), atol=1e-5, rtol=1e-4)
@@ -82,27 +84,27 @@ def good(path, new_probe):
     return path
 
 
-def test_the_good_file_is_good(good):
+def test_the_unchanged_file_loads(good):
     assert Probe.load(good).config.width == 16
 
 
 @pytest.mark.parametrize("key", ["width", "clip_width", "dino_width", "num_tokens"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, "16", True, None, [], {}, 1 << 20, 10**300])
-def test_an_absurd_whole_number_is_refused(good, key, value, refuses):
+def test_an_invalid_integer_is_refused(good, key, value, refuses):
     rewrite(good, BASE | {key: value})
     refuses(Probe.load, good)
 
 
 @pytest.mark.parametrize("key", ["embedding_norm", "residual_step", "words_step"])
 @pytest.mark.parametrize("value", [0, -1.0, 1e5, float("nan"), float("inf"), "1", None, [1]], ids=repr)
-def test_an_absurd_scale_is_refused(good, key, value, refuses):
+def test_an_invalid_scale_is_refused(good, key, value, refuses):
     rewrite(good, BASE | {key: value})
     refuses(Probe.load, good)
 
 
 @pytest.mark.parametrize("key", ["clip", "dino", "regressor", "base_model", "base_fingerprint", "trained_on", "licence"])
 @pytest.mark.parametrize("value", [7, None, [], {}], ids=repr)
-def test_a_text_that_is_none_is_refused(good, key, value, refuses):
+def test_a_field_that_is_not_text_is_refused(good, key, value, refuses):
     rewrite(good, BASE | {key: value})
     refuses(Probe.load, good)
 
@@ -113,7 +115,7 @@ def test_a_text_that_is_none_is_refused(good, key, value, refuses):
      {"layers": 65536}, {"layers": [1]}, {"inner": 65536}, {"inner": 15}, {"unknown": 1}, {"num_tokens": 5}, {"width": 16}, {"self": 1}],
     ids=repr,
 )  # fmt: skip
-def test_absurd_sizes_of_a_resampler_are_refused(good, sizes, refuses):
+def test_invalid_sizes_of_a_resampler_are_refused(good, sizes, refuses):
     rewrite(good, BASE | {"sizes": sizes if not isinstance(sizes, dict) else BASE["sizes"] | sizes})
     refuses(Probe.load, good)
 
@@ -125,7 +127,7 @@ def test_absurd_sizes_of_a_resampler_are_refused(good, sizes, refuses):
      {"heads": 0}, {"heads": 7}, {"attention_levels": "all"}, {"latent_channels": 65536}, {"pooled": 65536}, {"time": 1}],
     ids=repr,
 )  # fmt: skip
-def test_absurd_sizes_of_a_promptnet_are_refused(path, sizes, new_probe, refuses):
+def test_invalid_sizes_of_a_promptnet_are_refused(path, sizes, new_probe, refuses):
     probe = new_probe("promptnet")
     probe.save(path)
     from dataclasses import asdict
@@ -140,7 +142,7 @@ def test_absurd_sizes_of_a_promptnet_are_refused(path, sizes, new_probe, refuses
      json.dumps(BASE)[:-1]],
     ids=["empty", "text", "list", "number", "null", "nothing given", "string", "deep", "unknown key", "keys missing", "truncated"],
 )  # fmt: skip
-def test_a_configuration_that_is_none_is_refused(good, config, refuses):
+def test_an_invalid_configuration_is_refused(good, config, refuses):
     rewrite(good, config)
     refuses(Probe.load, good)
 
@@ -165,12 +167,12 @@ def test_a_newer_format_asks_for_an_update(good, refuses):
 
 
 @pytest.mark.parametrize("kind", ["hybridbooth.subject", None])
-def test_a_file_that_is_no_probe_says_so(good, kind, refuses):
+def test_another_kind_of_file_is_refused(good, kind, refuses):
     rewrite(good, format=kind)
-    assert "no HybridBooth probe" in refuses(Probe.load, good)
+    assert "not a HybridBooth probe" in refuses(Probe.load, good)
 
 
-def test_no_configuration_at_all_is_refused(good, refuses):
+def test_a_missing_configuration_is_refused(good, refuses):
     save_file(load_file(good), good, metadata={"format": "hybridbooth.probe", "format_version": "1"})
     refuses(Probe.load, good)
 

@@ -1,4 +1,4 @@
-"""An untrained probe: its sizes are told from a denoiser's own tensors, and its encoder half is the denoiser's."""
+"""Untrained probes: sizes inferred from a denoiser's tensors, and an encoder half copied from the denoiser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def denoiser(channels=(32, 64, 128, 128), attentive=3, depth=2, width=24, latent
         ),
     ],
 )
-def test_sizes_are_told_from_the_tensors(config, expected):
+def test_sizes_are_inferred_from_the_tensors(config, expected):
     state = to_ldm_layout(denoiser(**config).state_dict())
     sizes = promptnet_sizes(state, heads=8)
     assert sizes == expected | {"heads": 8}
@@ -46,13 +46,13 @@ def test_the_whole_of_stable_diffusion_15_fits_the_default_promptnet():
     with torch.device("meta"):
         state = to_ldm_layout(diffusers.UNet2DConditionModel(cross_attention_dim=768).state_dict())
         sizes = promptnet_sizes(state, heads=8)
-        default, told = PromptNet(5, 768).state_dict(), PromptNet(5, 768, **sizes).state_dict()
-    assert {k: v.shape for k, v in default.items()} == {k: v.shape for k, v in told.items()}
-    half = {k: v for k, v in told.items() if k.split(".")[0] in ("time_embed", "input_blocks", "middle_block")}
+        default, inferred = PromptNet(5, 768).state_dict(), PromptNet(5, 768, **sizes).state_dict()
+    assert {k: v.shape for k, v in default.items()} == {k: v.shape for k, v in inferred.items()}
+    half = {k: v for k, v in inferred.items() if k.split(".")[0] in ("time_embed", "input_blocks", "middle_block")}
     assert len(half) > 290 and all(state[k].shape == v.shape for k, v in half.items())
 
 
-def test_the_encoder_half_is_the_denoisers_and_seeds_decide_the_rest():
+def test_the_encoder_half_is_the_denoisers_and_the_rest_is_seeded():
     state = to_ldm_layout(denoiser().state_dict())
     config = ProbeConfig(width=24, sizes=promptnet_sizes(state, 8), **READERS)
     before = torch.get_rng_state()
@@ -68,7 +68,7 @@ def test_the_encoder_half_is_the_denoisers_and_seeds_decide_the_rest():
     assert not torch.equal(one.regressor.head.queries, other.regressor.head.queries)
 
 
-def test_it_guesses_from_the_start_and_refines_the_denoisers_attentions():
+def test_an_untrained_probe_predicts_and_refines_the_denoisers_attentions():
     state = to_ldm_layout(denoiser().state_dict())
     probe = new_probe(ProbeConfig(width=24, sizes=promptnet_sizes(state, 8), **READERS), state)
     embeddings = probe(Features(torch.randn(1, 257, 8), torch.randn(1, 257, 12), torch.randn(1, 4, 64, 64)), torch.ones(24))
@@ -81,10 +81,10 @@ def test_a_resampler_needs_no_denoiser():
     assert torch.equal(new_probe(config, seed=3).regressor.queries, new_probe(config, seed=3).regressor.queries)
 
 
-def test_another_family_is_refused():
-    with pytest.raises(UserError, match=r"wire a Stable Diffusion 1\.5 checkpoint"):
+def test_another_architecture_is_refused():
+    with pytest.raises(UserError, match=r"use a Stable Diffusion 1\.5 checkpoint"):
         promptnet_sizes({"double_blocks.0.weight": torch.zeros(1)}, 8)
     uneven = to_ldm_layout(denoiser().state_dict())
     uneven = {k: v for k, v in uneven.items() if not k.startswith("input_blocks.11.")}
-    with pytest.raises(UserError, match=r"equally deep levels.*depths \[2, 2, 2, 1\]"):
+    with pytest.raises(UserError, match=r"levels of equal depth.*depths \[2, 2, 2, 1\]"):
         promptnet_sizes(uneven, 8)

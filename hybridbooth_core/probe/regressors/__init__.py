@@ -1,4 +1,4 @@
-"""Regressors: merged features (and, for promptnet, the reference's latents) to subject words. Two kinds behind one interface."""
+"""Regressors: map merged features (promptnet: and the reference's latents) to a subject's token embeddings."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .resampler import Resampler
 
 
 class Regressor(Protocol):
-    """What a probe, the refinement and the training need of a regressor. `reads_latents`: whether they make a difference to it."""
+    """The interface of a regressor. `reads_latents` is False if it ignores the latents."""
 
     reads_latents: bool
 
     def __call__(self, features: Tensor, latents: Tensor) -> Tensor:
-        """f [B, L, d] and clean reference latents [B, C, h, w] to outputs [B, n, d] of about unit spread."""
+        """f [B, L, d] and clean reference latents [B, C, h, w] to outputs [B, n, d] of about unit standard deviation."""
         ...
 
     def refined_layers(self) -> list[nn.Linear]:
-        """The K, Q and V of its cross-attentions: what the refinement adds residuals to."""
+        """Q, K and V of its cross-attentions, which the refinement adds residuals to."""
         ...
 
     def blocks(self) -> list[nn.Module]:
-        """What may be computed a second time on the way back instead of kept: no two inside one another."""
+        """Modules for activation checkpointing; none contains another."""
         ...
 
 
@@ -33,9 +33,9 @@ KINDS: dict[str, type[nn.Module]] = {"promptnet": PromptNet, "resampler": Resamp
 
 
 def build_regressor(kind: str, num_tokens: int, width: int, sizes: dict[str, Any]) -> nn.Module:
-    """A fresh regressor of a kind. UserError names the kinds and the sizes that exist."""
+    """A new regressor. UserError: an unknown kind, or sizes that do not fit together."""
     if kind not in KINDS:
-        raise UserError(f"expected the regressor {' or '.join(KINDS)}, found {kind!r}; this probe needs a newer version of the pack")
+        raise UserError(f"expected the regressor {' or '.join(KINDS)}, found {kind!r}; update the pack to use this probe")
     try:
         return KINDS[kind](num_tokens=num_tokens, width=width, **sizes)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:

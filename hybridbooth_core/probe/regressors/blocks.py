@@ -1,7 +1,7 @@
-"""Stable Diffusion's building blocks with the parameter names of its checkpoints (LDM layout), sizes free.
+"""Stable Diffusion's building blocks with the parameter names of its checkpoints (LDM layout), of any size.
 
-Only what a regressor needs of them: they exist so that a promptnet starts from a denoiser's own weights, in ComfyUI where no diffusers is
-installed. The forward passes agree with diffusers' (see tests/regressors).
+They let a promptnet copy a denoiser's weights in ComfyUI, which does not install diffusers. Their outputs agree with diffusers'
+(tests/probe/regressors).
 
 Axes: B batch, C channels, h w latent rows and columns, L tokens, d width of a token.
 """
@@ -17,14 +17,14 @@ from torch.nn import functional as F
 
 
 def timestep_embedding(t: Tensor, width: int) -> Tensor:
-    """Sinusoidal embedding [B, width] of times [B]: cosines, then sines, of frequencies 1 down to 1/10000 (Ho et al. 2020)."""
+    """Sinusoidal embedding [B, width] of times [B]: cosines, then sines, with frequencies from 1 to 1/10000 (Ho et al. 2020)."""
     frequencies = torch.exp(-math.log(10000) * torch.arange(width // 2, device=t.device) / (width // 2))
     angles = t[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 
 class ResBlock(nn.Module):
-    """GroupNorm, SiLU, 3x3 convolution, twice, with the time embedding added in between, plus the input."""
+    """Twice GroupNorm, SiLU and a 3x3 convolution, with the time embedding added in between, and a skip connection."""
 
     def __init__(self, channels: int, out_channels: int, embedding: int, groups: int = 32):
         super().__init__()
@@ -46,7 +46,7 @@ class CrossAttention(nn.Module):
     def __init__(self, channels: int, context_width: int, heads: int):
         super().__init__()
         if channels % heads:
-            raise ValueError(f"{channels} channels do not divide into {heads} heads")
+            raise ValueError(f"expected channels divisible by {heads} heads, found {channels}")
         self.heads = heads
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(context_width, channels, bias=False)
@@ -81,7 +81,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention, feed-forward, each after a LayerNorm and added."""
+    """Self-attention, cross-attention, feed-forward; each after a LayerNorm, with a skip connection."""
 
     def __init__(self, channels: int, context_width: int, heads: int):
         super().__init__()
@@ -97,7 +97,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """A transformer block over the cells of [B, C, h, w], between 1x1 convolutions, plus the input."""
+    """A transformer block over the cells of [B, C, h, w] between 1x1 convolutions, with a skip connection."""
 
     def __init__(self, channels: int, context_width: int, heads: int, groups: int = 32):
         super().__init__()

@@ -1,10 +1,10 @@
 """The paper's regressor: a copy of the denoiser's encoder half that reads a reference image's latents and its merged features.
 
-After PromptNet of ProFusion, with three changes of HybridBooth or ours: the merged CLIP and DINO tokens take the place
-of CLIP's alone; the noisy latent and its time are no inputs (the time is 0), so that words are computed once; and n learned queries read
-the pooled stages, instead of one convolution that would cost 189 M parameters for five words at Stable Diffusion 1.5's size.
+Based on ProFusion's PromptNet, with three changes: it cross-attends to merged CLIP and DINO tokens instead of CLIP alone (HybridBooth);
+it gets clean latents at time 0 instead of noisy ones, so the embeddings are computed once; and n learned queries read the pooled stages,
+where one convolution would need 189 M parameters for five tokens at Stable Diffusion 1.5's size.
 
-Axes: B images, C h w latents, L tokens, d width of words, n words.
+Axes: B images, C h w latents, L feature tokens, d embedding width, n predicted tokens.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from .blocks import CrossAttention, Downsample, ResBlock, SpatialTransformer, Tr
 
 
 class PromptNet(nn.Module):
-    """Words from latents and features.
+    """Predicts token embeddings from latents and features. The defaults are Stable Diffusion 1.5's sizes.
 
     Args:
-        words, width: n and d.
-        channels: of the finest level, 320 for SD1.5; `multipliers` of the levels, (1, 2, 4, 4); `depth` blocks a level, 2; `heads`, 8.
-        attention_levels: how many of the finest levels have transformers, 3.
-        latent_channels: 4. pooled: channels kept of every stage, 128. All defaults are SD1.5's sizes.
+        num_tokens, width: n and d.
+        channels: channels of the finest level; `multipliers` scale them per level.
+        depth: residual blocks per level.
+        heads: attention heads.
+        attention_levels: number of levels with transformers, starting at the finest.
+        latent_channels: C.
+        pooled: channels that each stage is projected to before the head.
     """
 
     reads_latents = True
@@ -86,16 +89,16 @@ class PromptNet(nn.Module):
         return self.head(rearrange(torch.cat(pooled, 1), "b c h w -> b (h w) c"))
 
     def refined_layers(self) -> list[nn.Linear]:
-        """K, Q, V of every cross-attention to the features."""
+        """Q, K and V of every cross-attention to the features."""
         blocks = [module for module in self.modules() if isinstance(module, TransformerBlock)]
         return [layer for block in blocks for layer in (block.attn2.to_q, block.attn2.to_k, block.attn2.to_v)]
 
     def blocks(self) -> list[nn.Module]:
-        """What may be computed a second time instead of kept: residual blocks and transformers, none inside another."""
+        """Residual blocks and transformers, for activation checkpointing; none contains another."""
         return [module for module in self.modules() if isinstance(module, ResBlock | SpatialTransformer)]
 
     def load_denoiser(self, state: dict[str, Tensor]) -> int:
-        """Start from a denoiser's own encoder half: tensors of its LDM-layout state dict, by name. Returns how many were taken.
+        """Copies a denoiser's encoder half from its state dict in LDM layout; returns the number of tensors copied.
 
         Raises:
             ValueError: a tensor of the encoder half is missing or has another shape.
@@ -104,7 +107,7 @@ class PromptNet(nn.Module):
         for key, value in own.items():
             if key not in state or state[key].shape != value.shape:
                 found = list(state[key].shape) if key in state else "nothing"
-                raise ValueError(f"expected {key} {list(value.shape)} in the denoiser, found {found}; the regressor has other sizes")
+                raise ValueError(f"expected {key} {list(value.shape)} in the denoiser, found {found}; use its sizes for the regressor")
         self.load_state_dict({key: state[key].float() for key in own}, strict=False)
         return len(own)
 
@@ -121,7 +124,7 @@ def _run(block: nn.Module, h: Tensor, embedding: Tensor, features: Tensor) -> Te
 
 
 class QueryHead(nn.Module):
-    """n learned queries that each read all tokens [B, N, C] once and become outputs [B, n, d] of about unit spread."""
+    """Attention of n learned queries to tokens [B, N, C]; outputs [B, n, d] of about unit standard deviation."""
 
     def __init__(self, num_tokens: int, channels: int, width: int):
         super().__init__()

@@ -1,6 +1,6 @@
-"""The small regressor: a Perceiver resampler (Jaegle et al. 2021; Alayrac et al. 2022) on the merged features alone.
+"""The small regressor: a Perceiver resampler (Jaegle et al. 2021; Alayrac et al. 2022) on the merged features.
 
-For cards and trainers that cannot carry a copy of the denoiser's encoder half. It does not look at the latents.
+For GPUs without the memory for a copy of the denoiser's encoder half. It ignores the latents.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from .blocks import CrossAttention, FeedForward
 
 
 class Resampler(nn.Module):
-    """Words from features.
+    """Predicts token embeddings from features.
 
     Args:
-        words, width: n and d. layers: 3, which makes 36 M parameters at d = 768. heads: 12. `inner` is the width inside, 0 for d.
+        num_tokens, width: n and d.
+        layers, heads: 3 and 12 have 36 M parameters at d = 768.
+        inner: hidden width, 0 for d.
     """
 
     reads_latents = False
@@ -35,7 +37,7 @@ class Resampler(nn.Module):
         nn.init.normal_(self.out.weight, std=0.3 / math.sqrt(inner))
 
     def forward(self, features: Tensor, latents: Tensor) -> Tensor:
-        """f [B, L, d] to outputs [B, n, d]; `latents` is there for the interface and not read."""
+        """f [B, L, d] to outputs [B, n, d]; `latents` is ignored."""
         context = self.enter(features)
         x = self.queries.to(features).expand(len(features), -1, -1)
         for layer in self.layers:
@@ -43,16 +45,16 @@ class Resampler(nn.Module):
         return self.out(self.out_norm(x))
 
     def refined_layers(self) -> list[nn.Linear]:
-        """K, Q, V of every cross-attention to the features."""
+        """Q, K and V of every cross-attention to the features."""
         return [p for layer in self.layers for p in (layer.read.to_q, layer.read.to_k, layer.read.to_v)]  # type: ignore[union-attr]
 
     def blocks(self) -> list[nn.Module]:
-        """What may be computed a second time instead of kept."""
+        """The layers, for activation checkpointing."""
         return list(self.layers)
 
 
 class _Layer(nn.Module):
-    """Queries read the features, then one another, then themselves."""
+    """Cross-attention to the features, self-attention, feed-forward; each after a LayerNorm, with a skip connection."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()

@@ -23,7 +23,7 @@ RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_
 
 
 def copied(block: torch.nn.Module, reference: torch.nn.Module, names: dict[str, str] | None = None) -> torch.nn.Module:
-    """`block` with the weights of diffusers' `reference`, whose layers have other names; every tensor must find its place."""
+    """`block` with the weights of diffusers' `reference`, whose layers have other names; every tensor must match."""
     torch.manual_seed(3)
     for parameter in reference.parameters():
         torch.nn.init.normal_(parameter, std=0.3 / math.sqrt(parameter[0].numel()) if parameter.ndim > 1 else 0.3)

@@ -30,7 +30,7 @@ SHAPES = {
 
 @pytest.fixture(params=SHAPES)
 def pair(request):
-    """A promptnet, and the denoiser whose encoder half it has."""
+    """A promptnet, and the denoiser whose encoder half it copies."""
     sizes, config = SHAPES[request.param]
     unet = diffusers.UNet2DConditionModel(**config, cross_attention_dim=24, attention_head_dim=sizes["heads"]).eval()
     with torch.no_grad():
@@ -58,7 +58,7 @@ def captured(modules, inputs: bool):
 
 
 @torch.no_grad()
-def test_every_pooled_stage_is_the_denoisers_own(pair):
+def test_every_pooled_stage_agrees_with_the_denoiser(pair):
     net, unet = pair
     latents, features = torch.randn(2, net.input_blocks[0][0].in_channels, 16, 16), torch.randn(2, 9, 24)
     with captured(net.pool, inputs=True) as stages:
@@ -71,7 +71,7 @@ def test_every_pooled_stage_is_the_denoisers_own(pair):
         torch.testing.assert_close(stage, reference, atol=1e-4, rtol=1e-4)
 
 
-def test_all_of_the_encoder_half_comes_from_the_denoiser(pair):
+def test_the_whole_encoder_half_is_copied_from_the_denoiser(pair):
     net, unet = pair
     own = {key for key in net.state_dict() if not key.startswith(("pool.", "head."))}
     state = to_ldm_layout(unet.state_dict())
@@ -91,13 +91,13 @@ def test_refined_layers_are_k_q_v_of_every_cross_attention(pair):
 def test_a_denoiser_of_other_sizes_is_refused(pair):
     net, unet = pair
     state = to_ldm_layout(unet.state_dict())
-    with pytest.raises(ValueError, match="other sizes"):
+    with pytest.raises(ValueError, match="use its sizes"):
         net.load_denoiser({key: value for key, value in state.items() if "attn2.to_k" not in key})
-    with pytest.raises(ValueError, match="other sizes"):
+    with pytest.raises(ValueError, match="use its sizes"):
         net.load_denoiser(state | {"input_blocks.0.0.bias": torch.zeros(7)})
 
 
-def test_words_depend_on_features_and_on_latents_and_learn_from_both(pair):
+def test_embeddings_depend_on_features_and_latents(pair):
     net, _ = pair
     latents, features = torch.randn(2, net.input_blocks[0][0].in_channels, 16, 16), torch.randn(2, 9, 24, requires_grad=True)
     embeddings = net(features, latents)
@@ -111,13 +111,13 @@ def test_words_depend_on_features_and_on_latents_and_learn_from_both(pair):
 
 
 @pytest.mark.parametrize("latent_side", [8, 16, 32])
-def test_images_of_other_sizes_are_read_too(latent_side):
+def test_other_latent_sizes_are_accepted(latent_side):
     net = build_regressor("promptnet", 5, 24, dict(SHAPES["two levels"][0]))
     assert net(torch.randn(1, 9, 24), torch.randn(1, 16, latent_side, latent_side)).shape == (1, 5, 24)
 
 
 def test_the_papers_sizes_are_those_of_sd15():
-    """0.35 B parameters in the encoder half, 14.79 M of them in K, Q and V of seven cross-attentions, counted without memory for them."""
+    """0.35 B parameters in the encoder half, 14.79 M of them in Q, K and V of seven cross-attentions; counted on the meta device."""
     with torch.device("meta"):
         net = PromptNet(num_tokens=5, width=768)
     layers = net.refined_layers()
