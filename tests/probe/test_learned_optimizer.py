@@ -85,8 +85,12 @@ def test_a_zero_gradient_gives_a_finite_step(probe):
 def test_the_file_stores_the_learned_optimizer(probe, tmp_path):
     probe.save(tmp_path / "probe.safetensors", half=False)
     loaded = Probe.load(tmp_path / "probe.safetensors")
+    stored = loaded.learned_optimizer.state_dict()
+    assert loaded.config.learned_optimizer == 16 and len(stored) == 7
+    assert all(torch.equal(stored[name], tensor) for name, tensor in probe.learned_optimizer.state_dict().items())
     embeddings, gradient = torch.randn(1, 5, 96), torch.randn(1, 5, 96)
-    assert loaded.config.learned_optimizer == 16 and torch.equal(loaded.step(embeddings, gradient), probe.step(embeddings, gradient))
+    # not bit-equal: the kernels round by the tensors' alignment in memory
+    torch.testing.assert_close(loaded.step(embeddings, gradient), probe.step(embeddings, gradient), rtol=1e-5, atol=1e-6)
 
 
 def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, probe):
