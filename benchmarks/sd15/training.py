@@ -13,11 +13,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hybridbooth_core.data.cache import Autoencoder, Encoder, FeatureCache
+from hybridbooth_core.data.cache import Autoencoder, FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_L
 from hybridbooth_core.encoders.features import FeatureEncoder
+from hybridbooth_core.encoders.published import Encoder
 from hybridbooth_core.probe.probe import ProbeConfig
 from hybridbooth_core.probe.untrained import new_probe
 from hybridbooth_core.report.drawing import to_image
@@ -96,10 +97,10 @@ def training(
 def configured(setting: Setting, regressor: Kind, cached: bool, checkpointing: bool, batch: int = 1, micro: int = 1) -> TrainConfig:
     """The recipe that the pack ships for this regressor, with other batches, in the precision of the measurement."""
     base = preset("sd15-consumer" if regressor == "resampler" else "sd15")
-    precision = "fp32" if setting.dtype == torch.float32 else "bf16"
+    dtype = "float32" if setting.dtype == torch.float32 else "bfloat16"
     data = Data(cached=True, augment=0, background=0) if cached else Data()
     return replace(
-        base, batch=batch, micro_batch=micro, precision=precision, checkpointing=checkpointing, data=data, steps=1000,
+        base, batch=batch, micro_batch=micro, dtype=dtype, checkpointing=checkpointing, data=data, steps=1000,
         probe=ProbeShape(regressor), log=LogConfig(grid_every=0),
     )  # fmt: skip
 

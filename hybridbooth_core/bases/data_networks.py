@@ -12,7 +12,9 @@ from ..data.cache import Autoencoder
 from ..errors import UserError
 from ..models.fingerprint import weights_fingerprint
 from ..models.from_pipeline import PipelineCoder
-from .sd15 import FAMILY
+
+FAMILY = "StableDiffusionPipeline"
+
 
 def load_autoencoder(folder: Path, device: torch.device | str) -> Autoencoder:
     """The autoencoder of a Stable Diffusion 1.5 in a folder of diffusers, float32; the model's other parts are not read.

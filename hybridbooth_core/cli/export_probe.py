@@ -21,7 +21,8 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..training.export import export_probe
+    from .train_probe import training_bases
 
-    files = export_probe(options.run_folder, options.out, options.overwrite)
+    files = export_probe(options.run_folder, options.out, options.overwrite, training_bases().hub_model)
     print(f"wrote {', '.join(str(path) for path in files)}")
     print("read the card before you share it: what it says of data and licence is what whoever prepared the images said")

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 from ..errors import UserError
-from .config import TrainConfig, from_json
-from .presets import PRESETS, preset
+from .config import OLD_DTYPES, TrainConfig, from_json
+from .presets import Presets, preset
 from .trainer import CONFIG
 
 PROGRAM = "hybridbooth train-probe"
 RESUME, HELP = "--resume", ("-h", "--help")
+_OLD_OPTIONS = {"--base": "--model", "--precision": "--dtype"}
 USAGE = f"""\
 usage: {PROGRAM} CONFIG [options]
        {PROGRAM} {RESUME} RUN [options]
@@ -30,15 +31,15 @@ CONFIG is a .json file in the form of a run folder's {CONFIG}, or one of:
 """
 MORE = f"""
 Every setting is an option, and `{PROGRAM} CONFIG --help` lists them all with what they are in that CONFIG. Often wanted:
-  --base DIR --data.shards DIR    the model (a folder of diffusers) and the images (by `hybridbooth prepare`)
+  --model DIR --data.shards DIR   the model (a diffusers folder) and the images (by `hybridbooth prepare`)
   --out DIR                       the folder of the run
   --dry-run                       load everything, say what memory and time it takes, write nothing
 
 examples:
   {PROGRAM} miniature --out trial --steps 200
-  {PROGRAM} sd15-consumer --base sd15 --data.shards shards --dry-run --price 0.5
+  {PROGRAM} sd15-consumer --model sd15 --data.shards shards --dry-run --price 0.5
   {PROGRAM} {RESUME} probe_sd15_consumer
-  accelerate launch --config_file docs/accelerate_ddp.yaml --num_processes 4 -m hybridbooth_core.training sd15 --base sd15 ...
+  accelerate launch --config_file docs/accelerate_ddp.yaml --num_processes 4 -m hybridbooth_core.training sd15 --model sd15 ...
 """
 
 
@@ -51,7 +52,7 @@ class Request:
     dry_run: bool
 
 
-def parsed(arguments: Sequence[str], speak: bool = True) -> Request:
+def parsed(arguments: Sequence[str], presets: Presets, speak: bool = True) -> Request:
     """The request of a command line, the program's name left out. Help ends the program with 0, an option that is none with 2.
 
     Args:
@@ -61,15 +62,15 @@ def parsed(arguments: Sequence[str], speak: bool = True) -> Request:
     """
     if not arguments or arguments[0] in HELP:
         if speak:
-            print(overview())
+            print(overview(presets))
         raise SystemExit(0 if arguments else 2)
-    first, rest = arguments[0], list(arguments[1:])
+    first, rest = arguments[0], new_names(arguments[1:])
     resume = first == RESUME or first.startswith(f"{RESUME}=")
     if resume:
         name = first.removeprefix(RESUME).removeprefix("=") or (rest.pop(0) if rest else "")
         config, program = resumed(name), f"{PROGRAM} {RESUME} {name}"
     else:
-        config, program = named(first), f"{PROGRAM} {first}"
+        config, program = named(first, presets), f"{PROGRAM} {first}"
     if any(word == RESUME or word.startswith(f"{RESUME}=") for word in rest):
         raise UserError(f"{RESUME} takes the configuration of its folder; write {RESUME} RUN first and leave {first} out")
     changed, dry_run = _overridden(config, rest, program, speak)
@@ -78,17 +79,30 @@ def parsed(arguments: Sequence[str], speak: bool = True) -> Request:
     return Request(changed, resume, dry_run)
 
 
-def overview() -> str:
+def new_names(words: Sequence[str]) -> list[str]:
+    """Words of a command line with options and values of 0.1 under their present names."""
+    renamed = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = _OLD_OPTIONS.get(name, name)
+        if name == "--dtype":
+            renamed.append(name + equals + OLD_DTYPES.get(value, value))
+        else:
+            renamed.append(OLD_DTYPES.get(word, word) if renamed and renamed[-1] == "--dtype" else name + equals + value)
+    return renamed
+
+
+def overview(presets: Presets) -> str:
     """What is there to choose from."""
-    names = "\n".join(f"  {name:<14} {about}" for name, (about, _) in PRESETS.items())
+    names = "\n".join(f"  {name:<14} {about}" for name, (about, _) in presets.items())
     return f"{USAGE}{names}\n{MORE}"
 
 
-def named(name: str) -> TrainConfig:
+def named(name: str, presets: Presets) -> TrainConfig:
     """The preset of a name, or the configuration in a .json file."""
     if name.startswith("-"):
-        raise UserError(f"expected CONFIG before all options, found {name[:80]}; begin with one of {', '.join(PRESETS)}, or a .json file")
-    return _stored(Path(name)) if name.lower().endswith(".json") else preset(name)
+        raise UserError(f"expected CONFIG before all options, found {name[:80]}; begin with one of {', '.join(presets)}, or a .json file")
+    return _stored(Path(name)) if name.lower().endswith(".json") else preset(name, presets)
 
 
 def resumed(folder: str) -> TrainConfig:

@@ -7,23 +7,23 @@ from typing import Any
 
 from .. import __version__
 from ..probe.probe import Probe
-from .config import MINIATURE, TrainConfig, to_json
+from .config import TrainConfig, to_json
 
 SPDX = {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-3.0", "unlicense", "openrail"}
 """Names that hubs know as licences; anything else is `other` there."""
 
-BASE = "base_model: stable-diffusion-v1-5/stable-diffusion-v1-5\n"  # the family's name on hubs; the table says which model it was
 
-
-def model_card(name: str, digest: str, size: int, probe: Probe, config: TrainConfig, step: int, curve: list[dict[str, Any]]) -> str:
-    """The card of the file `name` with this sha256 and as many bytes."""
+def model_card(
+    name: str, digest: str, size: int, probe: Probe, config: TrainConfig, step: int, curve: list[dict[str, Any]], hub_model: str = ""
+) -> str:
+    """The card of the file `name` with this sha256 and so many bytes; `hub_model`: the base model's id on hubs, "" if it has none."""
     c = probe.config
     parameters = sum(p.numel() for p in probe.parameters())
     return f"""---
 license: {"other" if c.regressor == "promptnet" else _hub_licence(c.licence)}
 library_name: hybridbooth
 pipeline_tag: text-to-image
-{"" if config.base == MINIATURE else BASE}tags:
+{f"base_model: {hub_model}" + chr(10) if hub_model else ""}tags:
 - hybridbooth
 - personalization
 - textual-inversion
@@ -32,8 +32,8 @@ pipeline_tag: text-to-image
 
 # {name}
 
-A HybridBooth probe: it looks at one image of a subject once and guesses {c.num_tokens} word embeddings, which a few gradient steps through the
-frozen model then refine. No weight of the diffusion model changes.
+A HybridBooth probe: it predicts {c.num_tokens} token embeddings from one image of a subject, and a few gradient steps through the frozen
+model refine them. No weight of the diffusion model changes.
 
 | | |
 |---|---|
@@ -42,7 +42,7 @@ frozen model then refine. No weight of the diffusion model changes.
 | reads images with | {c.clip} and {c.dino} |
 | trained on | {_line(c.trained_on) or "not said"} |
 | licence of that data | {_line(c.licence) or "not said"} |
-| steps | {step} of {config.steps}, {step * config.batch} samples, seed {config.seed}, {config.precision} |
+| steps | {step} of {config.steps}, {step * config.batch} samples, seed {config.seed}, {config.dtype} |
 | sha256 | `{digest}` |
 
 ## How good it is
@@ -97,7 +97,7 @@ def _verdict(curve: list[dict[str, Any]], step: int) -> str:
 def _shareable(config: TrainConfig) -> dict[str, Any]:
     """The configuration without the places of one machine."""
     table = to_json(config)
-    table = {name: value for name, value in table.items() if name not in ("out", "base", "encoders", "device", "price", "log")}
+    table = {name: value for name, value in table.items() if name not in ("out", "model", "encoders", "device", "price", "log")}
     table["data"] = {name: value for name, value in table["data"].items() if name not in ("shards", "validation")}
     return table
 

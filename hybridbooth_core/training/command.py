@@ -10,19 +10,19 @@ from dataclasses import replace
 
 from ..errors import UserError
 from .arguments import PROGRAM, RESUME, Request, parsed, rank
+from .callbacks import TrainingBases
 from .checkpoint import checkpoints, refuse_begun
 from .config import TrainConfig
 from .distributed import DistributedEnv
 from .dry_run import dry_run
 from .metrics import read_curve
-from .sample_grids import chosen_subjects, grid
-from .setup import prepare_training
+from .sample_grids import grid
 from .trainer import Trainer
 
 log = logging.getLogger("hybridbooth")
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], bases: TrainingBases) -> int:
     """Train as a command line says. Returns 0, or 130 where Ctrl-C ended it; help and options that are none end the program.
 
     Of several processes only the first one speaks; but what another one runs into in its own steps, such as a shard that is missing, it
@@ -35,9 +35,9 @@ def run(arguments: Sequence[str]) -> int:
     if not main:
         log.setLevel(logging.ERROR)
     try:
-        request = parsed(arguments, speak=main)
+        request = parsed(arguments, bases.presets, speak=main)
         processes = _processes(request.config)
-        return _carried_out(request, processes)
+        return _carried_out(request, bases, processes)
     except UserError:
         if main:
             raise
@@ -56,17 +56,17 @@ def _processes(config: TrainConfig) -> DistributedEnv:
         raise UserError('several processes need the package accelerate; run: pip install "hybridbooth[train]"') from error
 
 
-def _carried_out(request: Request, processes: DistributedEnv) -> int:
+def _carried_out(request: Request, bases: TrainingBases, processes: DistributedEnv) -> int:
     config = request.config
     if not (request.resume or request.dry_run):
         refuse_begun(config.out)  # before the large files are read, which takes a while
-    context, probe, extras = prepare_training(config, processes.device)
+    context, probe, callbacks = bases.prepare(config, processes.device)
     if request.dry_run:
         dry_run(config, context, probe, processes)
         return 0
-    if config.log.grid_every and processes.main:
-        extras = replace(extras, grid=grid(config, context, chosen_subjects(config, context)))
-    trainer = Trainer(config, context, probe, extras, processes)
+    if config.log.grid_every and processes.main and callbacks.grid_content:
+        callbacks = replace(callbacks, grid=grid(config, context, callbacks.grid_content()))
+    trainer = Trainer(config, context, probe, callbacks, processes)
     try:
         trainer.run(request.resume)
     except KeyboardInterrupt:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import torch
+
 from ..errors import UserError
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 OptimizerKind = Literal["adamw", "muon"]
-MINIATURE = "miniature"
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ class TrainConfig:
 
     out: Path = Path("probe_run")
     """Its folder: configuration, checkpoints, curve, boards."""
-    base: str = MINIATURE
-    """The frozen model: a folder of diffusers with a Stable Diffusion 1.5, or `miniature`."""
+    model: str = "miniature"
+    """The frozen model: a Stable Diffusion 1.5 as a diffusers folder, or `miniature`."""
     encoders: tuple[Path, ...] = ()
     """Folders that hold CLIP ViT-L/14 and DINOv2. Not needed with cached tokens."""
     dino: Literal["L", "B", "S"] = "L"
@@ -148,8 +149,8 @@ class TrainConfig:
     """Samples of a step, over all processes."""
     micro_batch: int = 8
     """Samples that a process computes at once; gradients add up until the batch is full."""
-    precision: Precision = "bf16"
-    """Of the frozen denoiser and of the products; trained weights are float32."""
+    dtype: Dtype = "bfloat16"
+    """Of the frozen denoiser and of autocast; trained weights are float32."""
     checkpointing: bool = False
     """Compute blocks a second time on the way back instead of keeping what they computed: less memory, a third slower."""
     seed: int = 0
@@ -177,6 +178,10 @@ class TrainConfig:
         if not 0 <= self.seed < 1 << 32:
             raise UserError(f"expected a seed from 0 to {(1 << 32) - 1}, found {self.seed}")
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
     def accumulation(self, world: int) -> int:
         """Micro-batches that each of `world` processes computes for one step; UserError if the batch does not divide so."""
         if self.batch % (self.micro_batch * world):
@@ -188,9 +193,18 @@ class TrainConfig:
 
 
 _OLD_NAMES = {
-    "words": "num_tokens", "watch": "log", "lanes": "interleave", "board_every": "grid_every", "board_subjects": "grid_subjects", "board_steps": "grid_steps",
-}  # fmt: skip
+    "base": "model",
+    "precision": "dtype",
+    "words": "num_tokens",
+    "watch": "log",
+    "lanes": "interleave",
+    "board_every": "grid_every",
+    "board_subjects": "grid_subjects",
+    "board_steps": "grid_steps",
+}
 """What fields were called in the runs and checkpoints of 0.1."""
+
+OLD_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
@@ -212,6 +226,8 @@ def _built(kind: type, table: Any) -> Any:
         raise TypeError(f"{kind.__name__} is no table")
     hints = get_type_hints(kind)
     table = {_OLD_NAMES.get(name, name): value for name, value in table.items()}
+    if table.get("dtype") in OLD_DTYPES:
+        table["dtype"] = OLD_DTYPES[table["dtype"]]
     if strange := [name for name in table if name not in hints]:
         raise KeyError(f"{strange[0][:80]} is no setting of {kind.__name__}")
     return kind(**{name: _value(name, hints[name], value) for name, value in table.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from .config import TrainConfig, from_json
 from .metrics import read_curve
 
 
-def export_probe(run: Path, out: Path, overwrite: bool = False) -> Sequence[Path]:
+def export_probe(run: Path, out: Path, overwrite: bool = False, hub_model: Callable[[str], str] = lambda model: "") -> Sequence[Path]:
     """Write the averaged weights of a run's newest checkpoint as a probe, float16, with a model card and a hash beside it.
 
     Args:
         out: FILE.safetensors; the card is FILE.md, the hash FILE.safetensors.sha256 (as `sha256sum --check` reads it).
+        hub_model: the id of `TrainConfig.model` on model hubs, for the card; "" where it has none.
     Returns:
         The three files. The probe's is written last, so that what it is said to be is there before it.
     Raises:
@@ -41,7 +42,8 @@ def export_probe(run: Path, out: Path, overwrite: bool = False) -> Sequence[Path
         probe.save(partial)
         digest = hashlib.sha256(partial.read_bytes()).hexdigest()
         size = partial.stat().st_size
-        write_text(files[1], model_card(out.name, digest, size, probe, config, step, read_curve(run)))
+        card = model_card(out.name, digest, size, probe, config, step, read_curve(run), hub_model(config.model))
+        write_text(files[1], card)
         write_text(files[2], f"{digest}  {out.name}\n")
         partial.replace(out)
     except OSError as error:

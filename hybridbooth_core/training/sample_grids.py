@@ -25,7 +25,8 @@ from ..models.sampling import generate, initial_noise
 from ..probe.probe import Features, Probe
 from ..refine.refine import RefineConfig, refine
 from ..report.drawing import FAINT, Page, fitted, outlined, write_image
-from .config import MINIATURE, TrainConfig
+from .callbacks import GridContent, GridPrompts, GridSubject
+from .config import TrainConfig
 from .context import TrainingContext
 from .sources import NOUN
 
@@ -38,50 +39,28 @@ AT_ONCE = 512  # pixels of the sides of images that are drawn at once: one of 51
 log = logging.getLogger("hybridbooth")
 
 
-@dataclass(frozen=True)
-class Wording:
-    """What is said before the words, and after them in new contexts; how strongly prompts are followed."""
-
-    before: str
-    contexts: tuple[str, ...]
-    guidance: float
+PHOTOS = GridPrompts("a photo of", ("in the jungle", "on the beach", "in a city at night"), 7.5)
 
 
-PHOTOS = Wording("a photo of", ("in the jungle", "on the beach", "in a city at night"), 7.5)
-CREATURES = Wording("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)
+def shard_content(config: TrainConfig, context: TrainingContext) -> GridContent:
+    """Sample grids of images of the validation shards, or of the training shards if there are no others.
 
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A subject of a board: one image with its mask, or none, what the probe sees of it, and its class noun."""
-
-    ref: Reference
-    features: Features
-    noun: str
-
-
-def chosen_subjects(config: TrainConfig, context: TrainingContext) -> list[Shown]:
-    """The subjects of a training's boards: tune creatures, or images of the validation's shards (without any, of the training's).
-
-    Of shards those come first that are masked and of an identity that is not there yet.
+    Images with a mask come first, and of each identity one before any other of it.
 
     Raises:
         UserError: a shard is missing, unreadable or not what was prepared.
     """
-    if config.base == MINIATURE:
-        return _creatures(config.log.grid_subjects, context)
     reader = ShardReader(config.data.validation or config.data.shards or Path(), interleave=1)
     examples = islice(reader.read(), min(LOOKED_THROUGH, reader.epoch_length))
-    return [_shown(example, context) for example in _differing(examples, config.log.grid_subjects)]
+    subjects = [_subject(example, context) for example in _differing(examples, config.log.grid_subjects)]
+    return GridContent(subjects, PHOTOS, held_out=config.data.validation is not None)
 
 
-def _creatures(count: int, context: TrainingContext) -> list[Shown]:
-    from ..miniature.evaluate import class_nouns, reference_of
-    from ..miniature.world import creatures, split_numbers
-
-    who = creatures(split_numbers("tune", count))
-    refs = [reference_of(who, row) for row in range(count)]
-    return [Shown(ref, _seen(context, ref), noun) for ref, noun in zip(refs, class_nouns(who), strict=True)]
+@torch.no_grad()
+def grid_subject(context: TrainingContext, ref: Reference, noun: str) -> GridSubject:
+    """A subject whose features the context's encoders compute."""
+    assert context.clip is not None and context.dino is not None
+    return GridSubject(ref, extract_features(context.model, context.clip, context.dino, ref), noun)
 
 
 def _differing(examples: Iterable[Example], count: int) -> list[Example]:
@@ -96,37 +75,30 @@ def _differing(examples: Iterable[Example], count: int) -> list[Example]:
     return [example for _, example in best]
 
 
-def _shown(example: Example, context: TrainingContext) -> Shown:
+def _subject(example: Example, context: TrainingContext) -> GridSubject:
     assert example.image is not None
     mask = None if example.mask is None or not 0.001 < example.mask.mean() < 0.999 else example.mask
     ref = reference(example.image[None], None if mask is None else mask[None])
     noun = example.class_word or NOUN
     if context.clip is not None:
-        return Shown(ref, _seen(context, ref), noun)
+        return grid_subject(context, ref, noun)
     tokens = [tensor[None].float() for tensor in (example.clip, example.dino, example.reference_latents) if tensor is not None]
-    return Shown(ref, Features(*tokens).to(context.model.device), noun)
+    return GridSubject(ref, Features(*tokens).to(context.model.device), noun)
 
 
-@torch.no_grad()
-def _seen(context: TrainingContext, ref: Reference) -> Features:
-    assert context.clip is not None and context.dino is not None
-    return extract_features(context.model, context.clip, context.dino, ref)
-
-
-def grid(config: TrainConfig, context: TrainingContext, subjects: Sequence[Shown]) -> Callable[[Probe, Path], None]:
+def grid(config: TrainConfig, context: TrainingContext, content: GridContent) -> Callable[[Probe, Path], None]:
     """What draws a board of a probe into a PNG file.
 
     It changes neither the probe nor any random state. A board that cannot be drawn, for want of memory or otherwise, is a line in the log:
     no training ends for it.
     """
-    wording = CREATURES if config.base == MINIATURE else PHOTOS
 
     def draw(probe: Probe, path: Path) -> None:
         devices = [context.model.device] if context.model.device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices):
-                rows = [_row(config, context, subject, wording, probe) for subject in subjects]
-            write_image(_page(config, context, rows, wording, path), path)
+                rows = [_row(config, context, subject, content.prompts, probe) for subject in content.subjects]
+            write_image(_page(config, context, rows, content, path), path)
         except Exception as error:
             if not (isinstance(error, UserError) or is_out_of_memory(error)):
                 raise
@@ -140,12 +112,12 @@ def grid(config: TrainConfig, context: TrainingContext, subjects: Sequence[Shown
 class _Row:
     """A subject and its images: the guess, refined, and in the contexts."""
 
-    subject: Shown
+    subject: GridSubject
     images: list[Tensor]
     change: str
 
 
-def _row(config: TrainConfig, context: TrainingContext, subject: Shown, wording: Wording, probe: Probe) -> _Row:
+def _row(config: TrainConfig, context: TrainingContext, subject: GridSubject, wording: GridPrompts, probe: Probe) -> _Row:
     model = context.model
     noun = context.noun(subject.noun)
     with torch.no_grad():
@@ -168,12 +140,13 @@ def _row(config: TrainConfig, context: TrainingContext, subject: Shown, wording:
     return _Row(subject, list(torch.cat(drawn)), change)
 
 
-def _endings(wording: Wording) -> list[list[str]]:
+def _endings(wording: GridPrompts) -> list[list[str]]:
     """What stands behind the words in each column: of the guess, of the refined words, and in each context."""
     return [[], [], *([scene] for scene in wording.contexts)]
 
 
-def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], wording: Wording, path: Path) -> Tensor:
+def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], content: GridContent, path: Path) -> Tensor:
+    wording = content.prompts
     cell = SMALL if rows[0].subject.ref.images.shape[1] <= 128 else LARGE
     groups = {
         "given": ["the reference"],
@@ -202,7 +175,7 @@ def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], w
         shown = [given if masks is None else outlined(given, masks[0]), *row.images]
         for (_, x), image in zip(places, shown, strict=True):
             page.show(image, x, y, cell, cell)
-    page.text(middle, page.image.height - FOOT / 2, _foot(config, wording), 12, "mm", FAINT, wide)
+    page.text(middle, page.image.height - FOOT / 2, _foot(config, content), 12, "mm", FAINT, wide)
     return page.pixels()
 
 
@@ -212,7 +185,6 @@ def _title(config: TrainConfig, context: TrainingContext, path: Path) -> str:
     return f"{config.probe.num_tokens} words by a {config.probe.regressor} for {context.model.name}, {after}"
 
 
-def _foot(config: TrainConfig, wording: Wording) -> str:
-    held_out = config.base == MINIATURE or config.data.validation is not None
-    whose = "subjects that are not trained on" if held_out else "subjects of the training, since --data.validation names no others"
-    return f"{whose}; {config.log.grid_steps} sampling steps, guidance {wording.guidance:g}, the same noise on every board"
+def _foot(config: TrainConfig, content: GridContent) -> str:
+    whose = "subjects that are not trained on" if content.held_out else "subjects of the training, since --data.validation names no others"
+    return f"{whose}; {config.log.grid_steps} sampling steps, guidance {content.prompts.guidance:g}, the same noise on every board"

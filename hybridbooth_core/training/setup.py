@@ -3,61 +3,61 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ..bases.data_networks import DINO_SIZES, find_encoders, load_autoencoder
-from ..bases.sd15 import load_model
-from ..data.cache import Encoder
 from ..data.shards import CLIP, DINO, LATENTS, Index, read_index
 from ..encoders.catalogue import CATALOGUE, CLIP_L
+from ..encoders.published import DINO_SIZES, Encoder, find_encoders
 from ..errors import UserError
 from ..models.diffusers_adapter import DiffusersModel
 from ..models.ldm_layout import to_ldm_layout
 from ..probe.probe import Probe, ProbeConfig
 from ..probe.regressors import KINDS
 from ..probe.untrained import new_probe, promptnet_sizes
-from .config import MINIATURE, Data, TrainConfig
+from .callbacks import Callbacks
+from .config import TrainConfig
 from .context import TrainingContext
+from .sample_grids import shard_content
 from .sources import ShardSource, features_of
-from .trainer import DTYPES, Callbacks
 
-MOST_LICENCES = 8  # that are told by name
-IDENTITIES = 24  # most creatures that the miniature's judge looks at
+MOST_LICENCES = 8  # that are listed by name
 
 
-def prepare_training(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
-    """Everything that a `Trainer` needs but the image that it draws on the way.
+def prepare_training(
+    config: TrainConfig, device: torch.device, load_model: Callable[[], DiffusersModel], autoencoder_fingerprint: Callable[[], str]
+) -> tuple[TrainingContext, Probe, Callbacks]:
+    """The frozen networks with prepared shards, an untrained probe, and the sample grids' content.
 
-    The denoiser is held in the configuration's precision, the text encoder in float32. The autoencoder is kept only where images come
-    that are to become latents, or boards are to be drawn. Where tokens are cached, the encoders are not looked for.
+    The denoiser is held in the configuration's dtype, the text encoder in float32. The autoencoder is kept only where images must be
+    encoded to latents, or sample grids are drawn. With cached tokens no encoders are needed.
 
+    Args:
+        load_model: the frozen model on `device`, float32; called after the shards were found, since it takes a while.
+        autoencoder_fingerprint: of that model's own autoencoder, float32, to compare cached latents with.
     Raises:
-        UserError: the model, the shards or the encoders are missing, or do not fit together.
+        UserError: the shards or the encoders are missing, or do not fit the model; and what `load_model` raises.
     """
-    if config.base == MINIATURE:
-        return _miniature(config, device)
-    folder = Path(config.base)
-    if not folder.is_dir():
-        raise UserError(f"expected --base as a folder of diffusers with a Stable Diffusion 1.5, or {MINIATURE}; found no folder {folder}")
     if config.data.shards is not None:
-        read_index(config.data.shards)  # before the large files are read, which takes a while
+        read_index(config.data.shards)
     encoders = None if config.data.cached else _encoders(config, device)
     sides = (encoders[0].network.size, encoders[1].network.size) if encoders else (0, 0)
     reads_latents = KINDS[config.probe.regressor].reads_latents  # type: ignore[attr-defined]
     source = ShardSource(config.data, config.seed, config.micro_batch, sides, bool(reads_latents))
     readers = [(encoder.id, encoder.network.width) for encoder in encoders] if encoders else _cached_readers(source.index, config)
-    model = load_model(folder, device)
-    _check_images(source, model, folder, config.data)
+    model = load_model()
+    _check_images(source, model, autoencoder_fingerprint, config)
     told = provenance(source.index)
     probe = _untrained(config, model, readers, told)
-    nn.Module.to(model.unet, DTYPES.get(config.precision, torch.float32))  # diffusers' own `to` warns, of nothing, when it casts
+    nn.Module.to(model.unet, config.torch_dtype)  # diffusers' own `to` warns, of nothing, when it casts
     if not source.needs_autoencoder and not config.log.grid_every:
         model.coder = NoAutoencoder()
     clip, dino = (encoders[0].network, encoders[1].network) if encoders else (None, None)
-    return TrainingContext(model, clip, dino, source, told), probe, Callbacks()
+    context = TrainingContext(model, clip, dino, source, told)
+    return context, probe, Callbacks(grid_content=partial(shard_content, config, context))
 
 
 class NoAutoencoder:
@@ -68,18 +68,6 @@ class NoAutoencoder:
 
     def decode(self, latents: Tensor) -> Tensor:
         raise ValueError("expected no images to be drawn, since no autoencoder was loaded; set --log.grid-every")
-
-
-def _miniature(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
-    from ..miniature.bundle import load_miniature
-    from ..miniature.training.probe import JudgeCheck, miniature_context, miniature_probe
-
-    if device.type != "cpu":
-        raise UserError(f"the miniature is trained on the CPU, found the device {device}; use --device cpu")
-    m = load_miniature()
-    context = miniature_context(config, m.model, m.clip, m.dino)
-    probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
-    return context, probe, Callbacks(JudgeCheck(m.model, m.clip, m.dino, m.judge, min(IDENTITIES, config.log.validation_samples)))
 
 
 def _encoders(config: TrainConfig, device: torch.device) -> tuple[Encoder, Encoder]:
@@ -105,19 +93,19 @@ def _cached_readers(index: Index, config: TrainConfig) -> list[tuple[str, int]]:
     return readers
 
 
-def _check_images(source: ShardSource, model: DiffusersModel, folder: Path, data: Data) -> None:
+def _check_images(source: ShardSource, model: DiffusersModel, autoencoder_fingerprint: Callable[[], str], config: TrainConfig) -> None:
     size = source.index.config.get("size")
     if size != model.image_size:
         raise UserError(
-            f"{model.name} draws {model.image_size} pixels, but the images in {data.shards} have {size}; prepare them with --size "
+            f"{model.name} draws {model.image_size} pixels, but the images in {config.data.shards} have {size}; prepare them with --size "
             f"{model.image_size}"
         )
     if source.latents:
-        cached, own = features_of(source.index)[LATENTS], load_autoencoder(folder, "cpu").fingerprint
-        if not isinstance(cached, dict) or cached.get("fingerprint") != own:
+        cached = features_of(source.index)[LATENTS]
+        if not isinstance(cached, dict) or cached.get("fingerprint") != autoencoder_fingerprint():
             raise UserError(
-                f"the latents in {data.shards} were made by another autoencoder than that of {model.name}; prepare the images with "
-                f"--model {folder}"
+                f"the latents in {config.data.shards} were made by another autoencoder than that of {model.name}; prepare the images with "
+                f"--model {config.model}"
             )
 
 
@@ -155,7 +143,7 @@ def _denoiser(model: DiffusersModel) -> dict[str, Tensor]:
     try:
         return to_ldm_layout(model.unet.state_dict())
     except ValueError as error:
-        raise UserError(f"{model.name} is no Stable Diffusion 1.5 ({error}); choose the resampler, or another --base") from error
+        raise UserError(f"{model.name} is no Stable Diffusion 1.5 ({error}); choose the resampler, or another --model") from error
 
 
 def _heads(model: DiffusersModel) -> int:

@@ -70,7 +70,8 @@ class ShardSource:
         """
         if self._data.interleave % share.world:
             raise UserError(
-                f"{self._data.interleave} interleaved shards do not divide among {share.world} processes; change --data.interleave to a multiple"
+                f"{self._data.interleave} interleaved shards do not divide among {share.world} processes; "
+                "change --data.interleave to a multiple"
             )
         rows = self._reader(share.rank, share.world).rows(step * share.batch)
         with ThreadPoolExecutor(WORKERS, "pictures") as pool:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from ..models.memory import MemoryPlan, use_plan
 from ..probe.probe import Probe
 from ..probe.regressors import Regressor
 from .batch import Batch, DataShard
+from .callbacks import Callbacks
 from .checkpoint import held, last_good, load_checkpoint, refuse_begun, save_checkpoint, write_text, writing
 from .config import TrainConfig, from_json, to_json
 from .context import TrainingContext
@@ -34,17 +35,8 @@ from .validation import Validation, verdict
 
 CONFIG, BOARDS = "config.json", "grids"
 LEAST_SCALE = 1.0  # of fp16: a gradient that is too large even unscaled is no matter of scale
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 log = logging.getLogger("hybridbooth")
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """What else is looked at on the way: more numbers at each validation, and an image."""
-
-    check: Callable[[Probe], dict[str, float]] | None = None
-    grid: Callable[[Probe, Path], None] | None = None
 
 
 class Trainer:
@@ -59,11 +51,11 @@ class Trainer:
         config: TrainConfig,
         context: TrainingContext,
         probe: Probe,
-        extras: Callbacks = Callbacks(),
+        callbacks: Callbacks | None = None,
         processes: DistributedEnv | None = None,
     ):
         """UserError if the batch does not divide among the processes, or Muon meets FSDP."""
-        self.config, self.context, self.probe, self.extras = config, context, probe, extras
+        self.config, self.context, self.probe, self.callbacks = config, context, probe, callbacks or Callbacks()
         self.processes = processes or DistributedEnv.alone(context.model.device)
         self.share = DataShard(config.batch, config.micro_batch, self.processes.rank, self.processes.world)
         self.accumulation = config.accumulation(self.processes.world)
@@ -76,7 +68,7 @@ class Trainer:
         self.wrapped = self.processes.wrap(probe)
         self.optimizer = Optimizer([probe], o.lr, o.muon_lr if o.kind == "muon" else None, o.weight_decay, clip=o.clip)
         self.average = Average(probe.state_dict(), o.ema)
-        self.scaler = torch.amp.GradScaler(context.model.device.type) if config.precision == "fp16" else None
+        self.scaler = torch.amp.GradScaler(context.model.device.type) if config.dtype == "float16" else None
         self.step, self.window, self.first = 0, [], None
 
     def run(self, resume: bool = False) -> Probe:
@@ -123,8 +115,8 @@ class Trainer:
                     probe = self.averaged()  # in all processes alike, though one alone looks at it
                     if validation and judged:
                         self._write(records, bar, self._validate(validation, probe))
-                    if main and drawn and self.extras.grid:
-                        self._draw(self.extras.grid, folder, probe)
+                    if main and drawn and self.callbacks.grid:
+                        self._draw(self.callbacks.grid, folder, probe)
                     meter.pause()
                 if self.step % log.save_every == 0 or last:
                     self._save(folder)
@@ -162,9 +154,9 @@ class Trainer:
     def _backward(self, batch: Batch) -> Tensor:
         """Gradients of a micro-batch; its four losses, float64."""
         config, model = self.config, self.context.model
-        precision, plan = DTYPES.get(config.precision), MemoryPlan(config.checkpointing, len(batch.rows), model.image_size)
+        dtype, plan = config.torch_dtype, MemoryPlan(config.checkpointing, len(batch.rows), model.image_size)
         blocks = cast(Regressor, self.probe.regressor).blocks() if config.checkpointing else ()
-        with torch.autocast(model.device.type, precision, enabled=precision is not None), use_plan(model, plan):
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32), use_plan(model, plan):
             inputs = self.context.inputs(self.probe, batch)
             t, noise = times_and_noise(
                 config.loss, batch, config.batch, tuple(inputs.latents.shape[1:]), len(model.schedule), config.seed, self.step
@@ -180,7 +172,7 @@ class Trainer:
         if not fine:
             raise UserError(
                 f"the {what} is {value} at step {self.step}; {last_good(self.config.out)}: lower --optim.lr (now "
-                f"{self.config.optim.lr:g}), or take --precision bf16 in place of fp16, and go on with --resume or start anew"
+                f"{self.config.optim.lr:g}), or take --dtype bfloat16 in place of float16, and go on with --resume or start anew"
             )
 
     def averaged(self) -> Probe:
@@ -201,8 +193,8 @@ class Trainer:
             said = verdict(self.first, rows, validation.noun, self.step)
             row |= {"go": said.go, "said": said.line}
             log.info("%s", said.line) if said.go else log.warning("%s", said.line)
-        if self.extras.check:
-            row |= self.extras.check(probe)
+        if self.callbacks.check:
+            row |= self.callbacks.check(probe)
         return row
 
     def _draw(self, grid: Callable[[Probe, Path], None], folder: Path, probe: Probe) -> None:
@@ -288,4 +280,4 @@ class Trainer:
 
 
 FREE = ("out", "steps", "micro_batch", "device", "price", "log", "checkpointing", "encoders")  # may change where a training goes on
-TOLD = ("optim", "precision")  # may change too, so that one that failed can go on
+TOLD = ("optim", "dtype")  # may change too, so that one that failed can go on

@@ -15,18 +15,22 @@ import torch
 from PIL import Image
 
 from hybridbooth_core.cli import main
-from hybridbooth_core.training import command
+from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.miniature import bundle
+from hybridbooth_core.miniature.training import probe
+from hybridbooth_core.training import command, presets
 from hybridbooth_core.training.arguments import parsed
 from hybridbooth_core.training.checkpoint import checkpoints
 from hybridbooth_core.training.config import TrainConfig
 from hybridbooth_core.training.dry_run import duration
 from hybridbooth_core.training.metrics import read_curve
-from hybridbooth_core.training.presets import PRESETS, preset
 from hybridbooth_core.training.trainer import Trainer
 
 pytest.importorskip("tyro")
 pytest.importorskip("diffusers")
 
+PRESETS = training_bases().presets
+preset = functools.partial(presets.preset, presets=PRESETS)
 SMALL = [
     "miniature", "--steps", "4", "--batch", "2", "--micro-batch", "2", "--optim.kind", "adamw", "--log.validation-samples", "2",
     "--log.validate-every", "4", "--log.save-every", "2", "--log.log-every", "1", "--log.grid-every", "0",
@@ -37,12 +41,9 @@ SMALL = [
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
     """The world is loaded once, and its judge, whose images take longer than all else, stays out of it."""
-    from hybridbooth_core.miniature import bundle
-    from hybridbooth_core.miniature.training.probe import JudgeCheck
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "load_miniature", functools.cache(bundle.load_miniature))
-        patch.setattr(JudgeCheck, "__call__", lambda self, probe: {})
+        patch.setattr(probe, "load_miniature", functools.cache(bundle.load_miniature))
+        patch.setattr(probe.JudgeCheck, "__call__", lambda self, probe: {})
         yield
 
 
@@ -90,17 +91,23 @@ def test_help_of_a_preset_lists_every_setting_as_it_is_there(name, capsys):
 def test_flags_change_what_they_name_and_nothing_else():
     words = ["sd15", "--optim.lr", "3e-4", "--data.shards", "s", "--data.cached", "--data.augment", "0", "--data.background", "0"]
     words += ["--encoders", "a", "b", "--probe.sizes", '{"pooled": 8}', "--loss.times", "0.1", "0.9", "--dry-run"]
-    request, plain = parsed(words), preset("sd15")
+    request, plain = parsed(words, PRESETS), preset("sd15")
     changed = {name for name in vars(plain) if getattr(request.config, name) != getattr(plain, name)}
     assert changed == {"optim", "data", "encoders", "probe", "loss"} and request.dry_run and not request.resume
     assert request.config.optim == dataclasses.replace(plain.optim, lr=3e-4)
     assert [str(folder) for folder in request.config.encoders] == ["a", "b"] and request.config.probe.sizes == {"pooled": 8}
 
 
+def test_options_of_the_first_version_go_on():
+    old = parsed(["sd15", "--base", "a", "--precision=fp32"], PRESETS).config
+    assert old == parsed(["sd15", "--model", "a", "--dtype", "float32"], PRESETS).config
+    assert parsed(["sd15", "--precision", "bf16", "--base=fp16"], PRESETS).config == parsed(["sd15", "--model", "fp16"], PRESETS).config
+
+
 def test_a_stored_configuration_is_one_to_begin_with(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"steps": 7, "optim": {"lr": 1e-3}}))
-    config = parsed([str(path), "--seed", "5"]).config
+    config = parsed([str(path), "--seed", "5"], PRESETS).config
     assert (config.steps, config.optim.lr, config.seed, config.batch) == (7, 1e-3, 5, TrainConfig().batch)
 
 
@@ -115,7 +122,8 @@ def test_what_is_no_configuration_is_one_sentence(tmp_path, capsys):
     assert "holds no training" in refused(capsys, "--resume", tmp_path)
     assert "found nothing" in refused(capsys, "--resume")
     assert "leave sd15 out" in refused(capsys, "sd15", "--resume", tmp_path)
-    assert "--base" in refused(capsys, "sd15", "--base", tmp_path / "none")
+    assert "--model" in refused(capsys, "sd15", "--model", tmp_path / "none")
+    assert "found no folder" in refused(capsys, "sd15", "--base", tmp_path / "none")
     assert "--data.augment 0" in refused(capsys, "miniature", "--data.cached")
     assert "7 and 24" in refused(capsys, "miniature", "--batch", "7")
 
@@ -126,7 +134,7 @@ def test_what_is_no_configuration_is_one_sentence(tmp_path, capsys):
         (["--optim.speed", "3"], "--optim.speed"),
         (["--optim.lr", "fast"], "'fast'"),
         (["--optim.lr", "0"], "lr above 0"),
-        (["--precision", "fp99"], "fp99"),
+        (["--dtype", "fp99"], "fp99"),
         (["--probe.sizes", "{"], "--probe.sizes"),
     ],
 )
@@ -185,7 +193,7 @@ def test_a_training_is_interrupted_gone_on_with_and_ends_as_one_that_was_not(tmp
         assert main(["train-probe", *SMALL, "--out", str(parts)]) == 130
         assert f"train-probe --resume {parts} goes on from step 2" in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        patch.setattr(command, "prepare_training", None)  # told before anything is loaded
+        patch.setattr(probe, "prepare_miniature_training", None)  # told before anything is loaded
         assert "holds a training already" in refused(capsys, *SMALL, "--out", parts)
     assert "begun with another seed" in refused(capsys, "--resume", parts, "--seed", "3")
     assert "goes on in its own folder" in refused(capsys, "--resume", parts, "--out", tmp_path / "other")
@@ -220,10 +228,10 @@ def _as_loud_as_before():
 @pytest.mark.usefixtures("_as_loud_as_before")
 def test_of_several_processes_the_first_one_speaks(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
-    assert command.run(["nothing"]) == 2
+    assert command.run(["nothing"], training_bases()) == 2
     for words in ([], ["--help"], ["miniature", "--help"], ["miniature", "--stpes", "3"]):
         with pytest.raises(SystemExit):
-            command.run(words)
+            command.run(words, training_bases())
     said = capsys.readouterr()
     assert said.out == "" and said.err == ""
 
@@ -237,7 +245,7 @@ def test_what_another_process_alone_runs_into_it_says_itself(monkeypatch, capsys
 
     monkeypatch.setattr(Trainer, "one_step", fail)
     monkeypatch.setattr(command, "_processes", lambda config: DistributedEnv(torch.device("cpu"), rank=1))
-    request = parsed(SMALL)
+    request = parsed(SMALL, PRESETS)
     monkeypatch.setattr(Trainer, "_begin", lambda self, folder, resume: None)
-    refuses(command._carried_out, request, DistributedEnv(torch.device("cpu"), rank=1))
+    refuses(command._carried_out, request, training_bases(), DistributedEnv(torch.device("cpu"), rank=1))
     assert "hybridbooth (process 1): shard-000001.tar is missing" in capsys.readouterr().err

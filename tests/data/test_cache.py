@@ -6,11 +6,12 @@ import torch
 from PIL import Image
 
 from hybridbooth_core.bases.data_networks import load_autoencoder
-from hybridbooth_core.data.cache import Autoencoder, Encoder, FeatureCache
+from hybridbooth_core.data.cache import Autoencoder, FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.reader import ShardReader
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.features import extract_features, reference
+from hybridbooth_core.encoders.published import Encoder
 
 from .helpers import content
 

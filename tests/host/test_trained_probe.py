@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from hybridbooth_core.bases.data_networks import load_autoencoder
-from hybridbooth_core.data.cache import Encoder, FeatureCache
+from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.data.cache import FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S, EncoderFile
+from hybridbooth_core.encoders.published import Encoder
 from hybridbooth_core.training.config import Data, LogConfig, ProbeShape, TrainConfig
-from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
 from .comfy import Host
@@ -43,12 +44,12 @@ def trained(new_pipeline, tmp_path) -> Path:
     cache = FeatureCache(encoders, load_autoencoder(tmp_path / "small-sd15", "cpu"), 0)
     prepare([PHOTOS], tmp_path / "shards", Standards(size=64, licence="CC-BY-4.0"), cache=cache)
     config = TrainConfig(
-        out=tmp_path / "run", base=str(tmp_path / "small-sd15"), dino="S", steps=2, batch=2, micro_batch=2, precision="fp32",
+        out=tmp_path / "run", model=str(tmp_path / "small-sd15"), dino="S", steps=2, batch=2, micro_batch=2, dtype="float32",
         data=Data(shards=tmp_path / "shards", cached=True, interleave=2, background=0, augment=0),
         probe=ProbeShape("resampler", sizes={"layers": 1, "inner": 48}),
         log=LogConfig(validation_samples=2, grid_every=0),
     )  # fmt: skip
-    probe = Trainer(config, *prepare_training(config, torch.device("cpu"))).run()
+    probe = Trainer(config, *training_bases().prepare(config, torch.device("cpu"))).run()
     probe.save(tmp_path / "probe.safetensors")
     return tmp_path / "probe.safetensors"
 

@@ -16,10 +16,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
-from hybridbooth_core.data.cache import Encoder, FeatureCache
+from hybridbooth_core.data.cache import FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_S
+from hybridbooth_core.encoders.published import Encoder
 from hybridbooth_core.models.adapter import COMMON_WORDS
 from hybridbooth_core.training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig
 from hybridbooth_core.training.prompt_templates import COLOURS, NEUTRAL
@@ -142,12 +143,12 @@ def configured(sd15, shards, tmp_path) -> Callable[..., TrainConfig]:
     def make(**changes) -> TrainConfig:
         settings = {
             "out": tmp_path / "run",
-            "base": str(sd15),
+            "model": str(sd15),
             "dino": "S",
             "steps": 20,
             "batch": 4,
             "micro_batch": 4,
-            "precision": "fp32",
+            "dtype": "float32",
             "data": Data(shards=shards.cached, cached=True, interleave=2, background=0, augment=0),
             "probe": RESAMPLER,
             "loss": Loss(times=(0.6, 1)),

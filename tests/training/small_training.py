@@ -20,23 +20,24 @@ from typing import Any
 
 import torch
 
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.errors import UserError
 from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.training.probe import miniature_context, miniature_probe
 from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training import checkpoint
 from hybridbooth_core.training import metrics as records
+from hybridbooth_core.training.callbacks import Callbacks
 from hybridbooth_core.training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig, from_json
 from hybridbooth_core.training.distributed import DistributedEnv
 from hybridbooth_core.training.metrics import read_curve
-from hybridbooth_core.training.setup import prepare_training
-from hybridbooth_core.training.trainer import Callbacks, Trainer
+from hybridbooth_core.training.trainer import Trainer
 
 CONFIG = TrainConfig(
     steps=6,
     batch=2,
     micro_batch=2,
-    precision="fp32",
+    dtype="float32",
     device="cpu",
     data=Data(neutral=0.3, condition_drop=0.1, background=0),
     probe=ProbeShape("resampler", num_tokens=3, sizes={"layers": 2, "heads": 4, "inner": 32}),
@@ -58,7 +59,7 @@ the_miniature = cache(load_miniature)
 def trainer_of(
     config: TrainConfig,
     processes: DistributedEnv | None = None,
-    extras: Callbacks | None = None,
+    callbacks: Callbacks | None = None,
     learned_optimizer: int = 0,
 ) -> Trainer:
     """The trainer of an untrained probe."""
@@ -71,7 +72,7 @@ def trainer_of(
         fresh.load_state_dict(probe.state_dict(), strict=False)
         torch.nn.init.ones_(fresh.learned_optimizer.out.bias)
         probe = fresh
-    return Trainer(config, context, probe, extras or Callbacks(), processes)
+    return Trainer(config, context, probe, callbacks, processes)
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
@@ -99,7 +100,7 @@ def together(folder: Path, processes: DistributedEnv) -> None:
     told["muon"] = said(trainer_of, replace(CONFIG, micro_batch=1, optim=replace(CONFIG.optim, kind="muon")), split)
     told["nan"] = said(spoilt(trainer_of(replace(CONFIG, out=folder / "nan", micro_batch=1), whole), processes.rank).run)
     shared = from_json(json.loads((folder / "fsdp_sd15.json").read_text()))
-    trainer = Trainer(shared, *prepare_training(shared, torch.device("cpu")), split)
+    trainer = Trainer(shared, *training_bases().prepare(shared, torch.device("cpu")), split)
     watch_rows(trainer.context.source, told["shards"])
     torch.save(trainer.run().state_dict(), folder / f"fsdp_sd15-{processes.rank}.pt")
     (folder / f"told-{processes.rank}.json").write_text(json.dumps(told))

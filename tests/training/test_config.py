@@ -13,12 +13,12 @@ from hybridbooth_core.training.config import Data, LogConfig, Loss, Optim, Probe
 
 FULL = TrainConfig(
     out=Path("some") / "run",
-    base="models/sd15",
+    model="models/sd15",
     encoders=(Path("models/clip"), Path("models/dino")),
     steps=7,
     batch=16,
     micro_batch=4,
-    precision="fp16",
+    dtype="float16",
     data=Data(shards=Path("shards"), validation=Path("held_out"), cached=True, augment=0, background=0),
     probe=ProbeShape("resampler", 3, {"layers": 2}),
     loss=Loss(times=(0.25, 0.75)),
@@ -38,6 +38,15 @@ def test_what_an_earlier_version_did_not_say_is_the_default():
     table = to_json(FULL)
     del table["price"], table["log"]["grid_steps"], table["loss"]
     assert from_json(table) == replace(FULL, loss=Loss())
+
+
+def test_the_first_versions_names_are_read():
+    table = {**to_json(FULL), "base": "models/sd15", "precision": "bf16"}
+    del table["model"], table["dtype"]
+    table["data"]["lanes"] = table["data"].pop("interleave")
+    table["probe"]["words"] = table["probe"].pop("num_tokens")
+    table["watch"] = table.pop("log")
+    assert from_json(table) == replace(FULL, dtype="bfloat16")
 
 
 @pytest.mark.parametrize("table", [None, [], {"nothing": 1}, {"data": 3}, {"steps": "many"}, {"loss": {"times": 3}}, {"encoders": 5}])

@@ -16,11 +16,11 @@ import pytest
 import torch
 import yaml
 
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.training.batch import DataShard
 from hybridbooth_core.training.checkpoint import checkpoint_path, checkpoints
 from hybridbooth_core.training.config import Data, to_json
 from hybridbooth_core.training.distributed import DistributedEnv
-from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
 FOLDER = Path(__file__).resolve().parent
@@ -59,14 +59,14 @@ def sd15_alone(small, sd15, shards, tmp_path_factory):
     config = replace(
         small.CONFIG,
         out=tmp_path_factory.mktemp("sd15_alone"),
-        base=str(sd15),
+        model=str(sd15),
         dino="S",
         steps=3,
         batch=4,
         data=Data(shards=shards.cached, cached=True, interleave=2, background=0, augment=0),
         log=replace(small.CONFIG.log, save_every=3),
     )
-    trainer, augmented = Trainer(replace(config, micro_batch=4), *prepare_training(config, torch.device("cpu"))), []
+    trainer, augmented = Trainer(replace(config, micro_batch=4), *training_bases().prepare(config, torch.device("cpu"))), []
     small.watch_rows(trainer.context.source, augmented)
     return SimpleNamespace(folder=config.out, config=config, augmented=augmented, state=trainer.run().state_dict())
 

@@ -19,8 +19,8 @@ from hybridbooth_core.training.config import Data, TrainConfig, to_json
 from hybridbooth_core.training.export import export_probe
 
 MADE = ProbeConfig(
-    width=16, clip="a/clip", clip_width=8, dino="a/dino", dino_width=8, regressor="resampler", sizes={"layers": 1, "heads": 2}, num_tokens=2,
-    base_model="tiny | model", trained_on="24 images (shards 00ff)", licence="CC-BY-4.0 (20), unknown (4)",
+    width=16, clip="a/clip", clip_width=8, dino="a/dino", dino_width=8, regressor="resampler", sizes={"layers": 1, "heads": 2},
+    num_tokens=2, base_model="tiny | model", trained_on="24 images (shards 00ff)", licence="CC-BY-4.0 (20), unknown (4)",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def run(tmp_path, averaged) -> Path:
     """A folder of a training that has gone 30 of 40 steps; the weights that it trains are not their average."""
     folder = tmp_path / "run"
     folder.mkdir()
-    config = TrainConfig(out=folder, base="/home/somebody/models/sd15", steps=40, data=Data(shards=Path("/home/somebody/shards")))
+    config = TrainConfig(out=folder, model="/home/somebody/models/sd15", steps=40, data=Data(shards=Path("/home/somebody/shards")))
     state = {
         "config": json.dumps(to_json(config)),
         "probe_config": json.dumps(asdict(MADE)),
@@ -68,9 +68,10 @@ def test_the_hash_is_that_of_the_file(run, tmp_path):
 
 
 def test_the_card_says_what_a_stranger_must_know(run, tmp_path):
-    export_probe(run, tmp_path / "mine.safetensors")
+    export_probe(run, tmp_path / "mine.safetensors", hub_model={"/home/somebody/models/sd15": "author/model"}.get)
     card = (tmp_path / "mine.md").read_text()
     head = card.split("---\n")[1]
+    assert "base_model: author/model\ntags:\n" in head
     assert "license: other\n" in head and "library_name: hybridbooth" in head, "two licences are none that a hub knows"
     assert "24 images (shards 00ff)" in card and "CC-BY-4.0 (20), unknown (4)" in card
     assert "30 of 40, 240 samples" in card and "after 20 steps: 0.5000" in card and "0.6000" in card
@@ -85,7 +86,8 @@ def test_one_licence_that_hubs_know_is_named(run, tmp_path, licence, known):
     from hybridbooth_core.training.card import model_card
 
     probe = Probe(replace(MADE, licence=licence))
-    assert f"license: {known}\n" in model_card("x", "0", 1, probe, TrainConfig(), 1, [])
+    card = model_card("x", "0", 1, probe, TrainConfig(), 1, [])
+    assert f"license: {known}\n" in card and "base_model" not in card
 
 
 def test_the_same_run_makes_the_same_bytes(run, tmp_path):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.training.config import Data, Optim, ProbeShape
 from hybridbooth_core.training.memory_estimate import Memory, estimate_memory
-from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 
 RESAMPLER = ProbeShape("resampler", num_tokens=3, sizes={"layers": 1, "heads": 4})
@@ -48,7 +48,7 @@ def size(tensors) -> int:
 CHANGES = {
     "checkpointing": {"checkpointing": True, "probe": ProbeShape("promptnet", num_tokens=3)},
     "accumulation": {"micro_batch": 1, "optim": Optim(kind="muon", lr=1e-3)},
-    "bf16": {"precision": "bf16"},
+    "bf16": {"dtype": "bfloat16"},
 }
 
 
@@ -75,7 +75,7 @@ def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(
 def test_a_step_of_stable_diffusions_layout_takes_what_was_foreseen(configured, readers, shards, monkeypatch):
     monkeypatch.setattr("hybridbooth_core.training.setup._encoders", lambda config, device: readers)
     config = configured(probe=RESAMPLER, micro_batch=1, batch=2, data=Data(shards=shards.plain, interleave=2))
-    context, probe, _ = prepare_training(config, torch.device("cpu"))
+    context, probe, _ = training_bases().prepare(config, torch.device("cpu"))
     foreseen = estimate_memory(context, probe, config)
     model, encoders = context.model, [reader.network for reader in readers]
     weights = size(tensor for part in (model.unet, model.text_encoder, model.coder._vae, *encoders, probe) for tensor in part.parameters())

@@ -10,16 +10,18 @@ import json
 
 import pytest
 
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.training import config as module
 from hybridbooth_core.training.config import Data, LogConfig, TrainConfig, from_json, to_json
-from hybridbooth_core.training.presets import PRESETS, preset
+from hybridbooth_core.training.presets import preset
 
+PRESETS = training_bases().presets
 PARTS = [getattr(module, name) for name in ("Data", "ProbeShape", "Loss", "Optim", "LogConfig", "TrainConfig")]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_goes_through_json_and_back(name):
-    assert from_json(json.loads(json.dumps(to_json(preset(name))))) == preset(name)
+    assert from_json(json.loads(json.dumps(to_json(preset(name, PRESETS))))) == preset(name, PRESETS)
 
 
 def test_the_recipes_are_what_they_are_said_to_be():
@@ -29,12 +31,12 @@ def test_the_recipes_are_what_they_are_said_to_be():
         "promptnet", 2e-5, 1e-2, 500, 0.9999
     )  # fmt: skip
     assert consumer.data.cached and consumer.checkpointing and consumer.accumulation(1) == 8
-    assert all(recipe.precision == "bf16" and recipe.base != module.MINIATURE for recipe in (paper, consumer))
-    assert preset("miniature").base == module.MINIATURE
+    assert all(recipe.dtype == "bfloat16" and recipe.model != "miniature" for recipe in (paper, consumer))
+    assert preset("miniature", PRESETS).model == "miniature"
 
 
 def test_an_unknown_preset_names_those_that_are_known(refuses):
-    message = refuses(preset, "sdxl")
+    message = refuses(preset, "sdxl", PRESETS)
     assert "'sdxl'" in message and all(name in message for name in PRESETS)
 
 
@@ -58,7 +60,7 @@ def test_every_setting_says_what_it_is(kind):
         ({"steps": True}, "steps is 'True'"),
         ({"steps": 1.5}, "steps is '1.5'"),
         ({"steps": 0}, "steps above 0"),
-        ({"precision": "fp99"}, "precision is 'fp99'"),
+        ({"dtype": "fp99"}, "dtype is 'fp99'"),
         ({"data": {"cached": "yes"}}, "cached is 'yes'"),
         ({"data": {"shards": 4}}, "shards is '4'"),
         ({"data": []}, "Data is no table"),

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.data.examples import Example
 from hybridbooth_core.encoders.features import square_crops
+from hybridbooth_core.miniature.training.probe import creature_content
 from hybridbooth_core.training import sample_grids as grids
 from hybridbooth_core.training.config import Data
-from hybridbooth_core.training.sample_grids import chosen_subjects, grid
-from hybridbooth_core.training.setup import prepare_training
+from hybridbooth_core.training.sample_grids import grid, shard_content
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,10 +32,10 @@ def drawn(small, tmp_path_factory):
     config = replace(small.CONFIG, log=replace(small.CONFIG.log, grid_every=3, grid_subjects=2, grid_steps=2))
     trainer = small.trainer_of(config)
     probe = trainer.averaged()
-    subjects = chosen_subjects(config, trainer.context)
-    draw, path = grid(config, trainer.context, subjects), tmp_path_factory.mktemp("board") / "step-00000003.png"
+    content = creature_content(2, trainer.context)
+    draw, path = grid(config, trainer.context, content), tmp_path_factory.mktemp("board") / "step-00000003.png"
     draw(probe, path)
-    return config, trainer.context, probe, subjects, draw, path
+    return config, trainer.context, probe, content.subjects, draw, path
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -138,8 +139,9 @@ def test_images_of_shards_are_shown_with_what_the_probe_sees_of_them(cached, con
     data = {} if cached else {"data": Data(shards=shards.plain, interleave=2)}
     config = configured(**data)
     config = replace(config, log=replace(config.log, grid_every=1, grid_subjects=3, grid_steps=1))
-    context, probe, _ = prepare_training(config, torch.device("cpu"))
-    subjects = chosen_subjects(config, context)
+    context, probe, _ = training_bases().prepare(config, torch.device("cpu"))
+    content = shard_content(config, context)
+    subjects = content.subjects
     assert all(subject.ref.masks is not None for subject in subjects) and {subject.noun for subject in subjects} <= {"cat", "toy", "object"}
     for subject in subjects:
         crop = square_crops(subject.ref.images, subject.ref.masks, readers[0].network.size)
@@ -147,5 +149,5 @@ def test_images_of_shards_are_shown_with_what_the_probe_sees_of_them(cached, con
         whole = readers[0].network(square_crops(subject.ref.images, None, readers[0].network.size))
         augmented = subject.features.clip
         assert min((augmented - tokens).abs().max(), (augmented - whole).abs().max() if cached else 9) < 0.01
-    grid(config, context, subjects[:1])(probe.eval().requires_grad_(False), tmp_path / "now.png")
+    grid(config, context, replace(content, subjects=subjects[:1]))(probe.eval().requires_grad_(False), tmp_path / "now.png")
     assert cells(tmp_path / "now.png", 1).std() > 0.05

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training.config import ProbeShape
 from hybridbooth_core.training.metrics import read_curve
-from hybridbooth_core.training.setup import prepare_training
 from hybridbooth_core.training.trainer import Trainer
 from hybridbooth_core.training.validation import Validation
 
@@ -16,11 +16,11 @@ SHAPES = {"promptnet": {"pooled": 8}, "resampler": {"layers": 1, "heads": 4}}
 @pytest.mark.parametrize("regressor", SHAPES)
 def test_twenty_steps_lower_the_loss_on_fixed_noise_and_are_saved(regressor, configured, tmp_path):
     config = configured(probe=ProbeShape(regressor, num_tokens=3, sizes=SHAPES[regressor]))
-    context, probe, extras = prepare_training(config, torch.device("cpu"))
+    context, probe, callbacks = training_bases().prepare(config, torch.device("cpu"))
     frozen = {name: tensor.clone() for name, tensor in context.model.unet.state_dict().items()}
     validation = Validation(config, context)
     before = validation.rows(probe)
-    trained = Trainer(config, context, probe, extras).run()
+    trained = Trainer(config, context, probe, callbacks).run()
     after = validation.rows(trained)
     fallen = before - after
     assert len(fallen) == 12 and fallen.mean() > 2 * fallen.std() / 12**0.5 and after.mean() < validation.noun.mean()

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from hybridbooth_core.bases.data_networks import load_autoencoder
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.data.shards import Index, Shard, read_index
@@ -18,9 +19,10 @@ from hybridbooth_core.miniature.training.source import MiniatureSource
 from hybridbooth_core.models.ldm_layout import to_ldm_layout
 from hybridbooth_core.training import setup
 from hybridbooth_core.training.config import Data, ProbeShape, TrainConfig
-from hybridbooth_core.training.setup import prepare_training, provenance
+from hybridbooth_core.training.setup import provenance
 
 CPU = torch.device("cpu")
+prepare_training = training_bases().prepare
 PROMPTNET = ProbeShape("promptnet", num_tokens=3, sizes={"pooled": 8})
 
 
@@ -37,19 +39,19 @@ def pipeline(sd15):
     return StableDiffusionPipeline.from_pretrained(sd15, local_files_only=True, safety_checker=None)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_promptnet_starts_from_the_denoiser_as_it_is_stored(precision, configured, pipeline):
-    context, probe, extras = prepare_training(configured(probe=PROMPTNET, precision=precision), CPU)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_promptnet_starts_from_the_denoiser_as_it_is_stored(dtype, configured, pipeline):
+    context, probe, callbacks = prepare_training(configured(probe=PROMPTNET, dtype=dtype), CPU)
     own = probe.regressor.state_dict()
     taken = [key for key in own if key.split(".")[0] in ("time_embed", "input_blocks", "middle_block")]
     stored = to_ldm_layout(pipeline.unet.state_dict())
     assert len(taken) > 100 and all(torch.equal(own[key], stored[key]) for key in taken)
     assert {p.dtype for p in probe.parameters()} == {torch.float32}
-    assert {p.dtype for p in context.model.unet.parameters()} == {torch.float32 if precision == "fp32" else torch.bfloat16}
+    assert {p.dtype for p in context.model.unet.parameters()} == {getattr(torch, dtype)}
     assert {p.dtype for p in context.model.text_encoder.parameters()} == {torch.float32}
     frozen = [*context.model.unet.parameters(), *context.model.text_encoder.parameters()]
     assert not any(parameter.requires_grad for parameter in frozen)
-    assert (extras.check, extras.grid) == (None, None)
+    assert (callbacks.check, callbacks.grid) == (None, None)
     sizes = {"channels": 32, "multipliers": [1, 1, 2, 2], "depth": 2, "heads": 8, "attention_levels": 3, "latent_channels": 4, "pooled": 8}
     assert probe.config.sizes == sizes
 
@@ -108,8 +110,8 @@ def test_the_autoencoder_goes_where_nothing_needs_it(configured, shards, with_en
 
 def test_the_miniature_is_a_training_of_its_own():
     config = TrainConfig(data=Data(), probe=ProbeShape("resampler"), micro_batch=2, batch=2)
-    context, probe, extras = prepare_training(config, CPU)
-    assert isinstance(context.source, MiniatureSource) and extras.check is not None and extras.grid is None
+    context, probe, callbacks = prepare_training(config, CPU)
+    assert isinstance(context.source, MiniatureSource) and callbacks.check is not None and callbacks.grid is None
     batch = context.source.held_out(2)[0]
     inputs = context.inputs(probe, batch)
     assert probe(inputs.features, inputs.nouns).shape == (2, 5, context.model.embedding_width)
@@ -145,7 +147,7 @@ def edited(path, **changes):
 
 def test_a_base_that_is_none_is_one_sentence(configured, copy, tmp_path, refuses):
     def said(base):
-        return refuses(prepare_training, configured(base=str(base)), CPU)
+        return refuses(prepare_training, configured(model=str(base)), CPU)
 
     assert "found no folder" in said(tmp_path / "nowhere")
     assert "model_index.json" in said(tmp_path)
@@ -194,7 +196,7 @@ def test_a_promptnet_that_does_not_fit_the_model_is_one_sentence(configured, cop
 
     assert "--probe.sizes do not fit" in said(configured(probe=replace(PROMPTNET, sizes={"latent_channels": 16})))
     assert "--probe.sizes do not fit" in said(configured(probe=replace(PROMPTNET, sizes={"flavour": 1})))
-    changed = configured(base=str(copy), probe=PROMPTNET)
+    changed = configured(model=str(copy), probe=PROMPTNET)
     settings, file = copy / "unet" / "config.json", next((copy / "unet").glob("*.safetensors"))
     edited(settings, attention_head_dim=[4, 4, 8, 8])
     assert "equally many heads in copy, found [4, 8]" in said(changed)
@@ -202,7 +204,7 @@ def test_a_promptnet_that_does_not_fit_the_model_is_one_sentence(configured, cop
     save_file({**load_file(file), "time_embedding.cond_proj.weight": torch.zeros(32, 8)}, file)
     assert "no Stable Diffusion 1.5" in said(changed)
     prepare_training(replace(changed, probe=configured().probe), CPU)
-    shutil.copytree(configured().base, copy, dirs_exist_ok=True)
+    shutil.copytree(configured().model, copy, dirs_exist_ok=True)
     edited(settings, sample_size=12)
     assert "draws 96 pixels" in said(changed)
     prepare([photos], tmp_path / "96", Standards(size=96))

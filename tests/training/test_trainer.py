@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.training import checkpoint
+from hybridbooth_core.training.callbacks import Callbacks
 from hybridbooth_core.training.checkpoint import checkpoints, load_checkpoint
 from hybridbooth_core.training.config import LogConfig
 from hybridbooth_core.training.metrics import read_curve
-from hybridbooth_core.training.setup import prepare_training
-from hybridbooth_core.training.trainer import Callbacks, Trainer
+from hybridbooth_core.training.trainer import Trainer
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -122,7 +123,7 @@ def same(a, b) -> bool:
 
 
 def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, refuses):
-    config = replace(config, precision="fp16", steps=4, log=replace(config.log, save_every=4, validate_every=4, validation_samples=1))
+    config = replace(config, dtype="float16", steps=4, log=replace(config.log, save_every=4, validate_every=4, validation_samples=1))
     trainer = small.trainer_of(config)
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
     start = copied(trainer.probe.state_dict())
@@ -154,7 +155,7 @@ def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, r
     backward = hopeless._backward
     hopeless._backward = lambda batch: (backward(batch), hopeless.probe.merge.project.bias.grad.fill_(float("inf")))[0]
     message = refuses(hopeless.run)
-    assert "the gradient is" in message and "at step 2" in message and "--precision bf16" in message  # scales 4, 2, 1
+    assert "the gradient is" in message and "at step 2" in message and "--dtype bfloat16" in message  # scales 4, 2, 1
 
 
 def test_a_shard_that_goes_missing_is_one_sentence_and_may_come_back(configured, shards, tmp_path, refuses, small):
@@ -164,7 +165,7 @@ def test_a_shard_that_goes_missing_is_one_sentence_and_may_come_back(configured,
 
     def trainer(out):
         config = replace(base, out=tmp_path / out, data=replace(base.data, shards=data))
-        return Trainer(config, *prepare_training(config, torch.device("cpu")))
+        return Trainer(config, *training_bases().prepare(config, torch.device("cpu")))
 
     expected = trainer("alone").run().state_dict()
     broken = trainer("run")
@@ -207,7 +208,7 @@ def test_what_is_looked_at_is_the_averaged_probe_in_eval_mode(small, config):
         path.write_text("an image")
 
     config = replace(config, log=replace(config.log, grid_every=4))
-    trainer = small.trainer_of(config, extras=Callbacks(check, grid))
+    trainer = small.trainer_of(config, callbacks=Callbacks(check, grid))
     start = copied(trainer.probe.state_dict())
     probe = trainer.run()
     assert looked == [(1, True), (3, True), (6, True)], "early, as often as it should, and at the end"
@@ -224,7 +225,7 @@ def test_a_disk_that_refuses_a_board_or_a_line_is_one_sentence(small, config, re
         raise OSError(28, "No space left on device")
 
     config = replace(config, log=replace(config.log, grid_every=3))
-    message = refuses(small.trainer_of(config, extras=Callbacks(grid=grid)).run)
+    message = refuses(small.trainer_of(config, callbacks=Callbacks(grid=grid)).run)
     assert "No space left" in message and "step-00000002.ckpt" in message
     (config.out.parent / "file").write_text("")
     assert "cannot be written" in refuses(small.trainer_of(replace(config, out=config.out.parent / "file")).run)

@@ -15,7 +15,7 @@ from hybridbooth_core.training.config import Data, Loss, TrainConfig
 from hybridbooth_core.training.context import TrainingContext
 from hybridbooth_core.training.validation import Validation, verdict
 
-CONFIG = TrainConfig(precision="fp32", loss=Loss(times=(0.3, 0.9), background=0.5), log=replace(TrainConfig().log, validation_samples=6))
+CONFIG = TrainConfig(dtype="float32", loss=Loss(times=(0.3, 0.9), background=0.5), log=replace(TrainConfig().log, validation_samples=6))
 
 
 class Guess(nn.Module):

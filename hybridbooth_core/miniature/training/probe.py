@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...encoders.features import FeatureEncoder, Reference, extract_features
+from ...errors import UserError
 from ...models.diffusers_adapter import DiffusersModel
 from ...models.ldm_layout import to_ldm_layout
 from ...probe.probe import Probe, ProbeConfig
 from ...probe.untrained import new_probe
+from ...training.callbacks import Callbacks, GridContent, GridPrompts
 from ...training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig
 from ...training.context import TrainingContext
-from ...training.trainer import Callbacks, Trainer
-from ..bundle import CLIP_ID, DINO_ID
-from ..evaluate import EVALUATION_SCENES, evaluate, reference_of
+from ...training.sample_grids import grid_subject
+from ...training.trainer import Trainer
+from ..bundle import CLIP_ID, DINO_ID, load_miniature
+from ..evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
 from ..nets import Judge
 from ..world import KINDS, creatures, split_numbers
 from ..world_model import WIDTH
@@ -37,15 +41,17 @@ SIZES = {
 }
 TIMES = (0.35, 1.0)  # at low noise the image itself shows who it is, and the words learn nothing
 RESIDUAL_STEP, WORDS_STEP, LEARNED_STEP = 3e-4, 0.02, 0.5  # chosen on tune creatures by benchmarks/leads.py
+IDENTITIES = 24  # most creatures that the judge looks at
+PROMPTS = GridPrompts("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)  # of sample grids
 TRAINED_ON, LICENCE = "train creatures of the miniature world", "Apache-2.0"
 
 CONFIG = TrainConfig(
     out=Path("miniature_probe"),
-    base="miniature",
+    model="miniature",
     steps=6000,
     batch=24,
     micro_batch=24,
-    precision="fp32",
+    dtype="float32",
     device="cpu",
     data=Data(neutral=0.1, condition_drop=0.0, masked=0.8, background=0.0, augment=0.5),
     probe=ProbeShape(regressor="resampler"),
@@ -91,6 +97,29 @@ def miniature_context(config: TrainConfig, model: DiffusersModel, clip: FeatureE
     return TrainingContext(model, clip, dino, MiniatureSource(config.data, config.seed), {"trained_on": TRAINED_ON, "licence": LICENCE})
 
 
+def prepare_miniature_training(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
+    """The world as the trainer sees it, an untrained probe, and the judge's check and the sample grids of tune creatures.
+
+    Raises:
+        UserError: the device is no CPU.
+    """
+    if device.type != "cpu":
+        raise UserError(f"the miniature is trained on the CPU, found the device {device}; use --device cpu")
+    m = load_miniature()
+    context = miniature_context(config, m.model, m.clip, m.dino)
+    probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
+    check = JudgeCheck(m.model, m.clip, m.dino, m.judge, min(IDENTITIES, config.log.validation_samples))
+    return context, probe, Callbacks(check, grid_content=partial(creature_content, config.log.grid_subjects, context))
+
+
+def creature_content(count: int, context: TrainingContext) -> GridContent:
+    """Sample grids of `count` tune creatures."""
+    who = creatures(split_numbers("tune", count))
+    refs = [reference_of(who, row) for row in range(count)]
+    subjects = [grid_subject(context, ref, noun) for ref, noun in zip(refs, class_nouns(who), strict=True)]
+    return GridContent(subjects, PROMPTS, held_out=True)
+
+
 @dataclass(frozen=True, eq=False)
 class JudgeCheck:
     """At each validation: identity and prompt accuracy of the probe's words for tune creatures, by the judge."""
@@ -126,5 +155,5 @@ def train_probe(
     config = replace(config, out=folder)
     context = miniature_context(config, model, clip, dino)
     probe = miniature_probe(model, clip, dino, config.probe, config.seed)
-    check = JudgeCheck(model, clip, dino, judge, min(24, config.log.validation_samples))
+    check = JudgeCheck(model, clip, dino, judge, min(IDENTITIES, config.log.validation_samples))
     return Trainer(config, context, probe, Callbacks(check)).run(resume=True)
