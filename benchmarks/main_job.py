@@ -1,6 +1,6 @@
 """The main job, measured: does the probe find the subject, and do five steps improve on it?
 
-    python benchmarks/main_job.py
+    python -m benchmarks.main_job
 
 writes benchmarks/results/main_job.json. Every method draws the same test creatures in the same eight scenes from the same noise, over two
 sampling seeds. Identity is the judge's cosine to a true render (1 the same creature, 0 another), prompt the share of images in which
@@ -33,13 +33,14 @@ from hybridbooth_core.models.adapter import Piece, class_embedding
 from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.refine.refine import RefineConfig, Refinement, refine
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = Path(__file__).parent / "results" / "main_job.json"
+from .provenance import RESULTS, ROOT, command_line, provenance
+
+RESULT = RESULTS / "main_job.json"
 SAMPLING_SEEDS = (0, 1)
 
 
 def refined(world: Miniature, who: Creatures, config: RefineConfig) -> list[Refinement]:
-    """Every creature personalised by the main job itself."""
+    """The refinement of every creature, by the main job's own functions."""
     results = []
     for row, noun in enumerate(tqdm(class_nouns(who), desc=f"refining, {config.mode}")):
         ref = reference_of(who, row)
@@ -49,7 +50,7 @@ def refined(world: Miniature, who: Creatures, config: RefineConfig) -> list[Refi
 
 
 def without_probe(world: Miniature, who: Creatures) -> list[Refinement]:
-    """The same steps on the words, started from the class noun in every word's place: what five steps can do without a probe."""
+    """The same steps from the class noun's embedding in every token's place: what five steps can do without a probe."""
     results = []
     for row, noun in enumerate(tqdm(class_nouns(who), desc="refining, no probe")):
         vector = class_embedding(world.model, noun)
@@ -134,15 +135,15 @@ def main() -> None:
     scores = {name: draw(world, who, name, subjects) for name, subjects in methods.items()}
     everyone = creatures(split_numbers("test", chosen.gain_identities))
     every_default = refined(world, everyone, RefineConfig())
-    many = {name: draw(world, everyone, f"{name}, many", [getattr(r, embeddings) for r in every_default])
-            for name, embeddings in (("probe", "start"), ("refined", "words"))}  # fmt: skip
+    many = {name: draw(world, everyone, f"{name}, many", [getattr(r, field) for r in every_default])
+            for name, field in (("probe", "start"), ("refined", "embeddings"))}  # fmt: skip
     gains = {
         "gain": (many["refined"].identity - many["probe"].identity).mean(1),
         "gain_residual": (scores["refined_residual"].identity - scores["probe"].identity).mean(1),
         "gain_words": (scores["refined_words"].identity - scores["probe"].identity).mean(1),
     }
     result = {
-        "command": " ".join(["python benchmarks/main_job.py", *sys.argv[1:]]),
+        **provenance(command_line("main_job")),
         "n_identities": chosen.identities,
         "n_prompts": scores["probe"].identity.shape[1] // len(SAMPLING_SEEDS),
         "sampling_seeds": len(SAMPLING_SEEDS),

@@ -1,13 +1,14 @@
-"""What a refinement costs at Stable Diffusion 1.5's true size, beside the systems it is compared with.
+"""What a refinement costs at Stable Diffusion 1.5's true size, beside the methods it is compared with.
 
-    python benchmarks/refine_sd15.py                      # float32 on the CPU: about a quarter of an hour on two free cores, 20 GB
-    python benchmarks/refine_sd15.py --device cuda        # bfloat16
-    python benchmarks/refine_sd15.py --quick --out /tmp/trial.json
+    python -m benchmarks.refine_sd15                      # float32 on the CPU: half an hour on two free cores, 14 GB
+    python -m benchmarks.refine_sd15 --device cuda        # bfloat16
+    python -m benchmarks.refine_sd15 --quick --out /tmp/trial.json
 
 writes benchmarks/results/refine_sd15.json (of another device: refine_sd15_cuda.json). Weights are random, at the true layout, 512 x 512
-pixels, one row a step unless said otherwise; the autoencoder has no part. Every row is measured in a process of its own and stored when it
-is done, so a stopped run goes on where it was; `--again` measures anew. Operations are counted by torch's FlopCounterMode while a step
-runs; the rate of large matrix products is measured in turns with the steps.
+pixels, one row a step unless said otherwise; the autoencoder has no part. Every timed step is followed by a bare pass, the forward and
+backward pass of diffusers' own UNet, and by large matrix products, so that ratios hold on a machine that has other work too. Every row is
+measured in a process of its own and stored when it is done, so a stopped run continues where it stopped; `--again` measures rows a second
+time.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from main_job import import_seconds
-from sd15.rows import ROWS, SLOW_ON_CPU, Setting
-from sd15.summary import subjects, verdicts
-from sd15.world import QUICK, SD15, new_world
+from .main_job import import_seconds
+from .provenance import RESULTS, ROOT, command_line, commit
+from .sd15.rows import ONLY_ON_GPU, ROWS, Setting
+from .sd15.summary import subjects, verdicts
+from .sd15.world import QUICK, SD15, new_world
 
-RESULTS = Path(__file__).parent / "results"
 REPEATS, QUICK_REPEATS = 3, 2
 
 
@@ -44,13 +44,13 @@ def measure_here(name: str, device: torch.device, quick: bool, repeats: int) -> 
 
 def measure_apart(name: str, options: argparse.Namespace) -> dict:
     """The same in a process of its own, whose peak of memory is the row's."""
-    command = [sys.executable, __file__, "--row", name, "--device", options.device, "--threads", str(options.threads)]
+    command = [sys.executable, "-m", "benchmarks.refine_sd15", "--row", name, "--device", options.device, "--threads", str(options.threads)]
     command += ["--repeats", str(options.repeats)] + (["--quick"] if options.quick else [])
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
-        return {"title": ROWS[name][0], "left_out": f"it failed: {(done.stderr.strip().splitlines() or ['no word of why'])[-1][:300]}"}
-    row = json.loads(done.stdout.splitlines()[-1])
+        return {"title": ROWS[name][0], "left_out": f"it failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:300]}"}
+    row = json.loads(done.stdout.splitlines()[-1]) | {"commit": commit()}
     return row if load is None else row | {"load_before": round(load, 2)}
 
 
@@ -91,7 +91,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a trial at tiny sizes")
     parser.add_argument("--repeats", type=int, help="timed runs of every row")
     parser.add_argument("--only", help="these rows, by commas")
-    parser.add_argument("--again", action="store_true", help="measure rows anew that are there")
+    parser.add_argument("--again", action="store_true", help="measure rows a second time that are there")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)  # the child's side of `measure_apart`
     options = parser.parse_args()
@@ -110,14 +110,13 @@ def main() -> None:
     stored = json.loads(options.out.read_text()) if options.out.exists() else {}
     rows = stored.get("rows", {}) if stored.get("machine") == setting else {}
     host = stored.get("host") if rows else None
-    wanted = (
-        options.only.split(",") if options.only else [n for n in ROWS if options.device != "cpu" or options.quick or n not in SLOW_ON_CPU]
-    )
+    everywhere = options.device != "cpu" or options.quick
+    wanted = options.only.split(",") if options.only else [name for name in ROWS if everywhere or name not in ONLY_ON_GPU]
 
     def write() -> None:
         ordered = {name: rows[name] for name in ROWS if name in rows}
         result = {
-            "command": " ".join(["python benchmarks/refine_sd15.py", *sys.argv[1:]]),
+            "command": command_line("refine_sd15"),
             "machine": setting,
             "rows": ordered,
             "subjects": subjects(ordered),

@@ -1,4 +1,4 @@
-"""How a step is measured: seconds, counted operations, the machine's rate of matrix products beside it, and peak memory."""
+"""How a step is measured: its seconds against those of a bare pass, counted operations, the rate of matrix products, and peak memory."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from hybridbooth_core.models.peak_memory import PeakMemory, watch_peak
 
+from ..counting import counting
+
 TERA, GIGA = 1e12, 1e9
-
-
-def counting() -> FlopCounterMode:
-    """Counts floating-point operations, a multiply-add as two; of oneDNN's products too, which torch's table lacks."""
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: _linear_operations})
-
-
-def _linear_operations(x: Sequence[int], weight: Sequence[int], *rest: Any, **more: Any) -> int:
-    return 2 * prod(x) * weight[0]
 
 
 def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
@@ -34,71 +26,80 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def product_rates(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 3) -> dict[str, list[float]]:
+def product_rates(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 3) -> list[float]:
     """GFLOP/s of torch's product of large square matrices (`mm`)."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     torch.mm(a, b)
-    return {"mm": [2 * side**3 / seconds_of(lambda: a @ b, device) / GIGA for _ in range(repeats)]}
+    return [2 * side**3 / seconds_of(lambda: a @ b, device) / GIGA for _ in range(repeats)]
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
     return {"median": round(statistics.median(values), digits), "min": round(min(values), digits), "max": round(max(values), digits)}
 
 
-class Meter:
-    """Collects what one row of the results says. The machine's rate is taken beside every timed run, in turns with it."""
+def free_bytes() -> float:
+    """Memory that a process may still take; infinite where the system does not say."""
+    listing = Path("/proc/meminfo")
+    rows = listing.read_text().splitlines() if listing.exists() else []
+    return next((int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable:")), float("inf"))
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, side: int):
-        self.device, self.dtype, self.side = device, dtype, side
+
+class Meter:
+    """Collects what one row of the results says.
+
+    Timed runs take turns with `beside` (the bare pass, if there is one) and with large products, so that all three see the same machine.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, side: int, beside: Callable[[], Any] | None = None):
+        self.device, self.dtype, self.side, self.beside = device, dtype, side, beside
         self.seconds: list[float] = []
-        self.others: list[float] = []
-        self.rates: dict[str, list[float]] = {}
+        self.bare: list[float] = []
+        self.rates: list[float] = []
         self.operations = 0
         self.used = watch_peak(device)
         self.memory: PeakMemory | None = None
 
-    def rate(self) -> None:
-        for name, found in product_rates(self.device, self.dtype, self.side).items():
-            self.rates.setdefault(name, []).extend(found)
+    def timed(self, seconds: float) -> None:
+        """Note a timed run; then run what it is compared with. The first bare pass warms up and comes after the peak has been read."""
+        if not self.seconds:
+            self.memory = self.used()
+            if self.beside:
+                self.beside()
+        self.seconds.append(seconds)
+        if self.beside:
+            self.bare.append(seconds_of(self.beside, self.device))
+        self.rates += product_rates(self.device, self.dtype, self.side)
 
     def row(self) -> dict[str, Any]:
         """Ready for JSON.
 
-        `floor_fraction` is (operations / rate) / seconds: how much of the time torch's own product of large matrices would take for as
-        many operations; `floor_fraction_fastest` the same for the fastest product at hand.
+        `floor_fraction` is (operations / rate) / seconds: the share of the time that torch's own product of large matrices would take for
+        as many operations. `ratio_to_bare` is the median of the timed runs' ratios to the bare pass that followed each.
         """
         middle = statistics.median(self.seconds)
         row: dict[str, Any] = {
             "seconds": spread(self.seconds),
             "repeats": len(self.seconds),
             "tflop": round(self.operations / TERA, 6),
-            "product_gflops": {name: spread(found, 1) for name, found in self.rates.items()},
+            "product_gflops": {"mm": spread(self.rates, 1)},
+            "floor_fraction": round(self.operations / GIGA / statistics.median(self.rates) / middle, 3),
         }
-        for name, found in self.rates.items():
-            share = self.operations / GIGA / statistics.median(found) / middle
-            row["floor_fraction" if name == "mm" else f"floor_fraction_{name}"] = round(share, 3)
         if self.memory is not None:
             whole = "process" if self.device.type == "cpu" else "device"
             row["peak_memory_gb"] = {whole: round(self.memory.total / GIGA, 2), "grown": round(self.memory.grown / GIGA, 2)}
-        if self.others:
-            row["bare_seconds"] = spread(self.others)
-            row["ratio_to_bare"] = round(statistics.median(s / o for s, o in zip(self.seconds, self.others, strict=True)), 3)
+        if self.bare:
+            ratios = spread([mine / bare for mine, bare in zip(self.seconds, self.bare, strict=True)], 3)
+            row |= {"bare_seconds": spread(self.bare), "ratio_to_bare": ratios["median"], "ratio_range": [ratios["min"], ratios["max"]]}
         return row
 
 
-def measured(step: Callable[[], Any], meter: Meter, repeats: int, beside: Callable[[], Any] | None = None) -> dict[str, Any]:
-    """A step that can be called: its first run is counted and finds the peak, then it, `beside` and products take turns."""
+def measured(step: Callable[[], Any], meter: Meter, repeats: int) -> dict[str, Any]:
+    """A step that can be called: its first run is counted, the others are timed."""
     with counting() as counter:
         step()
-    meter.operations, meter.memory = counter.get_total_flops(), meter.used()
-    if beside:
-        beside()
-    meter.rate()
+    meter.operations = counter.get_total_flops()
     for _ in range(repeats):
-        meter.seconds.append(seconds_of(step, meter.device))
-        if beside:
-            meter.others.append(seconds_of(beside, meter.device))
-        meter.rate()
+        meter.timed(seconds_of(step, meter.device))
     return meter.row()
 
 
@@ -109,22 +110,20 @@ class _Enough(Exception):
 def measured_training(train: Callable[[Callable[..., None]], Any], meter: Meter, repeats: int, calls: int = 1) -> dict[str, Any]:
     """A training that takes steps by itself: `train(on_step)`, which calls `on_step` `calls` times after every step."""
     counter = counting()
-    captured, began = 0, 0.0
+    called, began = 0, 0.0
 
     def on_step(*_: Any) -> None:
-        nonlocal captured, began
-        captured += 1
-        if captured % calls:
+        nonlocal called, began
+        called += 1
+        if called % calls:
             return
         if meter.device.type == "cuda":
             torch.cuda.synchronize(meter.device)
-        if captured == calls:
+        if called == calls:
             counter.__exit__(None, None, None)
             meter.operations = counter.get_total_flops()
         else:
-            meter.seconds.append(time.perf_counter() - began)
-        meter.memory = meter.used()
-        meter.rate()
+            meter.timed(time.perf_counter() - began)
         if len(meter.seconds) == repeats:
             raise _Enough
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the rows come to: seconds per subject, and the aims of the project beside what was measured."""
+"""What the rows come to: a subject's cost in bare passes, and the project's aims beside what was measured."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from hybridbooth_core.refine.refine import STRETCHES, RefineConfig
 
 Rows = dict[str, dict[str, Any]]
 
-# Steps as published for Stable Diffusion, and rows of one: a step was measured with one row of the subject (and one of its class).
+# Steps as published for Stable Diffusion, and rows of each: a step was measured with one row of the subject (and one of its class).
 PUBLISHED = {"textual_inversion": (3000, 4), "dreambooth": (800, 1), "dreambooth_lora": (500, 1), "custom_diffusion": (250, 2)}
 
 
-def seconds(rows: Rows, name: str) -> float | None:
-    return rows.get(name, {}).get("seconds", {}).get("median")
+def ratio(rows: Rows, name: str) -> float | None:
+    """A row's time in bare passes."""
+    return rows.get(name, {}).get("ratio_to_bare")
 
 
 def subjects(rows: Rows) -> dict[str, dict[str, float]]:
-    """Seconds of one subject by every system there are rows for.
+    """The cost of one subject in bare passes, by every method there are rows for.
 
-    `seconds` takes the published steps with as many rows as published, `seconds_single_rows` with a single row a step. HybridBooth's are
+    `passes` takes the published steps with as many rows as published, `passes_single_rows` with a single row a step. HybridBooth's are
     five steps of the default four rows and all validations that `refine` makes, line search and all.
     """
     found: dict[str, dict[str, float]] = {}
     for name, (count, batch) in PUBLISHED.items():
-        if (step := seconds(rows, name)) is not None:
-            found[name] = {"seconds": round(count * batch * step, 1), "seconds_single_rows": round(count * step, 1)}
-    plain, row = seconds(rows, "words"), _validation_row(rows)
+        if (step := ratio(rows, name)) is not None:
+            found[name] = {"passes": round(count * batch * step, 1), "passes_single_rows": round(count * step, 1)}
+    plain, row = ratio(rows, "words"), _validation_row(rows)
     if plain is None or row is None:
         return found
     for mode in ("learned", "residual", "words"):
-        if (step := seconds(rows, mode)) is not None:
+        if (step := ratio(rows, mode)) is not None:
             config = RefineConfig(mode=mode).settled(mode)
             gradients = config.steps * (config.batch * plain + step - plain)  # the probe runs once a step, whatever its rows are
-            found[f"hybridbooth_{mode}"] = {"seconds": round(gradients + validations(mode) * row, 1), "validated_rows": validations(mode)}
+            found[f"hybridbooth_{mode}"] = {"passes": round(gradients + validations(mode) * row, 1), "validated_rows": validations(mode)}
     return found
 
 
@@ -44,7 +45,7 @@ def validations(mode: str) -> int:
 
 
 def _validation_row(rows: Rows) -> float | None:
-    whole = seconds(rows, "validation")
+    whole = ratio(rows, "validation")
     return None if whole is None else whole / rows["validation"]["rows"]
 
 
@@ -59,21 +60,21 @@ def verdicts(rows: Rows, device: str, host: dict[str, float] | None = None) -> l
                           "aim_met": reached[1]})  # fmt: skip
 
     if device == "cpu":
-        add("step on the words against the bare pass", rows.get("words", {}).get("ratio_to_bare"), 1.15, 1.03, "x")
-        add("step on K, Q, V against the bare pass", rows.get("residual", {}).get("ratio_to_bare"), 2.0, 1.6, "x")
-        add("floor_fraction of a step on the words", rows.get("words", {}).get("floor_fraction"), 0.42, 0.55, "", True)
+        add("step on the token embeddings against the bare pass", ratio(rows, "words"), 1.15, 1.03, "x")
+        add("step on K, Q, V against the bare pass", ratio(rows, "residual"), 2.0, 1.6, "x")
+        add("floor_fraction of a step on the token embeddings", rows.get("words", {}).get("floor_fraction"), 0.42, 0.55, "", True)
         for name, least, aim in (("words", 7, 5), ("residual", 10, 7)):
             memory = rows.get(name, {}).get("peak_memory_gb", {}).get("process")
-            add(f"peak memory of a step on {'the words' if name == 'words' else 'K, Q, V'}", memory, least, aim, "GB")
+            add(f"peak memory of a step on {'the token embeddings' if name == 'words' else 'K, Q, V'}", memory, least, aim, "GB")
         costs = subjects(rows)
         for name, title, least, aim in (("textual_inversion", "Textual Inversion", 50, 300), ("dreambooth", "DreamBooth", 50, 100),
                                         ("custom_diffusion", "Custom Diffusion", 20, 40)):  # fmt: skip
             for mode in ("learned", "residual"):
                 if name in costs and f"hybridbooth_{mode}" in costs:
-                    ratio = costs[name]["seconds"] / costs[f"hybridbooth_{mode}"]["seconds"]  # of as many rows as published
-                    add(f"a subject by {title} against HybridBooth, {mode}", ratio, least, aim, "x", True)
+                    times = costs[name]["passes"] / costs[f"hybridbooth_{mode}"]["passes"]  # of as many rows as published
+                    add(f"a subject by {title} against HybridBooth, {mode}", times, least, aim, "x", True)
     else:
-        add("5 steps of 4 rows", seconds(rows, "subject"), 2.0, 0.6, "s")
+        add("5 steps of 4 rows", rows.get("subject", {}).get("seconds", {}).get("median"), 2.0, 0.6, "s")
         add("its peak memory", rows.get("subject", {}).get("peak_memory_gb", {}).get("device"), 6, 6, "GB")
         add("floor_fraction of a subject", rows.get("subject", {}).get("floor_fraction"), 0.4, 0.4, "", True)
     if host:
