@@ -1,4 +1,4 @@
-"""The node that fetches the encoders a probe reads with."""
+"""The node that downloads the image encoders of probes."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class DownloadEncoders(io.ComfyNode):
             "DownloadEncoders",
             display_name="Download Encoders",
             description=(
-                "Fetches an image encoder that probes read with into models/hybridbooth, checked by its hash. What is there is not "
-                "fetched again; nothing else in this pack uses the network."
+                "Downloads an image encoder that probes use into models/hybridbooth and checks its hash. Encoders you already have are "
+                "kept. No other node of this pack uses the network."
             ),
             search_aliases=["hybridbooth", "download", "clip vision", "dinov2"],
             is_output_node=True,
@@ -31,10 +31,10 @@ class DownloadEncoders(io.ComfyNode):
                     "which",
                     options=list(BY_LABEL),
                     default=next(iter(BY_LABEL)),
-                    tooltip="1.71, 1.22, 0.35 and 0.09 GB. A probe's 'about' says which ones it reads with.",
+                    tooltip="Sizes in this order: 1.71, 1.22, 0.35 and 0.09 GB. A probe's 'about' names the encoders it needs.",
                 )
             ],
-            outputs=[io.String.Output(display_name="report")],
+            outputs=[io.String.Output(display_name="report", tooltip="Which encoders were found, where, and which are missing.")],
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The node for public word mappers: networks that others trained to put an image into words."""
+"""The node for published mappers: networks of other authors that map an image to token embeddings."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..hybridbooth_core.mappers.words import mapper_subject
 from .host.folders import changed, files_of, mapper_path
 from .host.vision import host_clip_vision
 from .host.words import host_text
-from .schema import SubjectSocket, schema
+from .schema import IMAGE_TOOLTIP, SubjectSocket, schema
 
 
 class MapperWords(io.ComfyNode):
@@ -22,29 +22,35 @@ class MapperWords(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             "MapperWords",
-            display_name="Guess Words (Public Mapper)",
+            display_name="Initial Words (Published Mapper)",
             description=(
-                "First words of a subject by a network that others published: ELITE, Pic2Word, SEARLE or LinCIR, for Stable Diffusion 1.5. "
-                "Make its file once with 'hybridbooth convert-mapper'. Refine Subject brings the words closer. Mind the licence in 'info'."
+                "Initial embeddings from a published encoder (ELITE, Pic2Word, SEARLE, LinCIR) for Stable Diffusion 1.5. Convert its file "
+                "once with 'hybridbooth convert-mapper'; follow with Refine Subject. Its licence is shown in 'info'."
             ),
             search_aliases=["hybridbooth", "elite", "pic2word", "searle", "lincir", "textual inversion"],
             inputs=[
-                io.Combo.Input("mapper", options=files_of(FORMAT), tooltip="A file in models/hybridbooth that convert-mapper wrote."),
-                io.Clip.Input("clip", tooltip="The CLIP of the Stable Diffusion 1.5 model that the words are for."),
-                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
-                io.Mask.Input("mask", optional=True, tooltip="1 on the subject, 0 on the background, of the image's size."),
+                io.Combo.Input(
+                    "mapper", options=files_of(FORMAT), tooltip="A file in models/hybridbooth, written by 'hybridbooth convert-mapper'."
+                ),
+                io.Clip.Input("clip", tooltip="The CLIP of the Stable Diffusion 1.5 model you will generate with."),
+                io.Image.Input("image", tooltip=IMAGE_TOOLTIP),
+                io.Mask.Input("mask", optional=True, tooltip="1 on the subject, 0 on the background; same size as the image."),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="CLIP ViT-L/14 from the stock Load CLIP Vision. Without it a file is used: see Download Encoders.",
+                    tooltip="CLIP ViT-L/14 from Load CLIP Vision. If not connected, a file is used: see Download Encoders.",
                 ),
                 io.String.Input(
                     "class_word",
+                    display_name="class noun",
                     default="",
-                    tooltip="What kind of thing the subject is. It follows a single word; ELITE's five stand alone.",
+                    tooltip="Optional: what the subject is, in one noun. Added after the word of mappers that predict only one.",
                 ),
             ],
-            outputs=[SubjectSocket.Output(display_name="subject"), io.String.Output(display_name="info")],
+            outputs=[
+                SubjectSocket.Output(display_name="subject", tooltip="The initial words, for Refine Subject or Inject Subject Tokens."),
+                io.String.Output(display_name="info", tooltip="The mapper's source and licence, for Preview as Text."),
+            ],
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Nodes of the miniature world: a model that needs no download, and images of creatures to try it on."""
+"""Nodes of the miniature world: a model that needs no download, and test images for it."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ class LoadMiniatureWorld(io.ComfyNode):
             "LoadMiniatureWorld",
             display_name="Load Miniature World",
             description=(
-                "A complete text-to-image model small enough to come with this pack: little creatures in scenes, 64 pixels a side. "
-                "It works with stock nodes: Empty Latent Image at 64x64, KSampler at 15 steps and cfg 3, VAE Decode."
+                "A complete 64x64 text-to-image model that ships with this pack and draws small creatures in simple scenes. "
+                "Use it with stock nodes: Empty Latent Image at 64x64, KSampler at 15 steps and cfg 3, VAE Decode."
             ),
             search_aliases=["hybridbooth", "miniature", "demo model"],
             inputs=[],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+            outputs=[
+                io.Model.Output(tooltip="The miniature's UNet, for KSampler and Refine Embedding."),
+                io.Clip.Output(tooltip="The miniature's text encoder. It knows only the words listed on the help page."),
+                io.Vae.Output(tooltip="The miniature's VAE."),
+            ],
         )
 
     @classmethod
@@ -37,22 +41,20 @@ class MiniatureCreature(io.ComfyNode):
         return schema(
             "MiniatureCreature",
             display_name="Miniature Creature",
-            description="Draws one of the creatures that the miniature world has never seen, with its exact mask: a subject to try.",
+            description="Draws a creature that the miniature was not trained on, with its exact mask. Use it in place of a photo.",
             search_aliases=["hybridbooth", "miniature", "test image"],
             inputs=[
-                io.Int.Input("number", default=0, min=0, max=len(world.SPLITS["test"]) - 1, tooltip="Which creature; each number is one."),
-                io.Combo.Input(
-                    "background", options=list(world.BACKGROUNDS), default="grass", tooltip="What the creature stands on or before."
-                ),
-                io.Combo.Input("place", options=list(world.PLACES), default="middle", tooltip="Where in the image it is."),
-                io.Combo.Input("size", options=list(world.SIZES), default="big", tooltip="How much of the image it fills."),
-                io.Combo.Input("accessory", options=list(world.ACCESSORIES), default="none", tooltip="What it wears."),
-                io.Combo.Input("style", options=list(world.STYLES), default="photo", tooltip="The look of the whole image."),
+                io.Int.Input("number", default=0, min=0, max=len(world.SPLITS["test"]) - 1, tooltip="Which creature to draw."),
+                io.Combo.Input("background", options=list(world.BACKGROUNDS), default="grass", tooltip="Background of the scene."),
+                io.Combo.Input("place", options=list(world.PLACES), default="middle", tooltip="Position of the creature in the image."),
+                io.Combo.Input("size", options=list(world.SIZES), default="big", tooltip="Size of the creature in the image."),
+                io.Combo.Input("accessory", options=list(world.ACCESSORIES), default="none", tooltip="What the creature wears."),
+                io.Combo.Input("style", options=list(world.STYLES), default="photo", tooltip="Style of the whole image."),
             ],
             outputs=[
-                io.Image.Output(display_name="image"),
-                io.Mask.Output(display_name="mask"),
-                io.String.Output(display_name="class_word"),
+                io.Image.Output(display_name="image", tooltip="The image, 64x64."),
+                io.Mask.Output(display_name="mask", tooltip="1 on the creature, 0 elsewhere."),
+                io.String.Output(display_name="class noun", tooltip="Its class noun: cat, rabbit, robot or fish."),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""Nodes that look at an image: the probe, and the features it reads."""
+"""Nodes for probes and for the image features they read."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .host.folders import changed, files_of, probe_path
 from .host.model import HostVae
 from .host.session import outside_inference_mode
 from .host.vision import host_encoders
-from .schema import FeaturesSocket, ProbeSocket, schema
+from .schema import ABOUT_TOOLTIP, IMAGE_TOOLTIP, MASK_TOOLTIP, FeaturesSocket, ProbeSocket, schema
 
 BUILT_IN = "miniature"
 
@@ -27,8 +27,8 @@ class LoadProbe(io.ComfyNode):
             "LoadProbe",
             display_name="Load Probe",
             description=(
-                "A probe looks at an image once and guesses the words of its subject. It belongs to one family of models; 'about' says to "
-                "which, what it was trained on and under which licence."
+                "Loads a probe: a network that predicts the words of a subject from one look at an image. A probe fits one base model; "
+                "'about' names it, the training data and the licence."
             ),
             search_aliases=["hybridbooth", "probe", "personalize"],
             inputs=[
@@ -36,10 +36,13 @@ class LoadProbe(io.ComfyNode):
                     "probe",
                     options=[BUILT_IN, *files_of(FORMAT)],
                     default=BUILT_IN,
-                    tooltip="'miniature' comes with this pack, for Load Miniature World. The others are files in models/hybridbooth.",
+                    tooltip="'miniature' ships with this pack, for Load Miniature World. The others are files in models/hybridbooth.",
                 )
             ],
-            outputs=[ProbeSocket.Output(display_name="probe"), io.String.Output(display_name="about")],
+            outputs=[
+                ProbeSocket.Output(display_name="probe", tooltip="For Extract CLIP+DINO Features and Refine Embedding."),
+                io.String.Output(display_name="about", tooltip=ABOUT_TOOLTIP),
+            ],
         )
 
     @classmethod
@@ -60,26 +63,22 @@ class ExtractFeatures(io.ComfyNode):
             "ExtractFeatures",
             display_name="Extract CLIP+DINO Features",
             description=(
-                "Reads the subject's image with the two encoders that the probe was trained with. Several images of one subject may "
-                "come as a batch."
+                "Encodes an image of the subject with the probe's CLIP, DINOv2 and the VAE. Several images of one subject can be "
+                "passed as a batch."
             ),
             search_aliases=["hybridbooth", "features", "reference image"],
             inputs=[
-                ProbeSocket.Input("probe", tooltip="The probe that will read the features; it says which encoders to use."),
-                io.Vae.Input("vae", tooltip="The VAE of the model that the words are for."),
-                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="1 on the subject, 0 on the background, of the image's size. Without it the background is learnt as well.",
-                ),
+                ProbeSocket.Input("probe", tooltip="The probe that will read the features. It decides which encoders are used."),
+                io.Vae.Input("vae", tooltip="The VAE of the model you will generate with."),
+                io.Image.Input("image", tooltip=IMAGE_TOOLTIP),
+                io.Mask.Input("mask", optional=True, tooltip=MASK_TOOLTIP),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="CLIP ViT-L/14 from the stock Load CLIP Vision, for probes of Stable Diffusion 1.5. Without it a file is used.",
+                    tooltip="CLIP ViT-L/14 from Load CLIP Vision, for Stable Diffusion 1.5 probes. If not connected, a file is used.",
                 ),
             ],
-            outputs=[FeaturesSocket.Output(display_name="features")],
+            outputs=[FeaturesSocket.Output(display_name="features", tooltip="For Refine Embedding with the same probe.")],
         )
 
     @classmethod

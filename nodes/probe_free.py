@@ -1,4 +1,4 @@
-"""Nodes for those who have no probe: first words by CLIP, and steps on any words."""
+"""Nodes that need no probe: initial words from CLIP, and gradient steps on any words."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
 from .host.session import progress
 from .host.words import clip_space_of, host_text
-from .schema import SubjectSocket, model_inputs, refined_outputs, schema, seed_input
-
-MASK_TOOLTIP = "1 on the subject, 0 on the background, of the image's size. Without it the background is learnt as well."
+from .schema import (
+    IMAGE_TOOLTIP,
+    MASK_TOOLTIP,
+    NOISE_SEED_TOOLTIP,
+    SubjectSocket,
+    model_inputs,
+    refined_outputs,
+    schema,
+    seed_input,
+)
 
 
 class ProbeFreeStart(io.ComfyNode):
@@ -30,32 +37,41 @@ class ProbeFreeStart(io.ComfyNode):
             "ProbeFreeStart",
             display_name="Probe-Free Start",
             description=(
-                "First words of a subject where there is no probe: the class noun, given or found by CLIP, turned towards the image in "
-                "CLIP's space. They say what kind of thing it is; Refine Subject then takes some 30 steps, where a probe needs 5."
+                "Initial words without a probe: the class noun, given by you or found by CLIP, is optimized to match the image in CLIP's "
+                "embedding space. They describe the kind of thing only; follow with about 30 steps of Refine Subject (a probe needs 5)."
             ),
             search_aliases=["hybridbooth", "personalize", "textual inversion", "interrogate"],
             inputs=[
-                io.Clip.Input("clip", tooltip="The CLIP of the model that the words are for. Clip skip on it does not count here."),
-                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
+                io.Clip.Input("clip", tooltip="The CLIP of the model you will generate with. Clip skip has no effect here."),
+                io.Image.Input("image", tooltip=IMAGE_TOOLTIP),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TOOLTIP),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="CLIP ViT-L/14 from the stock Load CLIP Vision. The whole CLIP's file is needed too: see Download Encoders.",
+                    tooltip="CLIP ViT-L/14 from Load CLIP Vision. The full CLIP file is needed as well: see Download Encoders.",
                 ),
-                io.String.Input("class_word", default="", tooltip="What kind of thing the subject is, in one noun. Empty: CLIP finds one."),
+                io.String.Input(
+                    "class_word", display_name="class noun", default="", tooltip="What the subject is, in one noun. Empty: CLIP finds one."
+                ),
                 io.Int.Input(
-                    "words", default=StartConfig.num_tokens, min=1, max=16, tooltip="How many words stand for the subject; 5 are usual."
+                    "words",
+                    default=StartConfig.num_tokens,
+                    min=1,
+                    max=16,
+                    tooltip="Number of words (token embeddings) per subject; usually 5.",
                 ),
                 io.Int.Input(
                     "inversion_steps",
                     default=InversionConfig.steps,
                     min=0,
                     max=1000,
-                    tooltip="Steps in CLIP's space, through the text encoder alone. 0 keeps the plain noun.",
+                    tooltip="Optimization steps in CLIP's embedding space; the UNet is not used. 0 keeps the plain noun.",
                 ),
             ],
-            outputs=[SubjectSocket.Output(display_name="subject"), io.String.Output(display_name="report")],
+            outputs=[
+                SubjectSocket.Output(display_name="subject", tooltip="The initial words, for Refine Subject."),
+                io.String.Output(display_name="report", tooltip="The noun that was used and what CLIP found, for Preview as Text."),
+            ],
         )
 
     @classmethod
@@ -83,26 +99,29 @@ class RefineSubject(io.ComfyNode):
             "RefineSubject",
             display_name="Refine Subject",
             description=(
-                "Brings any words closer to the image by steps on the words themselves: those of Probe-Free Start or Guess Words, or a "
-                "loaded subject that is to fit another checkpoint. Model, CLIP and VAE stay as they are."
+                "Optimizes a subject's words to match the image. Use it after Probe-Free Start or Initial Words, or to adapt a saved "
+                "subject to another checkpoint. MODEL, CLIP and VAE are not changed."
             ),
             search_aliases=["hybridbooth", "personalize", "textual inversion"],
             inputs=[
                 *model_inputs(),
-                SubjectSocket.Input("subject", tooltip="The words to start from."),
-                io.Image.Input("image", tooltip="One image of the subject, or a batch of images of the same subject."),
+                SubjectSocket.Input("subject", tooltip="The subject to start from."),
+                io.Image.Input("image", tooltip=IMAGE_TOOLTIP),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TOOLTIP),
-                io.Int.Input("steps", default=REFINING.steps, min=0, max=1000, tooltip="Gradient steps; 20 to 40 without a probe."),
+                io.Int.Input(
+                    "steps", default=REFINING.steps, min=0, max=1000, tooltip="Gradient steps; 20 to 40 after a probe-free start."
+                ),
                 io.Float.Input(
                     "effective_step",
+                    display_name="step size",
                     default=0.0,
                     min=0.0,
                     max=1.0,
                     step=0.001,
                     round=False,
-                    tooltip=f"How far one step goes, as a share of a word's length. 0 suits words far off: {REFINING.step_size}.",
+                    tooltip=f"Step size as a fraction of the embedding's norm; 0 uses the default ({REFINING.step_size}).",
                 ),
-                seed_input("Of the noise that the steps look at."),
+                seed_input(NOISE_SEED_TOOLTIP),
             ],
             outputs=refined_outputs(),
         )

@@ -1,4 +1,4 @@
-"""The node that does the work: the probe's guess, refined by a few gradient steps through the frozen model."""
+"""The main node: the probe's prediction, refined by a few gradient steps through the frozen model."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..hybridbooth_core.refine.refine import Mode, RefineConfig
 from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
 from .host.session import progress
-from .schema import FeaturesSocket, ProbeSocket, model_inputs, refined_outputs, schema, seed_input
+from .schema import NOISE_SEED_TOOLTIP, FeaturesSocket, ProbeSocket, model_inputs, refined_outputs, schema, seed_input
 
 
 class RefineEmbedding(io.ComfyNode):
@@ -25,38 +25,39 @@ class RefineEmbedding(io.ComfyNode):
             "RefineEmbedding",
             display_name="Refine Embedding (residual)",
             description=(
-                "Guesses the subject's words with the probe, then brings them closer to the image by a few steps through the model. "
-                "Model, CLIP and VAE stay as they are. By its own measure refining never makes a subject worse."
+                "Predicts the subject's words with the probe, then refines them by a few gradient steps through the model. MODEL, CLIP "
+                "and VAE are not changed. The step with the lowest validation loss is kept, the prediction itself included."
             ),
             search_aliases=["hybridbooth", "personalize", "dreambooth", "textual inversion"],
             inputs=[
                 *model_inputs(),
-                ProbeSocket.Input("probe", tooltip="The probe that guesses the words to start from."),
-                FeaturesSocket.Input("features", tooltip="The subject's image, from Extract CLIP+DINO Features with the same probe."),
-                io.String.Input("class_word", default="", tooltip="What kind of thing the subject is, in one noun: cat, backpack, robot."),
+                ProbeSocket.Input("probe", tooltip="The probe that predicts the initial words."),
+                FeaturesSocket.Input("features", tooltip="From Extract CLIP+DINO Features with the same probe."),
+                io.String.Input(
+                    "class_word", display_name="class noun", default="", tooltip="What the subject is, in one noun: cat, backpack, robot."
+                ),
                 io.Combo.Input(
                     "mode",
                     options=list(get_args(Mode)),
                     default="auto",
                     tooltip=(
-                        "auto: learned where the probe has learnt to step, else residual. learned: the steps that the probe has learnt. "
-                        "residual: refine the probe's cross-attentions, the paper's way. words: refine the words themselves. "
-                        "paper_literal: the paper's printed constants, which move almost nothing."
+                        "auto: learned if the probe has a learned optimizer, else residual. learned: the probe's learned optimizer. "
+                        "residual: optimize the probe's cross-attentions, as in the paper. words: optimize the words directly. "
+                        "paper_literal: the constants printed in the paper, which change almost nothing."
                     ),
                 ),
-                io.Int.Input(
-                    "steps", default=5, min=0, max=1000, tooltip="Gradient steps; 3 to 5 from a probe. 0 keeps the probe's guess."
-                ),
+                io.Int.Input("steps", default=5, min=0, max=1000, tooltip="Gradient steps, usually 3 to 5. 0 keeps the prediction."),
                 io.Float.Input(
                     "effective_step",
+                    display_name="step size",
                     default=0.0,
                     min=0.0,
                     max=1.0,
                     step=0.00001,
                     round=False,
-                    tooltip="How far one step goes (learned: the share of it that is taken). 0 takes what the probe's file recommends.",
+                    tooltip="Step size (learned: fraction of each predicted update that is applied). 0 uses the probe's recommended value.",
                 ),
-                seed_input("Of the noise that the steps look at."),
+                seed_input(NOISE_SEED_TOOLTIP),
             ],
             outputs=refined_outputs(),
         )

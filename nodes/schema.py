@@ -1,4 +1,4 @@
-"""What all node files share: the sockets of the pack, and schemas that older hosts take too."""
+"""Shared by all node files: the pack's sockets, recurring texts, and schemas that older hosts accept."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ ProbeSocket = io.Custom("HB_PROBE")
 FeaturesSocket = io.Custom("HB_FEATURES")
 SubjectSocket = io.Custom("HB_SUBJECT")
 
+IMAGE_TOOLTIP = "One image of the subject, or a batch of images of the same subject."
+MASK_TOOLTIP = "1 on the subject, 0 on the background; same size as the image. Without a mask the background is learned as well."
+NOISE_SEED_TOOLTIP = "Seed of the noise used by the steps."
+ABOUT_TOOLTIP = "The probe's base model, training data, licence and encoders, for Preview as Text."
+
 
 def schema(name: str, **keywords: Any) -> io.Schema:
     """The schema of node `HybridBooth_<name>`, without the keywords that this host's version does not have."""
@@ -21,23 +26,25 @@ def schema(name: str, **keywords: Any) -> io.Schema:
 
 
 def model_inputs() -> list[Any]:
-    """What a refinement computes with."""
+    """The inputs for the model that refining runs through."""
     return [
-        io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model, or the miniature world's. LoRAs on it count."),
-        io.Clip.Input("clip", tooltip="The CLIP that belongs to the model. Clip skip and LoRAs on it count."),
-        io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+        io.Model.Input("model", tooltip="A Stable Diffusion 1.5 model, or the miniature's. LoRAs on it are applied."),
+        io.Clip.Input("clip", tooltip="The model's CLIP. Clip skip and LoRAs on it are applied."),
+        io.Vae.Input("vae", tooltip="The model's VAE."),
     ]
 
 
 def seed_input(tooltip: str) -> Any:
-    """A seed that stays as it is from run to run."""
+    """A seed that does not change between runs."""
     return io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip=tooltip)
 
 
 def refined_outputs() -> list[Any]:
-    """What every refining node gives."""
+    """The outputs of every refining node."""
     return [
-        SubjectSocket.Output(display_name="subject"),
-        io.String.Output(display_name="report"),
-        io.Image.Output(display_name="subject report"),
+        SubjectSocket.Output(display_name="subject", tooltip="The refined words, for Inject Subject Tokens and Save Subject."),
+        io.String.Output(display_name="report", tooltip="Losses, the step that was kept and memory, for Preview as Text."),
+        io.Image.Output(
+            display_name="subject report", tooltip="The images, where the words attend, and the loss curve, for Preview Image."
+        ),
     ]

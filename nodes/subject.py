@@ -1,4 +1,4 @@
-"""Nodes that use a subject's words: put them into prompts, save them, load them."""
+"""Nodes that use a subject: in prompts, saved to a file, loaded from a file."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ class InjectSubjectTokens(io.ComfyNode):
             "InjectSubjectTokens",
             display_name="Inject Subject Tokens",
             description=(
-                "A CLIP whose prompts may name the subject: 'a photo of <subject> on snow', '(<subject>:0.8)'. "
-                "Chain the node for several subjects. The CLIP that goes in stays as it is."
+                "Returns a CLIP whose prompts can name the subject: 'a photo of <subject> on snow', '(<subject>:0.8)'. "
+                "Chain the node for several subjects. The input CLIP is not changed."
             ),
             search_aliases=["hybridbooth", "embedding", "inject"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP that encodes your prompts."),
-                SubjectSocket.Input("subject", tooltip="The subject's words, from Refine Embedding or Load Subject."),
-                io.String.Input("name", default="subject", tooltip="What prompts call it, without the brackets: subject for <subject>."),
+                SubjectSocket.Input("subject", tooltip="A subject, for example from Refine Embedding or Load Subject."),
+                io.String.Input(
+                    "name", default="subject", tooltip="The subject's name in prompts, without the brackets: subject for <subject>."
+                ),
                 io.Float.Input(
                     "strength",
                     default=1.0,
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="0 is the plain class noun, exactly as without this node; 1 is the subject; above 1 exaggerates it.",
+                    tooltip="0: the plain class noun, exactly as without this node. 1: the subject. Above 1: exaggerated.",
                 ),
             ],
-            outputs=[io.Clip.Output()],
+            outputs=[io.Clip.Output(tooltip="For CLIP Text Encode, or for another Inject Subject Tokens.")],
         )
 
     @classmethod
@@ -52,15 +54,15 @@ class SaveSubject(io.ComfyNode):
         return schema(
             "SaveSubject",
             display_name="Save Subject",
-            description="Writes the words into models/embeddings: every prompt can use them as embedding:name, also without this pack.",
+            description="Saves the subject to models/embeddings. Any prompt can use it as embedding:name, even without this pack.",
             search_aliases=["hybridbooth", "save embedding", "textual inversion"],
             is_output_node=True,
             inputs=[
-                SubjectSocket.Input("subject", tooltip="The subject's words."),
-                io.String.Input("name", default="subject", tooltip="The file's name, without folder or ending: letters, digits, - and _."),
-                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name. Off, the node refuses and keeps it."),
+                SubjectSocket.Input("subject", tooltip="The subject to save."),
+                io.String.Input("name", default="subject", tooltip="File name without folder or extension: letters, digits, - and _."),
+                io.Boolean.Input("overwrite", default=False, tooltip="On: replaces a file of the same name. Off: stops with an error."),
             ],
-            outputs=[io.String.Output(display_name="file_name")],
+            outputs=[io.String.Output(display_name="file name", tooltip="Name of the written file.")],
         )
 
     @classmethod
@@ -76,10 +78,10 @@ class LoadSubject(io.ComfyNode):
         return schema(
             "LoadSubject",
             display_name="Load Subject",
-            description="Reads a subject from models/embeddings. Embeddings of other trainers work too if they hold one emb_params tensor.",
+            description="Loads a subject from models/embeddings. Embeddings from other trainers work if they hold one emb_params tensor.",
             search_aliases=["hybridbooth", "load embedding"],
             inputs=[io.Combo.Input("subject", options=subject_files(), tooltip="A file in models/embeddings.")],
-            outputs=[SubjectSocket.Output(display_name="subject")],
+            outputs=[SubjectSocket.Output(display_name="subject", tooltip="For Inject Subject Tokens and Refine Subject.")],
         )
 
     @classmethod

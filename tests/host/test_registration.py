@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from .comfy import Host
+from .comfy import Host, Installation
 
 ROOT = Path(__file__).parents[2]
-TEXTS = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text())
+ENGLISH = ROOT / "locales" / "en" / "nodeDefs.json"
+TEXTS = json.loads(ENGLISH.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +27,17 @@ def test_every_node_is_there_in_its_category(nodes: dict):
     assert {info["category"] for info in nodes.values()} == {"HybridBooth"}
 
 
-def test_the_english_texts_are_the_schemas_own(nodes: dict):
+def test_every_input_and_output_has_a_tooltip(nodes: dict):
     for name, info in nodes.items():
         inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-        tooltips = {key: settings.get("tooltip", "") for key, (_, settings) in inputs.items()}
-        assert all(tooltips.values()), f"an input of {name} has no tooltip"
-        texts = TEXTS[name]
-        assert (texts["display_name"], texts["description"]) == (info["display_name"], info["description"])
-        assert {key: text["tooltip"] for key, text in texts.get("inputs", {}).items()} == tooltips
-        assert len(texts["outputs"]) == len(info["output"])
+        assert all(settings.get("tooltip") for _, settings in inputs.values()), f"an input of {name} has no tooltip"
+        assert len(info["output_tooltips"]) == len(info["output"]) and all(info["output_tooltips"]), f"an output of {name} has no tooltip"
+
+
+def test_the_english_texts_are_the_schemas_own(installation: Installation, tmp_path: Path):
+    environment = os.environ | {"COMFYUI_PATH": str(installation.path), "COMFYUI_PYTHON": str(installation.python)}
+    subprocess.run([sys.executable, "-m", "tools.locales", str(tmp_path / "made.json")], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / "made.json").read_text(encoding="utf-8") == ENGLISH.read_text(encoding="utf-8"), "run python -m tools.locales"
 
 
 def test_help_pages_and_the_example_are_served(host: Host):

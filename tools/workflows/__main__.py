@@ -1,4 +1,4 @@
-"""`python -m tools.workflows [FOLDER] [--thumbnails]`: write the example workflows (default: workflows/), and the images they go by."""
+"""`python -m tools.workflows [FOLDER] [--thumbnails]`: write the example workflows (default: workflows/) and their thumbnails."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""What the nodes of the workflows look like: their sockets, and their widgets with the values that the workflows start from.
+"""The sockets of the workflows' nodes, and their widgets with the workflows' default values.
 
-Tests compare this with what the running ComfyUI says of its nodes.
+Tests compare this with the node definitions of a running ComfyUI.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ OURS = {
         218,
         {},
         {"number": 4, "background": "grass", "place": "middle", "size": "big", "accessory": "none", "style": "photo"},
-        {"image": "IMAGE", "mask": "MASK", "class_word": "STRING"},
+        {"image": "IMAGE", "mask": "MASK", "class noun": "STRING"},
     ),
     "LoadProbe": Kind(78, {}, {"probe": "miniature"}, {"probe": "HB_PROBE", "about": "STRING"}),
     "ExtractFeatures": Kind(
@@ -87,7 +87,7 @@ OURS = {
         {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
     ),
     "InjectSubjectTokens": Kind(102, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),
-    "SaveSubject": Kind(82, {"subject": "HB_SUBJECT"}, {"name": "my-subject", "overwrite": False}, {"file_name": "STRING"}),
+    "SaveSubject": Kind(82, {"subject": "HB_SUBJECT"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}),
     "LoadSubject": Kind(58, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The workflow that runs before anything is downloaded."""
+"""The workflow that needs no download."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ PROMPTS = (
 def quickstart() -> Canvas:
     g = Canvas("miniature_quickstart")
     readme(
-        g, "HybridBooth in a miniature world",
+        g, "HybridBooth in the miniature world",
         "Press **Run**. Nothing is downloaded, and it takes less than a minute on a CPU.",
-        "1. *Miniature Creature* draws a creature that the model has never seen. It stands for your photo.\n"
-        "2. The probe looks at it once and guesses five words; five learned steps refine them. The *subject report* shows where the words "
+        "1. *Miniature Creature* draws a creature that the model has never seen, in place of your photo.\n"
+        "2. The probe predicts five words from one look at it; five learned steps refine them. The *subject report* shows where the words "
         "look.\n"
-        "3. *Inject Subject Tokens* makes a CLIP that knows `<subject>`; the prompts are stock nodes.\n"
-        "4. The last picture has `strength` 0: it is the plain class noun, for comparison.",
+        "3. *Inject Subject Tokens* returns a CLIP that knows `<subject>`; the prompts are stock nodes.\n"
+        "4. The last image has `strength` 0: the plain class noun, for comparison.",
         "Change the creature's `number`, the prompts or the strength. The miniature knows few words: *photo, sketch, small, big; hat, "
         "crown; grass, snow, sand, brick, water, space; on the left, in the middle, on the right; at night, at sunset*.",
-        "*Save Subject* has written the words to `models/embeddings`: `embedding:quickstart-creature` works in any prompt of this model, "
-        "also without this pack.",
+        "*Save Subject* writes the words to `models/embeddings`: `embedding:quickstart-creature` works in any prompt of this model, even "
+        "without this pack.",
         "With a Stable Diffusion 1.5 model of your own, open *sd15_basic* next.",
         tall=350,
     )  # fmt: skip
     a, b = g.column(0, 320), g.column(420, 360)
     world = a.put("HybridBooth_LoadMiniatureWorld")
     creature = a.put("HybridBooth_MiniatureCreature")
-    large = a.put("ImageScale", "Enlarge it to look at", image=creature["image"])
+    large = a.put("ImageScale", "Enlarge to view", image=creature["image"])
     a.put("PreviewImage", "The reference", 300, images=large["IMAGE"])
 
     probe = b.put("HybridBooth_LoadProbe")
     features = b.put("HybridBooth_ExtractFeatures", probe=probe["probe"], vae=world["VAE"], image=creature["image"], mask=creature["mask"])
     refined = b.put(
         "HybridBooth_RefineEmbedding", model=world["MODEL"], clip=world["CLIP"], vae=world["VAE"], probe=probe["probe"],
-        features=features["features"], class_word=creature["class_word"],
+        features=features["features"], class_word=creature["class noun"],
     )  # fmt: skip
     b.put("HybridBooth_SaveSubject", subject=refined["subject"], name="quickstart-creature", overwrite=True)
 
@@ -69,12 +69,12 @@ def quickstart() -> Canvas:
             "KSampler", model=railed(world["MODEL"], 370, 1310, 1), positive=texts[row]["CONDITIONING"], negative=negative["CONDITIONING"],
             latent_image=latent["LATENT"], steps=STEPS, cfg=GUIDANCE, sampler_name="euler", scheduler="normal",
         )  # fmt: skip
-        picture = e.put("VAEDecode", samples=sampler["LATENT"], vae=railed(world["VAE"], 370, 1680, 2))
-        large = e.put("ImageScale", image=picture["IMAGE"])
+        decoded = e.put("VAEDecode", samples=sampler["LATENT"], vae=railed(world["VAE"], 370, 1680, 2))
+        large = e.put("ImageScale", image=decoded["IMAGE"])
         f.put("PreviewImage", title, 290, images=large["IMAGE"])
     g.group("1  A world and a creature", BLUE, a)
-    g.group("2  From its picture to five words", GREEN, b)
+    g.group("2  From its image to five words", GREEN, b)
     g.group("3  Prompts that name it", BROWN, c)
-    g.group("4  Pictures", PURPLE, d, e, f)
+    g.group("4  Images", PURPLE, d, e, f)
     results(g, refined, 820, -520, 1070)
     return g

@@ -1,4 +1,4 @@
-"""The workflows for Stable Diffusion 1.5, from left to right: your files, what they are made into, pictures."""
+"""The workflows for Stable Diffusion 1.5, from left to right: your files, the subject, the generated images."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ TOP = -150  # of the rails
 
 MODEL_FILE = "*Load Checkpoint*: any Stable Diffusion 1.5 model, in `models/checkpoints`."
 PHOTO = (
-    "*Load Image*: a photo of your subject. Right-click it, *Open in Mask Editor*, and paint over the subject. (Without a mask, remove the "
-    "link of `mask`: the background is then learnt as well.)"
+    "*Load Image*: a photo of your subject. Right-click it, choose *Open in Mask Editor* and paint over the subject. (To go without a "
+    "mask, remove the links of `mask`; the background is then learned as well.)"
 )
 PROBE = (
     "*Load Probe*: a probe for Stable Diffusion 1.5, in `models/hybridbooth`. **None has been published yet**: until then open "
-    "*sd15_probe_free*. (It reads with CLIP ViT-L/14 and DINOv2: files in "
-    "`models/clip_vision` and `models/hybridbooth`, or the node *Download Encoders*.)"
+    "*sd15_probe_free*. (A probe needs CLIP ViT-L/14 and DINOv2: files in "
+    "`models/clip_vision` and `models/hybridbooth`, or use the node *Download Encoders*.)"
 )
-NOUN = "`class_word`: what kind of thing it is, in one noun: *dog, backpack, teapot*."
+NOUN = "*class noun*: what the subject is, in one noun: *dog, backpack, teapot*."
 
 
 def readme(canvas: Canvas, title: str, *paragraphs: str, tall: float) -> None:
-    """The note at the very left."""
+    """The note on the far left."""
     canvas.column(-520, 460).note("\n\n".join([f"## {title}", *paragraphs]), tall, "Read me")
 
 
@@ -34,7 +34,7 @@ def files(*lines: str) -> str:
 
 @dataclass
 class Loaded:
-    """What the checkpoint gives."""
+    """The outputs of a checkpoint."""
 
     model: Slot
     clip: Slot
@@ -53,7 +53,7 @@ def railed(slot: Slot, start: float, end: float, lane: int) -> Slot:
 
 
 def personalize(column: Column, loaded: Loaded, image: Slot, mask: Slot) -> Node:
-    """The probe's way: from pictures to a subject, saved. Returns the node that refines."""
+    """Adds the nodes from images to a saved subject, with a probe. Returns the refining node."""
     probe = column.put("HybridBooth_LoadProbe", probe="hybridbooth-sd15.safetensors")
     features = column.put("HybridBooth_ExtractFeatures", probe=probe["probe"], vae=loaded.vae, image=image, mask=mask)
     refined = column.put(
@@ -65,22 +65,22 @@ def personalize(column: Column, loaded: Loaded, image: Slot, mask: Slot) -> Node
 
 
 def results(canvas: Canvas, refined: Node, start: float, x: float, y: float) -> None:
-    """What the refining node tells, as a picture and as text, from (x, y) on; links run down at x = `start`, then above the group."""
-    picture, text = canvas.column(x, 900, y), canvas.column(x + 936, 360, y)
+    """Shows the reports of the refining node, from (x, y) on; links run down at x = `start`, then above the group."""
+    drawing, text = canvas.column(x, 900, y), canvas.column(x + 936, 360, y)
     lane, beside = y - 116, x + 918
     image = refined["subject report"].via((start, lane), (x - 36, lane)) if start > x else refined["subject report"]
     words = refined["report"].via((start, lane + 16), (beside, lane + 16))
-    picture.put("PreviewImage", "Subject report", 560, images=image)
+    drawing.put("PreviewImage", "Subject report", 560, images=image)
     text.put("PreviewAny", "Report as text", 190, source=words)
     text.note(
-        "- *Where its words look* should glow on the subject more than on the background.\n- The ringed step was kept. If it is step 0, "
-        "the guess could not be made better: that is no error.\n- If the words hardly moved, or the subject comes out but ignores your "
-        "prompt: the report names the effective step that was taken; type a larger or a smaller one into `effective_step` (0 stands for "
-        "the recommended one), or take more or fewer `steps`.",
+        "- *Where its words look*: attention should be stronger on the subject than on the background.\n- The circled step was kept. "
+        "Step 0 means that no step improved on the initial words; that is not an error.\n- If the words hardly moved, or the subject is "
+        "right but ignores your prompt: the report shows the step size that was used; enter a larger or a smaller one as *step size* (0 uses "
+        "the recommended one), or change `steps`.",
         306,
         "How to read it",
     )
-    canvas.group("How it went", TEAL, picture, text)
+    canvas.group("Reports", TEAL, drawing, text)
 
 
 def prompts(column: Column, clip: Slot, plain: Slot, prompt: str) -> tuple[Slot, Slot]:
@@ -91,14 +91,14 @@ def prompts(column: Column, clip: Slot, plain: Slot, prompt: str) -> tuple[Slot,
 
 
 def sampled(canvas: Canvas, x: float, loaded: Loaded, start: float, positive: Slot, negative: Slot, prefix: str) -> tuple[Column, Column]:
-    """From conditioning to a saved picture, in two columns; `start` is where the rails of model and VAE begin."""
+    """From conditioning to a saved image, in two columns; `start` is where the rails of model and VAE begin."""
     work, shown = canvas.column(x, 320), canvas.column(x + 380, 420)
     latent = work.put("EmptyLatentImage")
     sampler = work.put(
         "KSampler", model=railed(loaded.model, start, x - 34, 1), positive=positive, negative=negative, latent_image=latent["LATENT"]
     )
-    picture = work.put("VAEDecode", samples=sampler["LATENT"], vae=railed(loaded.vae, start, x - 34, 2))
-    shown.put("SaveImage", "", 490, images=picture["IMAGE"], filename_prefix=prefix)
+    decoded = work.put("VAEDecode", samples=sampler["LATENT"], vae=railed(loaded.vae, start, x - 34, 2))
+    shown.put("SaveImage", "", 490, images=decoded["IMAGE"], filename_prefix=prefix)
     return work, shown
 
 
@@ -106,12 +106,13 @@ def basic() -> Canvas:
     g = Canvas("sd15_basic")
     readme(
         g, "One photo of a subject, in any scene",
-        "The probe looks at your photo once and guesses five words; five gradient steps refine them through your own model. The words then "
-        "stand in any prompt as `<subject>`. Nothing in the model changes.",
+        "The probe predicts five words from one look at your photo; five gradient steps refine them through your own model. Any prompt can "
+        "then use them as `<subject>`. The model itself does not change.",
         files(MODEL_FILE, PHOTO, PROBE, NOUN),
-        "### Then\nWrite `<subject>` where the noun would stand, and press **Run**. Once refined, new prompts are as fast as ever.\n\n"
+        "### Then\nWrite `<subject>` in place of the noun and press **Run**. The subject is refined once; new prompts then run at full "
+        "speed.\n\n"
         "`strength` 0 is the plain noun, exactly as without HybridBooth; above 1 exaggerates the subject.\n\n"
-        "*Save Subject* writes the words to `models/embeddings` (15 KB): `embedding:my-subject` then works in every prompt, also without "
+        "*Save Subject* writes the words to `models/embeddings` (15 KB): `embedding:my-subject` then works in every prompt, even without "
         "this pack. Turn `overwrite` on to save under the same name again.",
         tall=450,
     )  # fmt: skip
@@ -126,7 +127,7 @@ def basic() -> Canvas:
     g.group("1  Your model and photo", BLUE, a)
     g.group("2  From the photo to five words", GREEN, b)
     g.group("3  Prompts that name it", BROWN, c)
-    g.group("4  Picture", PURPLE, d, e)
+    g.group("4  Image", PURPLE, d, e)
     results(g, refined, 860, 920, 720)
     return g
 
@@ -135,14 +136,14 @@ def controlnet() -> Canvas:
     g = Canvas("sd15_controlnet")
     readme(
         g, "The subject in a given pose",
-        "The subject is words, so ControlNet works as ever: the stock nodes take the prompt's conditioning.",
+        "The subject is part of the prompt, so ControlNet works as usual: the stock nodes take the prompt's conditioning.",
         files(
             MODEL_FILE, PHOTO, PROBE, NOUN,
-            "*Load ControlNet Model*: a ControlNet for Stable Diffusion 1.5, in `models/controlnet`; this graph expects one for Canny "
+            "*Load ControlNet Model*: a ControlNet for Stable Diffusion 1.5, in `models/controlnet`; this workflow expects one for Canny "
             "edges.",
-            "*Edges from this picture*: another picture, whose outlines the result follows. A shape close to your subject's works best.",
+            "*Edges from this image*: another image; the result follows its outlines. A shape similar to your subject's works best.",
         ),
-        "### If the subject gets lost\nLower the ControlNet's `strength` or its `end_percent`: the last steps then belong to the subject.",
+        "### If the subject gets lost\nLower the ControlNet's `strength` or `end_percent`, so that the last steps follow the subject.",
         tall=450,
     )  # fmt: skip
     a, b, c = g.column(0, 340), g.column(440, 380), g.column(920, 380)
@@ -153,7 +154,7 @@ def controlnet() -> Canvas:
     inject = c.put("HybridBooth_InjectSubjectTokens", clip=clip, subject=refined["subject"])
     positive, negative = prompts(c, inject["CLIP"], clip, "a photo of <subject> on a beach at sunset, highly detailed")
     pose, control = g.column(1400, 320), g.column(1760, 320)
-    shape = pose.put("LoadImage", "Edges from this picture", 330)
+    shape = pose.put("LoadImage", "Edges from this image", 330)
     edges = pose.put("Canny", image=shape["IMAGE"])
     net = control.put("ControlNetLoader")
     applied = control.put(
@@ -165,7 +166,7 @@ def controlnet() -> Canvas:
     g.group("2  From the photo to five words", GREEN, b)
     g.group("3  Prompts that name it", BROWN, c)
     g.group("4  The pose", "#7a3f4f", pose, control)
-    g.group("5  Picture", PURPLE, d, e)
+    g.group("5  Image", PURPLE, d, e)
     results(g, refined, 860, 920, 800)
     return g
 
@@ -174,15 +175,15 @@ def several_references() -> Canvas:
     g = Canvas("sd15_several_references")
     readme(
         g, "Several photos of one subject",
-        "The probe looks at each photo, its guesses are averaged, and the steps go through all photos in turn. What differs between them "
-        "(light, background, pose) is left out of the words: use photos that differ.",
+        "The probe's predictions for all photos are averaged, and the steps use the photos in turn. What differs between them "
+        "(light, background, pose) is averaged out of the words, so use varied photos.",
         files(
             MODEL_FILE,
-            "Three photos of the same subject, each with the subject painted in its *Mask Editor*. They are cut to the first one's shape. "
-            "For two, remove the third node's links; for more, add nodes: *Batch Images* and *Batch Masks* grow.",
+            "Three photos of the same subject, each with the subject painted in its *Mask Editor*. They are cropped to the first one's "
+            "shape. For two photos, remove the third node's links; for more, add nodes: *Batch Images* and *Batch Masks* grow.",
             PROBE, NOUN,
         ),
-        "Keep the order of pictures and masks the same.",
+        "Connect images and masks in the same order.",
         tall=360,
     )  # fmt: skip
     a, joined, b, c = g.column(0, 340), g.column(380, 240), g.column(720, 380), g.column(1200, 380)
@@ -200,7 +201,7 @@ def several_references() -> Canvas:
     g.group("1  Your model and photos", BLUE, a, joined)
     g.group("2  From the photos to five words", GREEN, b)
     g.group("3  Prompts that name it", BROWN, c)
-    g.group("4  Picture", PURPLE, d, e)
+    g.group("4  Image", PURPLE, d, e)
     results(g, refined, 1140, 1200, 720)
     return g
 
@@ -209,15 +210,15 @@ def load_subject() -> Canvas:
     g = Canvas("sd15_load_subject")
     readme(
         g, "A subject from a file",
-        "No photo and no probe: the five words of a subject that was saved before, by you or by somebody else.",
+        "Uses the words of a subject that you or somebody else saved before. No photo or probe is needed.",
         files(
             MODEL_FILE,
-            "*Load Subject*: a `.safetensors` file in `models/embeddings`. Embeddings of other trainers work if they hold one tensor "
+            "*Load Subject*: a `.safetensors` file in `models/embeddings`. Embeddings from other trainers work if they hold one tensor "
             "`emb_params`; they have `strength` 1 only.",
-            "`name`: what your prompt calls it: *subject* for `<subject>`.",
+            "`name`: the subject's name in your prompt: *subject* for `<subject>`.",
         ),
         "### strength\n0 is the plain noun, exactly as without HybridBooth; 1 is the subject; up to 2 exaggerates it. In a prompt, "
-        "`(<subject>:0.8)` weighs it like any word.",
+        "`(<subject>:0.8)` weights it like any word.",
         tall=290,
     )  # fmt: skip
     a, c = g.column(0, 340), g.column(440, 400)
@@ -228,7 +229,7 @@ def load_subject() -> Canvas:
     d, e = sampled(g, 940, loaded, 390, positive, negative, "hybridbooth/loaded")
     g.group("1  Your model and subject", BLUE, a)
     g.group("2  Prompts that name it", BROWN, c)
-    g.group("3  Picture", PURPLE, d, e)
+    g.group("3  Image", PURPLE, d, e)
     return g
 
 
@@ -236,16 +237,16 @@ def two_subjects() -> Canvas:
     g = Canvas("sd15_two_subjects")
     readme(
         g, "Two subjects in one prompt",
-        "*Inject Subject Tokens* is chained: the second node's CLIP knows both names. The prompt names each where it belongs.",
+        "*Inject Subject Tokens* is chained: the second node's CLIP knows both names, and the prompt can use both.",
         files(
             MODEL_FILE,
-            "Two *Load Subject* nodes: files in `models/embeddings`, saved by other workflows here "
-            "under these names (there the name is *my-subject*: rename it before you save).",
-            "`name` of each: it must differ. Here *first* and *second*.",
+            "Two *Load Subject* nodes: files in `models/embeddings`, saved with *Save Subject* in one of the other workflows "
+            "under these names (change its default, *my-subject*).",
+            "`name` of each, here *first* and *second*: the names must differ.",
         ),
-        "### If they mix\nSay who is where and what lies between (*on the left*, *next to*), make the weaker one stronger: "
-        "`(<second>:1.2)`, or lower the stronger one's `strength`. For a strict border, use stock area nodes such as *Conditioning (Set "
-        "Mask)* with one prompt for each.",
+        "### If they mix\nDescribe where each one is (*on the left*, *next to*), give the weaker one more weight: `(<second>:1.2)`, or "
+        "lower the stronger one's `strength`. To separate them strictly, use stock area nodes such as *Conditioning (Set Mask)* with one "
+        "prompt each.",
         tall=320,
     )  # fmt: skip
     a, b, c = g.column(0, 340), g.column(440, 340), g.column(880, 400)
@@ -259,7 +260,7 @@ def two_subjects() -> Canvas:
     g.group("1  Your model and subjects", BLUE, a)
     g.group("2  A CLIP that knows both", GREEN, b)
     g.group("3  Prompts that name them", BROWN, c)
-    g.group("4  Picture", PURPLE, d, e)
+    g.group("4  Image", PURPLE, d, e)
     return g
 
 
@@ -267,15 +268,15 @@ def probe_free() -> Canvas:
     g = Canvas("sd15_probe_free")
     readme(
         g, "Without a probe",
-        "*Probe-Free Start* turns the class noun towards your photo in CLIP's space; *Refine Subject* then takes some 30 steps through "
-        "your model, where a probe needs 5. That is slower, and the likeness is less than from a probe.",
+        "*Probe-Free Start* optimizes the class noun to match your photo in CLIP's embedding space; *Refine Subject* then takes about "
+        "30 steps through your model, where a probe needs 5. This is slower, and less faithful to the subject, than with a probe.",
         files(
             MODEL_FILE, PHOTO,
-            "The whole file of CLIP ViT-L/14, in `models/clip_vision` or `models/hybridbooth`: the node *Download Encoders* fetches it.",
-            "`class_word`: what kind of thing it is, in one noun. Empty: CLIP finds one, and the report says which.",
+            "The full CLIP ViT-L/14 file, in `models/clip_vision` or `models/hybridbooth`: the node *Download Encoders* downloads it.",
+            "*class noun*: what the subject is, in one noun. Empty: CLIP finds one, and the report names it.",
         ),
-        "### Then\nWrite `<subject>` where the noun would stand, and press **Run**. *Save Subject* writes the words to "
-        "`models/embeddings`: *sd15_load_subject* uses them without doing this again.",
+        "### Then\nWrite `<subject>` in place of the noun and press **Run**. *Save Subject* writes the words to `models/embeddings`; "
+        "*sd15_load_subject* can use them without repeating these steps.",
         tall=430,
     )  # fmt: skip
     a, b, c = g.column(0, 340), g.column(440, 380), g.column(920, 380)
@@ -295,6 +296,6 @@ def probe_free() -> Canvas:
     g.group("1  Your model and photo", BLUE, a)
     g.group("2  From the photo to five words", GREEN, b)
     g.group("3  Prompts that name it", BROWN, c)
-    g.group("4  Picture", PURPLE, d, e)
+    g.group("4  Image", PURPLE, d, e)
     results(g, refined, 860, 920, 720)
     return g
