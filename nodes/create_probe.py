@@ -59,7 +59,8 @@ class CreateProbe(io.ComfyNode):
             config = ProbeConfig(
                 width=width, clip=CLIP_L.id, clip_width=CLIP_L.width, dino=DINOS[dino].id, dino_width=DINOS[dino].width, num_tokens=words,
                 regressor=regressor, sizes=promptnet_sizes(state, attention_heads(model)) if regressor == "promptnet" else {},
-                embedding_norm=embedding_norm(clip), family=family_of_width(width), base_model=name, base_fingerprint=fingerprint, trained_on=UNTRAINED,
+                embedding_norm=embedding_norm(clip), family=family_of_width(width), base_model=name, base_fingerprint=fingerprint,
+                trained_on=UNTRAINED,
             )  # fmt: skip
             probe = new_probe(config, state, seed).eval().requires_grad_(False)
         return io.NodeOutput(probe, probe.about())

@@ -75,8 +75,8 @@ def results(canvas: Canvas, refined: Node, start: float, x: float, y: float) -> 
     text.note(
         "- *Where its words look*: attention should be stronger on the subject than on the background.\n- The circled step was kept. "
         "Step 0 means that no step improved on the initial words; that is not an error.\n- If the words hardly moved, or the subject is "
-        "right but ignores your prompt: the report shows the step size that was used; enter a larger or a smaller one as *step size* (0 uses "
-        "the recommended one), or change `steps`.",
+        "right but ignores your prompt: the report shows the step size that was used; enter a larger or a smaller one as *step size* "
+        "(0 uses the recommended one), or change `steps`.",
         306,
         "How to read it",
     )
