@@ -1,7 +1,4 @@
-"""The published image encoders that a probe may read with: where each is, what its file is, and how a copy under any name is known.
-
-Revisions, hashes and sizes are those that several public projects pin for the same files.
-"""
+"""The published image encoders that probes use: their files on the hub, and how to recognise a copy under any name."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ class EncoderFile:
     """One published file.
 
     Attributes:
-        id: its repository on the Hugging Face hub, and what a probe's configuration calls it.
-        label: what a person calls it.
-        revision, sha256, size: the commit, and the file's hash and bytes there.
-        width: C of its tokens [B, 257, C]: one for the whole image, then 16 x 16 in rows.
-        tells: tensors and their shapes that no other kind of file has together.
-        whole: tensors that the published file holds, but not every file that an encoder can be read from.
+        id: its repository on the Hugging Face hub, and its id in a probe's configuration.
+        label: the name shown to users.
+        revision, sha256, size: the pinned commit, and the file's hash and size in bytes.
+        width: C of its tokens [B, 257, C]: the class token, then 16 x 16 patches row by row.
+        signature: names and shapes of tensors that together identify the network.
+        whole: tensors of the published file that partial copies, such as ComfyUI's CLIP vision files, may lack.
     """
 
     id: str
@@ -36,35 +33,35 @@ class EncoderFile:
     size: int
     licence: str
     width: int
-    tells: Mapping[str, tuple[int, ...]]
+    signature: Mapping[str, tuple[int, ...]]
     whole: tuple[str, ...] = ()
     filename: str = "model.safetensors"
 
     @property
     def saved_as(self) -> str:
-        """The name that a download gets here."""
+        """The file name of a download."""
         return f"{self.id.split('/')[1]}.safetensors"
 
     @property
     def address(self) -> str:
-        """Where a browser can get it."""
+        """The download URL."""
         return f"{hub_address()}/{self.id}/resolve/{self.revision}/{self.filename}"
 
 
 def hub_address() -> str:
-    """The hub to ask: the one that `HF_ENDPOINT` names, or Hugging Face's own."""
+    """The hub's URL: `HF_ENDPOINT` if set, else https://huggingface.co."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def _dinov2(letter: str, name: str, width: int, depth: int, revision: str, sha256: str, size: int) -> EncoderFile:
-    tells = {
+    signature = {
         "pos_embed": (1, DINOV2_POSITIONS, width),
         "patch_embed.proj.weight": (width, 3, 14, 14),
         f"blocks.{depth - 1}.ls1.gamma": (width,),
     }
     return EncoderFile(
         f"timm/vit_{name}_patch14_dinov2.lvd142m", f"DINOv2 ViT-{letter}/14", revision, sha256, size, "Apache-2.0", width,
-        MappingProxyType(tells),
+        MappingProxyType(signature),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The space that CLIP shares between images and texts: what both are turned into so that they can be compared."""
+"""CLIP's joint embedding space of images and texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .files import require_encoder
 
 
 class ClipImages(Protocol):
-    """What `embed` of `ClipVision` does, whoever does it."""
+    """An encoder of images into CLIP's joint space, such as `ClipVision`."""
 
     size: int
 
@@ -24,12 +24,12 @@ class ClipImages(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ClipSpace:
-    """Two ways into one space of P numbers; neither normalises what it returns.
+    """Encoders of images and texts into one space of width P. The outputs are not normalised.
 
     Attributes:
-        images: crops [B, size, size, 3] in 0..1 to [B, P].
-        size: the side of the squares it reads.
-        project_text: end-of-text states [B, d] of the text encoder, after its final layer norm, to [B, P].
+        images: maps square images [B, size, size, 3] in 0..1 to [B, P].
+        size: side of these images in pixels.
+        project_text: maps the text encoder's end-of-text states [B, d], after its final layer norm, to [B, P].
     """
 
     images: Callable[[Tensor], Tensor]
@@ -38,11 +38,11 @@ class ClipSpace:
 
 
 def load_clip_space(folders: Sequence[Path], clip_vision: ClipImages | None = None) -> ClipSpace:
-    """The space of CLIP ViT-L/14, whose text half is Stable Diffusion 1.5's text encoder; P = d = 768. All of it is on the CPU.
+    """The joint space of CLIP ViT-L/14, on the CPU; P = d = 768. Its text encoder is Stable Diffusion 1.5's.
 
     Args:
-        folders: where a file of the whole CLIP is looked for. Its text projection is always needed: no other file has it.
-        clip_vision: reads the images in place of that file's vision half.
+        folders: searched for a file of the whole CLIP model, which is required: no other file has the text projection.
+        clip_vision: encodes the images instead of that file's vision model.
     Raises:
         UserError: the file is missing or damaged.
     """

@@ -1,8 +1,8 @@
-"""CLIP's vision transformer (Radford et al. 2021): the tokens of an image, and the image's place in the space shared with texts."""
+"""CLIP's vision transformer (Radford et al. 2021): an image's tokens, and its embedding in the joint space with texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from ..errors import UserError
 from ..files.safetensors import read_header, read_tensors
 from .catalogue import CLIP_L, PROJECTION, TEXT_PROJECTION
 from .files import MAX_BYTES
-from .pixels import CLIP_MEAN, CLIP_STD, normalised, seen
+from .pixels import CLIP_MEAN, CLIP_STD, encode_in_batches, normalise
 from .precision import weights_dtype
 
 
 @dataclass(frozen=True)
 class ClipSize:
-    """One published CLIP network: where it is, and what tells it from others."""
+    """The architecture of one published CLIP model, and its hub repository."""
 
     key: str
     hub: str
@@ -35,7 +35,7 @@ class ClipSize:
 
     @property
     def vision(self) -> dict[str, int]:
-        """The vision transformer in the words of transformers."""
+        """Keyword arguments of transformers' CLIPVisionConfig."""
         return {
             "hidden_size": self.width, "intermediate_size": 4 * self.width, "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads, "patch_size": self.patch, "image_size": self.image, "projection_dim": self.projection,
@@ -47,56 +47,56 @@ CLIP_L14 = ClipSize("l14", CLIP_L.id, 14, 24, 1024, 16, 768, 12, 768)
 
 
 class ClipVision(nn.Module):
-    """Images [B, size, size, 3] in 0..1 to the last layer's tokens [B, 1 + N, width], before the final norm and the projection."""
+    """Encodes images [B, size, size, 3] in 0..1 to the last layer's tokens [B, 1 + N, width], before the final norm."""
 
     def __init__(self, network: Any, size: int, width: int):
-        """`network`: transformers' CLIPVisionModelWithProjection; its projection may be None if only tokens are wanted."""
+        """`network`: transformers' CLIPVisionModelWithProjection; its projection may be None if `embed` is not used."""
         super().__init__()
         self.network, self.size, self.width = network, size, width
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._seen(lambda pixels: self.network.vision_model(pixel_values=pixels).last_hidden_state, images)
+        return self._encode(lambda pixels: self.network.vision_model(pixel_values=pixels).last_hidden_state, images)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images to their places [B, P] in the space shared with texts, of any length: the first token, normed and projected.
+        """Image embeddings [B, P] in the joint space with texts, not normalised.
 
         Raises:
-            UserError: the weights came without the projection.
+            UserError: the file had no projection.
         """
         project = self.network.visual_projection
         if project is None:
-            raise UserError(f"this CLIP vision file lacks {PROJECTION}; use the whole file of {CLIP_L.label} from {CLIP_L.address}")
-        return self._seen(lambda pixels: project(self.network.vision_model(pixel_values=pixels).pooler_output), images)
+            raise UserError(f"this CLIP vision file lacks {PROJECTION}; use the full {CLIP_L.label} file from {CLIP_L.address}")
+        return self._encode(lambda pixels: project(self.network.vision_model(pixel_values=pixels).pooler_output), images)
 
     def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
-        """The tokens [B, len(layers), 1 + N, width] after these layers, 0 being what the first layer reads."""
+        """Hidden states [B, len(layers), 1 + N, width] after these layers; 0 is the first layer's input."""
 
-        def look(pixels: Tensor) -> Tensor:
+        def encode(pixels: Tensor) -> Tensor:
             states = self.network.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
             return torch.stack([states[layer] for layer in layers], 1)
 
-        return self._seen(look, images)
+        return self._encode(encode, images)
 
-    def _seen(self, look: Any, images: Tensor) -> Tensor:
+    def _encode(self, encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         like = self.network.vision_model.embeddings.patch_embedding.weight
-        return seen(look, normalised(images, CLIP_MEAN, CLIP_STD), like, self.size)
+        return encode_in_batches(encode, normalise(images, CLIP_MEAN, CLIP_STD), like, self.size)
 
 
 def new_clip_vision(size: ClipSize = CLIP_L14) -> ClipVision:
-    """The layout, on torch's default device, with whatever weights transformers starts from."""
+    """An untrained network on torch's default device."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     return ClipVision(CLIPVisionModelWithProjection(CLIPVisionConfig(**size.vision)), size.image, size.width)  # type: ignore[arg-type]
 
 
 def load_clip_vision(path: Path, device: torch.device | str = "cpu", size: ClipSize = CLIP_L14) -> ClipVision:
-    """The vision transformer of a file, in eval mode and frozen, on the CPU.
+    """Loads a file's vision transformer on the CPU, in eval mode and frozen.
 
     Args:
-        path: the whole CLIP, its vision half with or without the projection, or a stock CLIP vision model of ComfyUI: all name it alike.
-        device: where it will compute, which decides the precision (see `weights_dtype`).
+        path: a whole CLIP model, its vision model with or without projection, or ComfyUI's CLIP vision file; all use the same names.
+        device: the device it will run on, which determines the dtype (see `weights_dtype`).
     Raises:
-        UserError: the file is damaged or holds another network.
+        UserError: the file is damaged or contains another network.
     """
     what = "CLIP vision model"
     header, _ = read_header(path, what, MAX_BYTES)
@@ -109,12 +109,16 @@ def load_clip_vision(path: Path, device: torch.device | str = "cpu", size: ClipS
     tensors = read_tensors(path, what, header, expected, others=True, dtype=weights_dtype(header, expected, device))
     vision.network.load_state_dict(tensors, assign=True)
     embeddings = vision.network.vision_model.embeddings
-    embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]  # no file holds it, and meta has no numbers
+    embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]  # a buffer that no file contains
     return vision.eval().requires_grad_(False)
 
 
 def load_text_projection(path: Path, size: ClipSize = CLIP_L14) -> nn.Linear:
-    """The map of end-of-text states [B, d] to [B, P] in a file that holds the whole CLIP, float32 and frozen; UserError if it does not."""
+    """The text projection of a whole CLIP file, which maps end-of-text states [B, d] to [B, P]; float32 and frozen.
+
+    Raises:
+        UserError: the file has no text projection.
+    """
     what = "CLIP with its text projection"
     header, _ = read_header(path, what, MAX_BYTES)
     tensors = read_tensors(path, what, header, {TEXT_PROJECTION: [size.projection, size.text_width]}, others=True)

@@ -1,6 +1,6 @@
-"""From reference images to what a probe reads: checks, the crop around the subject, and the features of both encoders.
+"""Reference images: validation, crops around the subject, and the features that a probe reads.
 
-Axes: B images, H W rows and columns, L tokens (the first one for the whole image), C their width.
+Axes: B images, H W height and width, L tokens (the first is the class token), C token width.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from ..probe.probe import Features
 
 log = logging.getLogger("hybridbooth")
 
-MARGIN = 0.12  # of the subject's box, kept around it in the crop
-GREY = 0.5  # what stands for the background
+MARGIN = 0.12  # around the subject's bounding box, as a fraction of its longer side
+GREY = 0.5  # replaces the background
 MIN_SIDE = 16
-MARKS_NOTHING = "the mask marks nothing (it is all 0); paint the subject, so that it is 1 there, or leave the mask out"
+EMPTY_MASK = "the mask is empty (all 0); paint the subject (1 on the subject), or leave the mask out"
 
 
 class FeatureEncoder(Protocol):
-    """A frozen image encoder. `size` is the side of the square images it reads, `width` the C of its tokens."""
+    """A frozen image encoder. `size` is the side of its square input images, `width` the C of its tokens."""
 
     size: int
     width: int
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images [B, size, size, 3] in 0..1 to tokens [B, L, C]; does its own normalisation."""
+        """Images [B, size, size, 3] in 0..1 to tokens [B, L, C]; normalises the images itself."""
         ...
 
 
 class LatentEncoder(Protocol):
-    """The part of a `DiffusionModel` that turns images into latents; ComfyUI's VAE alone is one too."""
+    """The part of a `DiffusionModel` that encodes images to latents. ComfyUI's VAE implements it too."""
 
     @property
     def image_size(self) -> int: ...
@@ -46,40 +46,40 @@ class LatentEncoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """B images [B, H, W, 3] in 0..1 of one subject, and its masks [B, H, W] in 0..1 or None. Make it with `reference`."""
+    """B images [B, H, W, 3] in 0..1 of one subject, and its masks [B, H, W] in 0..1 or None. Create it with `reference`."""
 
     images: Tensor
     masks: Tensor | None
 
 
 def reference(images: Tensor, masks: Tensor | None = None) -> Reference:
-    """Check a person's images and masks and bring them into one form: detached float32 copies on the CPU.
+    """Validates a user's images and masks, and returns float32 copies on the CPU.
 
-    Grey images become RGB, transparent ones are laid over mid grey; both with a line in the log.
+    Grey images become RGB and transparent images are composited over mid grey, each with a warning in the log.
 
     Args:
         images: [B, H, W, 1, 3 or 4] in 0..1. masks: [B, H, W] or [H, W], 1 on the subject, or None.
     Raises:
-        UserError: no image, an image under 16 pixels, values that are not finite; a mask of another size, or one that marks
-            nothing or everything.
+        UserError: no image, an image smaller than 16 pixels, or values that are not finite; a mask of another size, an empty mask, or
+            one that covers the whole image.
     """
     if images.ndim != 4 or len(images) == 0:
         raise UserError(f"expected at least one image [B, H, W, 3], found {list(images.shape)}; connect an image of the subject")
     height, width, channels = images.shape[1:]
     if min(height, width) < MIN_SIDE:
-        raise UserError(f"a reference image needs at least {MIN_SIDE} pixels a side, found {width}x{height}; use a larger image")
+        raise UserError(f"expected reference images of at least {MIN_SIDE} pixels a side, found {width}x{height}; use a larger image")
     if channels not in (1, 3, 4):
         raise UserError(f"expected images with 1, 3 or 4 channels, found {channels}; use a grey, RGB or RGBA image")
     if not images.is_floating_point():
-        raise UserError(f"expected images as fractions in 0..1, found {images.dtype}; divide 8-bit values by 255")
+        raise UserError(f"expected floating-point images in 0..1, found {images.dtype}; divide 8-bit values by 255")
     images = images.detach().to("cpu", torch.float32, copy=True)
     if not bool(torch.isfinite(images).all()):
-        raise UserError("the reference image holds values that are not finite; load it again")
+        raise UserError("the reference image contains values that are not finite; load it again")
     if channels == 1:
-        log.warning("the reference image is grey; its colours will be guesses")
+        log.warning("the reference image is greyscale; the subject's colours will be arbitrary")
         images = images.expand(-1, -1, -1, 3).contiguous()
     elif channels == 4:
-        log.warning("the reference image is transparent; it is laid over mid grey (use its alpha as the mask if it is the subject)")
+        log.warning("the reference image is transparent; compositing it over mid grey (use its alpha as the mask if it shows the subject)")
         alpha = images[..., 3:].clamp(0, 1)
         images = images[..., :3] * alpha + GREY * (1 - alpha)
     return Reference(images.clamp(0, 1), None if masks is None else _checked_masks(masks, images))
@@ -89,32 +89,32 @@ def _checked_masks(masks: Tensor, images: Tensor) -> Tensor:
     masks = masks.detach().to("cpu", torch.float32, copy=True)
     if masks.ndim == 2:
         masks = masks[None]
-    if masks.numel() and not bool(masks.nan_to_num(0.0).any()):  # before its size: a host gives a small one where none was painted
-        raise UserError(MARKS_NOTHING)
+    if masks.numel() and not bool(masks.nan_to_num(0.0).any()):  # before the size: ComfyUI passes a small empty mask if none was painted
+        raise UserError(EMPTY_MASK)
     if masks.shape != images.shape[:3]:
         raise UserError(
-            f"the mask is {_size(masks)} but the image is {_size(images[..., 0])}; expected one mask of the image's size for each "
-            "image: paint it on this very image, or leave it out"
+            f"expected one mask per image and of its size, found {_size(masks, 'mask')} for {_size(images[..., 0], 'image')}; paint the "
+            "mask on this image, or leave it out"
         )
     masks = masks.nan_to_num(0.0).clamp(0, 1)
     areas = masks.mean((1, 2))
     if float(areas.min()) < 0.001:
-        raise UserError(MARKS_NOTHING)
+        raise UserError(EMPTY_MASK)
     if float(areas.max()) > 0.999:
-        raise UserError("the mask marks everything (it is all 1); mark only the subject, or leave the mask out")
+        raise UserError("the mask covers the whole image (all 1); paint only the subject, or leave the mask out")
     return masks
 
 
-def _size(batch: Tensor) -> str:
+def _size(batch: Tensor, noun: str) -> str:
     if batch.ndim != 3:
         return f"a tensor {list(batch.shape)}"
-    return f"{len(batch)} of {batch.shape[2]}x{batch.shape[1]}"
+    return f"{len(batch)} {noun}{'' if len(batch) == 1 else 's'} of {batch.shape[2]}x{batch.shape[1]}"
 
 
 def square_crops(images: Tensor, masks: Tensor | None, size: int, margin: float = MARGIN) -> Tensor:
-    """Squares [B, size, size, 3] of the subject: around the mask with the background greyed out, or the centre where there is no mask.
+    """Square crops [B, size, size, 3]: around the mask, with the background grey, or without masks the centre of the image.
 
-    The square around a mask may reach beyond the image; what lies there is grey too. `margin` is a share of the mask's longer side.
+    A crop around a mask is padded with grey where it leaves the image. `margin` is a fraction of the mask's longer side.
     """
     if masks is None:
         side = min(images.shape[1:3])
@@ -124,9 +124,9 @@ def square_crops(images: Tensor, masks: Tensor | None, size: int, margin: float 
 
 
 def target_squares(ref: Reference, size: int) -> Reference:
-    """What a refinement reconstructs: the largest square of each image that is centred as nearly as possible on its subject.
+    """The targets of a refinement: the largest square of each image, as close to centred on the subject as possible.
 
-    Images [B, size, size, 3] and masks [B, size, size]; nothing is greyed out, since the loss weighs the background down by itself.
+    Images [B, size, size, 3] and masks [B, size, size]. The background stays, since the loss gives it a lower weight.
     """
     side = min(ref.images.shape[1:3])
     images, masks = [], []
@@ -140,7 +140,7 @@ def target_squares(ref: Reference, size: int) -> Reference:
 
 
 def _start(mask: Tensor | None, axis: int, length: int, side: int) -> int:
-    """Where a square of `side` begins along an axis of `length`: centred on the mask, or on the image."""
+    """The first pixel of a square of `side` along an axis of `length`, centred on the mask or on the image."""
     centre = length / 2
     if mask is not None:
         weight = mask.sum(1 - axis)
@@ -150,7 +150,7 @@ def _start(mask: Tensor | None, axis: int, length: int, side: int) -> int:
 
 def _subject_square(image: Tensor, mask: Tensor, size: int, margin: float) -> Tensor:
     rows, columns = (mask > 0.5).any(1).nonzero()[:, 0], (mask > 0.5).any(0).nonzero()[:, 0]
-    if len(rows) == 0:  # a mask so soft that it never passes one half: keep the whole image
+    if len(rows) == 0:  # a soft mask, below 0.5 everywhere: keep the whole image
         rows, columns = torch.arange(len(mask)), torch.arange(mask.shape[1])
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     side = max(1, round(max(bottom - top, right - left) * (1 + 2 * margin)))
@@ -171,7 +171,7 @@ def _resized(images: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def extract_features(model: LatentEncoder, clip: FeatureEncoder, dino: FeatureEncoder, ref: Reference) -> Features:
-    """What a probe sees of B reference images: tokens of both encoders, and the model's latents, of the crop around the subject."""
+    """A probe's inputs for B reference images: both encoders' tokens and the model's latents of the crops around the subject."""
     crops = square_crops(ref.images, ref.masks, model.image_size)
     return Features(
         clip=clip(square_crops(ref.images, ref.masks, clip.size)),

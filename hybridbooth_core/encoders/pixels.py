@@ -1,4 +1,4 @@
-"""What an encoder sees of an image: normalised colours, a few images at a time, on its own device and in its own precision."""
+"""Preprocessing of an image encoder's inputs: normalisation, batches, device and dtype."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ BATCH = 8
 Numbers = tuple[float, float, float]
 
 
-def normalised(images: Tensor, mean: Numbers, std: Numbers) -> Tensor:
-    """Images [B, H, W, 3] in 0..1 to [B, 3, H, W], each colour less its mean, in units of its deviation."""
+def normalise(images: Tensor, mean: Numbers, std: Numbers) -> Tensor:
+    """(images - mean) / std per channel, from [B, H, W, 3] in 0..1 to [B, 3, H, W]."""
     return ((images - images.new_tensor(mean)) / images.new_tensor(std)).movedim(-1, 1).contiguous()
 
 
 @torch.no_grad()
-def seen(look: Callable[[Tensor], Tensor], pixels: Tensor, like: Tensor, size: int) -> Tensor:
-    """What `look` makes of pixels [B, 3, size, size], in batches; computed where and in what `like` is, returned as float32 where they are.
+def encode_in_batches(encode: Callable[[Tensor], Tensor], pixels: Tensor, like: Tensor, size: int) -> Tensor:
+    """Applies `encode` to pixels [B, 3, size, size] in batches on the device and in the dtype of `like`.
 
+    Returns:
+        float32 on the device of `pixels`.
     Raises:
-        ValueError: pixels of another shape, or none.
+        ValueError: the pixels have another shape, or the batch is empty.
     """
     if pixels.shape[1:] != (3, size, size) or len(pixels) == 0:
         raise ValueError(f"expected images of {size}x{size} pixels with 3 channels, found {list(pixels.shape)} (channels first)")
     parts = pixels.split(BATCH)
-    return torch.cat([look(part.to(like.device, like.dtype)).to(pixels.device, torch.float32) for part in parts])
+    return torch.cat([encode(part.to(like.device, like.dtype)).to(pixels.device, torch.float32) for part in parts])

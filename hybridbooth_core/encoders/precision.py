@@ -1,4 +1,4 @@
-"""In which precision a network's weights are held: half only where half is fast, and only if the file holds no more."""
+"""The dtype of an encoder's weights: half precision only where it is fast and the file is stored in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def weights_dtype(header: Mapping[str, dict], names: Iterable[str], device: torch.device | str) -> torch.dtype:
-    """float16 or bfloat16 if all the named tensors of a file are stored so and the device is CUDA's; float32 otherwise."""
+    """float16 or bfloat16 if the file stores all named tensors in it and the device is CUDA, else float32."""
     stored = {header[name].get("dtype") for name in names if name in header}
     if torch.device(device).type == "cuda" and len(stored) == 1:
         return HALVES.get(str(stored.pop()), torch.float32)

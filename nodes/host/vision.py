@@ -13,13 +13,13 @@ import folder_paths
 import torch
 from torch import Tensor, nn
 
-from ...hybridbooth_core.encoders import load_encoders
+from ...hybridbooth_core.bases import load_encoders
 from ...hybridbooth_core.encoders.catalogue import CLIP_L, PROJECTION, SIZE, TOKENS
 from ...hybridbooth_core.encoders.clip_space import ClipSpace, load_clip_space
 from ...hybridbooth_core.encoders.clip_vit import load_clip_vision
 from ...hybridbooth_core.encoders.features import FeatureEncoder
 from ...hybridbooth_core.encoders.files import require_encoder
-from ...hybridbooth_core.encoders.pixels import BATCH, CLIP_MEAN, CLIP_STD, normalised, seen
+from ...hybridbooth_core.encoders.pixels import BATCH, CLIP_MEAN, CLIP_STD, encode_in_batches, normalise
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.mappers.mapper import Vision
 from ...hybridbooth_core.probe.probe import ProbeConfig
@@ -105,7 +105,7 @@ class WiredClipVision:
             """One of: the last tokens, those of the layers asked for (as a rule what the host's own node asks for), the embedding."""
             return self._model(pixel_values=pixels, intermediate_output=intermediate)[output]
 
-        return seen(look, normalised(images, CLIP_MEAN, CLIP_STD), like, self.size)
+        return encode_in_batches(look, normalise(images, CLIP_MEAN, CLIP_STD), like, self.size)
 
 
 class _OnDevice:

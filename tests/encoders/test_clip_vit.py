@@ -1,4 +1,4 @@
-"""CLIP ViT-L/14 at its true size against transformers, with the same random weights; other layouts of the file at a small size."""
+"""CLIP ViT-L/14 at full size against transformers, with the same random weights; other file layouts at a small size."""
 
 import os
 
@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 from hybridbooth_core.encoders.catalogue import PROJECTION, TEXT_PROJECTION
 from hybridbooth_core.encoders.clip_space import load_clip_space
 from hybridbooth_core.encoders.clip_vit import CLIP_L14, ClipSize, load_clip_vision, load_text_projection
-from hybridbooth_core.encoders.pixels import CLIP_MEAN, CLIP_STD, normalised
+from hybridbooth_core.encoders.pixels import CLIP_MEAN, CLIP_STD, normalise
 from hybridbooth_core.encoders.precision import weights_dtype
 
 from .conftest import as_tensor, randomised, relative
@@ -20,7 +20,7 @@ SMALL = ClipSize("small", "a/test", 14, 2, 64, 4, 32, 4, 48, image=56)
 
 
 def reference(size: ClipSize):
-    """transformers' whole CLIP with random weights that float16 holds exactly; a short text half, of which only the projection counts."""
+    """transformers' CLIP with random weights exact in float16; the text model is small, since only its projection is used."""
     from transformers import CLIPConfig, CLIPModel
 
     text = {"hidden_size": size.text_width, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 9, "num_attention_heads": 4}
@@ -64,25 +64,26 @@ def processor():
     return pytest.importorskip("transformers.models.clip.image_processing_pil_clip").CLIPImageProcessorPil()
 
 
-def test_a_square_of_the_right_size_is_prepared_as_transformers_does(photos):
+def test_preprocessing_of_a_square_agrees_with_transformers(photos):
     squares = [photo.crop((16, 16, 240, 240)) for photo in photos]
     own = torch.stack([torch.as_tensor(processor()(square, return_tensors="pt")["pixel_values"][0]) for square in squares])
-    ours = normalised(torch.stack([as_tensor(square) for square in squares]), CLIP_MEAN, CLIP_STD)
+    ours = normalise(torch.stack([as_tensor(square) for square in squares]), CLIP_MEAN, CLIP_STD)
     torch.testing.assert_close(ours, own, atol=1e-5, rtol=0)
 
 
-def test_a_photo_is_prepared_as_transformers_does(photos, crops):
-    """PIL rounds to 8 bits after each direction and cuts off what overshoots there, ours are rounded never and cut off once.
+def test_preprocessing_of_a_photo_agrees_with_transformers(photos, crops):
+    """PIL rounds to 8 bits and clips after each axis; ours does not round and clips once.
 
     Beside hard edges that may come to 4 steps of 255; the mean is rounding, a third of a step.
     """
     own = torch.stack([torch.as_tensor(processor()(photo, return_tensors="pt")["pixel_values"][0]) for photo in photos])
-    difference = (normalised(crops, CLIP_MEAN, CLIP_STD) - own).abs()
+    difference = (normalise(crops, CLIP_MEAN, CLIP_STD) - own).abs()
     assert float(difference.max()) < 4 / 255 / min(CLIP_STD) and float(difference.mean()) < 0.4 / 255 / min(CLIP_STD)
 
 
+@pytest.mark.slow
 @torch.no_grad()
-def test_tokens_and_the_space_shared_with_texts_equal_transformers_own(true_size, vision, photos):
+def test_tokens_and_joint_embeddings_agree_with_transformers(true_size, vision, photos):
     model, path = true_size
     square = photos[0].crop((16, 16, 240, 240))
     prepared = torch.as_tensor(processor()(square, return_tensors="pt")["pixel_values"])
@@ -96,7 +97,7 @@ def test_tokens_and_the_space_shared_with_texts_equal_transformers_own(true_size
     assert relative(model.text_projection(states), space.project_text(states)) < 1e-5
 
 
-def test_a_wired_vision_model_reads_the_images_of_the_space(true_size):
+def test_a_given_vision_model_encodes_the_images(true_size):
     class Wired:
         size = 99
 
@@ -123,7 +124,7 @@ def test_all_layouts_of_the_file_give_the_same_tokens(small, tmp_path, refuses):
     assert TEXT_PROJECTION in refuses(load_text_projection, tmp_path / "stock.safetensors", SMALL)
 
 
-def test_many_images_are_read_in_batches(small, monkeypatch):
+def test_many_images_are_encoded_in_batches(small, monkeypatch):
     vision = load_clip_vision(small[1], size=SMALL)
     images = torch.rand(5, 56, 56, 3)
     at_once = vision(images)

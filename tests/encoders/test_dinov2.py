@@ -1,4 +1,4 @@
-"""DINOv2 against timm's own loading and preparing, with the same random weights at true size."""
+"""DINOv2 against timm's own loading and preprocessing, with the same random weights at full size."""
 
 import pytest
 import torch
@@ -8,13 +8,13 @@ timm = pytest.importorskip("timm")
 
 from hybridbooth_core.encoders.catalogue import DINOV2_B, DINOV2_L, DINOV2_POSITIONS, DINOV2_S  # noqa: E402
 from hybridbooth_core.encoders.dinov2 import load_dinov2  # noqa: E402
-from hybridbooth_core.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD, normalised  # noqa: E402
+from hybridbooth_core.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise  # noqa: E402
 
 from .conftest import as_tensor, randomised, relative  # noqa: E402
 
 
 def layout(entry) -> torch.nn.Module:
-    """timm's network as published: for 518 pixels, without weights."""
+    """timm's published network, for 518 pixels and without weights."""
     with torch.device("meta"):
         return timm.create_model(entry.id.split("/")[1], pretrained=False, num_classes=0)
 
@@ -40,7 +40,7 @@ def file_of(tmp_path_factory):
 
 
 def timms_own(entry, path) -> torch.nn.Module:
-    """What timm makes of the same weights for 224 pixels, by the function through which it takes in published files."""
+    """timm's network for 224 pixels with the same weights, loaded by timm's own filter of published files."""
     with torch.device("meta"):
         network = timm.create_model(entry.id.split("/")[1], pretrained=False, num_classes=0, img_size=224)
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
@@ -49,13 +49,13 @@ def timms_own(entry, path) -> torch.nn.Module:
 
 
 def transform_of(network):
-    """How timm prepares an image for the network, at 224 pixels."""
+    """timm's preprocessing at 224 pixels."""
     config = timm.data.resolve_data_config({"input_size": (3, 224, 224)}, model=network)
     return timm.data.create_transform(**config, is_training=False)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("entry", "dtype"), [(DINOV2_S, torch.float32), (DINOV2_L, torch.float16)])
+@pytest.mark.parametrize(("entry", "dtype"), [(DINOV2_S, torch.float32), pytest.param(DINOV2_L, torch.float16, marks=pytest.mark.slow)])
 def test_features_equal_timms_own(entry, dtype, file_of, photos):
     path = file_of(entry, dtype)
     ours, own = load_dinov2(path, entry), timms_own(entry, path)
@@ -65,24 +65,26 @@ def test_features_equal_timms_own(entry, dtype, file_of, photos):
     assert relative(own.forward_features(transform_of(own)(square)[None]), tokens) < 1e-4
 
 
-def test_a_photo_is_prepared_as_timm_does(photos, crops):
-    """PIL rounds and cuts off as it resizes, see test_clip_vit."""
+def test_preprocessing_agrees_with_timm(photos, crops):
+    """Up to PIL's rounding, see test_clip_vit."""
     prepared = torch.stack([transform_of(layout(DINOV2_S))(photo) for photo in photos])
-    difference = (normalised(crops, IMAGENET_MEAN, IMAGENET_STD) - prepared).abs()
+    difference = (normalise(crops, IMAGENET_MEAN, IMAGENET_STD) - prepared).abs()
     assert float(difference.max()) < 4 / 255 / min(IMAGENET_STD) and float(difference.mean()) < 0.4 / 255 / min(IMAGENET_STD)
 
 
 @pytest.mark.parametrize("entry", [DINOV2_S, DINOV2_B, DINOV2_L], ids=lambda entry: entry.label)
-def test_the_catalogue_tells_timms_layouts(entry):
+def test_the_signatures_are_timms_layouts(entry):
     shapes = {name: tuple(tensor.shape) for name, tensor in layout(entry).state_dict().items()}
-    assert all(shapes[name] == shape for name, shape in entry.tells.items())
+    assert all(shapes[name] == shape for name, shape in entry.signature.items())
     assert shapes["pos_embed"] == (1, DINOV2_POSITIONS, entry.width)
-    assert len([name for name in shapes if name.endswith("ls1.gamma")]) == 1 + int(next(n for n in entry.tells if "ls1" in n).split(".")[1])
+    assert len([name for name in shapes if name.endswith("ls1.gamma")]) == 1 + int(
+        next(n for n in entry.signature if "ls1" in n).split(".")[1]
+    )
     numbers = sum(torch.Size(shape).numel() for shape in shapes.values())
     assert 0 < entry.size - 4 * numbers < 100_000, "the published file is these tensors in float32 and a header"
 
 
-def test_an_early_timm_that_cannot_build_without_numbers(monkeypatch, file_of, crops):
+def test_an_early_timm_that_cannot_build_on_meta(monkeypatch, file_of, crops):
     path = file_of(DINOV2_S, torch.float32)
     expected, create = load_dinov2(path, DINOV2_S)(crops), timm.create_model
 

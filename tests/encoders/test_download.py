@@ -1,4 +1,4 @@
-"""Downloads from a hub that is a server on this machine, through the hub's own client."""
+"""Downloads from a local server that acts as the hub, through huggingface_hub."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hybridbooth_core.encoders.download import download_encoder
 
 hub, hub_settings = pytest.importorskip("huggingface_hub"), pytest.importorskip("huggingface_hub.constants")
 
-CONTENT = save({name: torch.zeros(shape, dtype=torch.float16) for name, shape in DINOV2_S.tells.items()})
+CONTENT = save({name: torch.zeros(shape, dtype=torch.float16) for name, shape in DINOV2_S.signature.items()})
 ENTRY = replace(DINOV2_S, sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
 PATH = f"/{ENTRY.id}/resolve/{ENTRY.revision}/{ENTRY.filename}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The part of a hub that a download of one file asks for."""
+    """The endpoints of the hub that a download of one file uses."""
 
     def do_HEAD(self):
         self.answer(with_body=False)
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, with_body: bool) -> None:
         state = self.server.state
-        state.asked[self.command, self.path] += 1
+        state.requests[self.command, self.path] += 1
         if self.path != PATH:
             self.send_response(404)
             self.send_header("X-Error-Code", "EntryNotFound")
@@ -60,12 +60,12 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """A hub that holds the file; `asked` counts requests, `content` and `sent` (bytes of it) can be changed."""
+    """A hub with the file; `requests` counts requests, `content` and `sent` (its bytes) can be changed."""
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.state = SimpleNamespace(asked=Counter(), content=CONTENT, sent=None)
+    running.state = SimpleNamespace(requests=Counter(), content=CONTENT, sent=None)
     thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.server_port}/")  # with a slash, as people write it
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.server_port}/")  # with a slash, as users write it
     monkeypatch.setattr(hub_settings, "HF_HUB_OFFLINE", False)
     yield running.state
     running.shutdown()
@@ -81,22 +81,22 @@ def test_a_file_arrives_with_progress(server, tmp_path):
     told = []
     path = download_encoder(ENTRY, tmp_path / "models" / "hybridbooth", lambda done, total: told.append((done, total)))
     assert path.read_bytes() == CONTENT and left_in(path.parent) == [ENTRY.saved_as]
-    assert ("GET", PATH) in server.asked
+    assert ("GET", PATH) in server.requests
     assert told[-1] == (len(CONTENT), len(CONTENT)) and [done for done, _ in told] == sorted(done for done, _ in told)
 
 
 def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
     (tmp_path / ENTRY.saved_as).write_bytes(CONTENT)
-    assert download_encoder(ENTRY, tmp_path) == tmp_path / ENTRY.saved_as and not server.asked
+    assert download_encoder(ENTRY, tmp_path) == tmp_path / ENTRY.saved_as and not server.requests
 
 
 def test_another_file_of_that_name_is_kept(server, tmp_path, refuses):
     (tmp_path / ENTRY.saved_as).write_bytes(b"precious")
-    assert "another name" in refuses(download_encoder, ENTRY, tmp_path)
-    assert (tmp_path / ENTRY.saved_as).read_bytes() == b"precious" and not server.asked
+    assert "rename that file" in refuses(download_encoder, ENTRY, tmp_path)
+    assert (tmp_path / ENTRY.saved_as).read_bytes() == b"precious" and not server.requests
 
 
-def test_another_content_is_thrown_away(server, tmp_path, refuses):
+def test_a_wrong_hash_is_refused(server, tmp_path, refuses):
     server.content = CONTENT[:-1] + b"\x01"
     assert "sha256" in refuses(download_encoder, ENTRY, tmp_path)
     server.content = CONTENT[:-1]
@@ -104,7 +104,7 @@ def test_another_content_is_thrown_away(server, tmp_path, refuses):
     assert not left_in(tmp_path)
 
 
-def test_half_a_file_is_thrown_away(server, tmp_path, refuses):
+def test_a_partial_file_is_deleted(server, tmp_path, refuses):
     server.sent = len(CONTENT) // 2
     assert "was not downloaded" in refuses(download_encoder, ENTRY, tmp_path)
     assert not left_in(tmp_path)
@@ -122,7 +122,7 @@ def test_a_hub_that_cannot_be_reached(server, tmp_path, refuses, monkeypatch):
 
 
 class Stop(Exception):
-    """As the host's own, which a person's cancelling raises."""
+    """Like ComfyUI's interrupt exception."""
 
 
 @pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt])
@@ -138,7 +138,7 @@ def test_stopping(server, tmp_path, kind):
 def test_no_room(server, tmp_path, refuses, monkeypatch):
     import errno
 
-    assert "make room" in refuses(download_encoder, replace(ENTRY, size=1 << 60), tmp_path) and not server.asked
+    assert "free some space" in refuses(download_encoder, replace(ENTRY, size=1 << 60), tmp_path) and not server.requests
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -183,6 +183,6 @@ def test_the_environment_is_honoured(server, tmp_path, offline):
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     if offline == "1":
         assert "UserError" in done.stdout and "HF_HUB_OFFLINE" in done.stdout and ENTRY.address in done.stdout, done
-        assert not server.asked and not left_in(tmp_path / "out")
+        assert not server.requests and not left_in(tmp_path / "out")
     else:
-        assert done.stdout.strip() == str(tmp_path / "out" / ENTRY.saved_as) and ("GET", PATH) in server.asked, done
+        assert done.stdout.strip() == str(tmp_path / "out" / ENTRY.saved_as) and ("GET", PATH) in server.requests, done

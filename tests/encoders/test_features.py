@@ -1,4 +1,4 @@
-"""Reference images: every bad one gets one clear sentence, good ones become one form; crops and squares keep the subject."""
+"""Reference images: invalid ones are refused with one sentence, valid ones become float32 RGB; crops contain the subject."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ def disc(height: int = 32, width: int = 48, y: float = 16, x: float = 24, radius
 
 
 @pytest.mark.parametrize(
-    ("shape", "says"),
+    ("shape", "expected"),
     [((0, 32, 32, 3), "at least one image"), ((32, 32, 3), "at least one image"), ((1, 1, 32, 32, 3), "at least one image"),
      ((1, 1, 1, 3), "1x1"), ((1, 15, 64, 3), "64x15"), ((1, 0, 0, 3), "0x0"), ((1, 32, 32, 2), "found 2"), ((1, 32, 32, 5), "found 5"),
      ((1, 3, 32, 32), "at least 16 pixels")],
     ids=str,
 )  # fmt: skip
-def test_a_image_of_a_wrong_shape_is_refused(shape, says, refuses):
-    assert says in refuses(reference, images(*shape))
+def test_an_image_of_a_wrong_shape_is_refused(shape, expected, refuses):
+    assert expected in refuses(reference, images(*shape))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_image_that_is_not_finite_is_refused(value, refuses):
+def test_an_image_that_is_not_finite_is_refused(value, refuses):
     image = images()
     image[0, 3, 4, 1] = value
     assert "not finite" in refuses(reference, image)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
-def test_a_image_of_whole_numbers_is_refused_rather_than_shown_white(dtype, refuses):
+def test_an_integer_image_is_refused(dtype, refuses):
     assert "0..1" in refuses(reference, torch.ones(1, 32, 32, 3, dtype=dtype))
 
 
 @pytest.mark.parametrize(
-    ("mask", "says"),
-    [(torch.zeros(1, 32, 48), "marks nothing"), (torch.ones(1, 32, 48), "marks everything"), (disc(48, 32), "32x48"),
-     (disc(16, 24), "24x16"), (disc().expand(2, -1, -1), "2 of 48x32"), (torch.zeros(0, 32, 48), "0 of 48x32"), (torch.ones(5), "[5]"),
-     (disc()[..., None], "[1, 32, 48, 1]"), (torch.full((1, 32, 48), float("nan")), "marks nothing"),
-     (torch.full((1, 32, 48), -5.0), "marks nothing"), (torch.full((1, 32, 48), float("inf")), "marks everything")],
+    ("mask", "expected"),
+    [(torch.zeros(1, 32, 48), "mask is empty"), (torch.ones(1, 32, 48), "covers the whole image"), (disc(48, 32), "32x48"),
+     (disc(16, 24), "24x16"), (disc().expand(2, -1, -1), "2 masks of 48x32"), (torch.zeros(0, 32, 48), "0 masks of 48x32"),
+     (torch.ones(5), "[5]"), (disc()[..., None], "[1, 32, 48, 1]"), (torch.full((1, 32, 48), float("nan")), "mask is empty"),
+     (torch.full((1, 32, 48), -5.0), "mask is empty"), (torch.full((1, 32, 48), float("inf")), "covers the whole image")],
     ids=["zeros", "ones", "turned", "smaller", "two", "none", "one axis", "four axes", "nan", "negative", "infinity"],
 )  # fmt: skip
-def test_a_bad_mask_is_refused(mask, says, refuses):
-    assert says in refuses(reference, images(), mask)
+def test_a_bad_mask_is_refused(mask, expected, refuses):
+    assert expected in refuses(reference, images(), mask)
 
 
 def test_one_bad_mask_among_good_ones_is_refused(refuses):
     masks = torch.cat([disc(), torch.zeros(1, 32, 48)])
-    assert "marks nothing" in refuses(reference, images(2, 32, 48, 3), masks)
+    assert "mask is empty" in refuses(reference, images(2, 32, 48, 3), masks)
 
 
 def test_a_good_image_is_a_float32_copy_within_bounds():
@@ -67,7 +67,7 @@ def test_a_good_image_is_a_float32_copy_within_bounds():
     plain = images()
     before = plain.clone()
     reference(plain).images.zero_()
-    assert torch.equal(plain, before), "the person's own tensor was written to"
+    assert torch.equal(plain, before), "the caller's tensor was changed"
 
 
 def test_a_mask_without_batch_axis_serves_one_image_but_not_two(refuses):
@@ -75,14 +75,14 @@ def test_a_mask_without_batch_axis_serves_one_image_but_not_two(refuses):
     refuses(reference, images(2, 32, 48, 3), disc()[0])
 
 
-def test_grey_becomes_rgb_with_a_line_in_the_log(caplog):
+def test_greyscale_becomes_rgb_with_a_warning(caplog):
     grey = images(1, 32, 32, 1)
     with caplog.at_level(logging.WARNING, "hybridbooth"):
         ref = reference(grey)
     assert torch.equal(ref.images, grey.repeat(1, 1, 1, 3)) and "grey" in caplog.text
 
 
-def test_transparency_is_laid_over_grey_with_a_line_in_the_log(caplog):
+def test_transparency_is_composited_over_grey_with_a_warning(caplog):
     image = images(1, 32, 32, 4)
     image[:, :16, :, 3], image[:, 16:, :, 3] = 0, 1
     with caplog.at_level(logging.WARNING, "hybridbooth"):
@@ -91,7 +91,7 @@ def test_transparency_is_laid_over_grey_with_a_line_in_the_log(caplog):
     assert torch.equal(ref.images[:, 16:], image[:, 16:, :, :3]) and "transparent" in caplog.text
 
 
-def test_odd_tensors_are_taken_as_they_look():
+def test_strided_inference_tensors_are_accepted():
     wide = images(2, 40, 40, 6)
     with torch.inference_mode():
         ref = reference(wide[:1, ::2, ::2, ::2], disc(20, 20, 10, 10, 5))
@@ -108,7 +108,7 @@ def test_without_a_mask_the_crop_is_the_centre(shape):
 
 
 @pytest.mark.parametrize(("y", "x"), [(16, 24), (2, 2), (31, 47), (16, 47)], ids=["middle", "upper left", "lower right", "right"])
-def test_the_crop_holds_the_subject_and_nothing_else(y, x):
+def test_the_crop_contains_the_subject_alone(y, x):
     """A red disc on green: whole and centred in the crop, all else grey, also where the square leaves the image."""
     mask = disc(y=y, x=x, radius=7)
     image = mask[..., None] * torch.tensor([1.0, 0, 0]) + (1 - mask[..., None]) * torch.tensor([0, 1.0, 0])
@@ -138,14 +138,14 @@ def test_the_target_is_the_largest_square_around_the_subject(x, left):
     assert torch.equal(target.masks, ref.masks[:, :, left : left + 32])
 
 
-def test_targets_of_several_images_are_cut_one_by_one():
+def test_targets_are_cropped_per_image():
     ref = Reference(images(2, 32, 48, 3), torch.cat([disc(x=5, radius=4), disc(x=44, radius=4)]))
     target = target_squares(ref, 32)
     assert torch.equal(target.images[0], ref.images[0, :, :32]) and torch.equal(target.images[1], ref.images[1, :, 16:])
     assert target_squares(Reference(ref.images, None), 16).masks is None
 
 
-def test_features_are_what_encoders_and_model_say_of_the_crop(world, encoders, subject):
+def test_features_are_those_of_the_crop(world, encoders, subject):
     ref = subject.ref
     crops = square_crops(ref.images, ref.masks, 64)
     features = extract_features(world, encoders.clip, encoders.dino, ref)

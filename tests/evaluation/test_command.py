@@ -69,6 +69,7 @@ def test_a_method_with_a_probe_is_refused_in_one_sentence(arguments, encoders, n
     assert "test/clip@1" in error_of(capsys, *given, "--probe", str(tmp_path / "probe.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "steps"), [("regression", "0"), ("hybridbooth", "1")])
 def test_a_method_with_a_probe_of_stable_diffusion(arguments, method, steps, encoders, new_probe, monkeypatch, capsys, tmp_path):
     """Its encoders are found in the hub's cache by what they hold; CLIP is cut down to one layer here (see tests/encoders for the rest)."""
@@ -88,7 +89,7 @@ def test_a_method_with_a_probe_of_stable_diffusion(arguments, method, steps, enc
     assert "CLIP ViT-L/14 was not found in" in error_of(capsys, *given) and not (tmp_path / "out").exists()
     snapshot = tmp_path / "cache" / "models--any" / "snapshots" / "x"
     snapshot.mkdir(parents=True)
-    save_file({name: torch.zeros(shape) for name, shape in CLIP_L.tells.items()}, snapshot / "clip.safetensors")
+    save_file({name: torch.zeros(shape) for name, shape in CLIP_L.signature.items()}, snapshot / "clip.safetensors")
     save_file(timm.create_model("vit_small_patch14_dinov2.lvd142m", num_classes=0).state_dict(), snapshot / "dino.safetensors")
     short = dataclasses.replace(clip_vit.CLIP_L14, layers=1)
     monkeypatch.setattr(clip_vit, "load_clip_vision", lambda path, device: clip_vit.new_clip_vision(short).eval())

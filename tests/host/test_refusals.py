@@ -24,10 +24,10 @@ def test_a_mask_of_another_size(host: Host):
     graph = world()
     graph["small"] = node("ImageScale", image=["creature", 0], upscale_method="area", width=32, height=32, crop="disabled")
     graph["features"]["inputs"]["image"] = ["small", 0]
-    assert "the mask is 1 of 64x64 but the image is 1 of 32x32" in host.error({**graph, **_show("features")})
+    assert "found 1 mask of 64x64 for 1 image of 32x32" in host.error({**graph, **_show("features")})
 
 
-@pytest.mark.parametrize(("value", "says"), [(0.0, "marks nothing"), (1.0, "marks everything")])
+@pytest.mark.parametrize(("value", "says"), [(0.0, "mask is empty"), (1.0, "covers the whole image")])
 def test_a_mask_that_says_nothing(host: Host, value: float, says: str):
     graph = {**world(), "flat": node("SolidMask", value=value, width=64, height=64)}
     graph["features"]["inputs"]["mask"] = ["flat", 0]

@@ -108,10 +108,10 @@ with torch.inference_mode():
     stock, theirs = small_vision()
     crops = torch.rand(2, 224, 224, 3)
     pixels = crops.movedim(-1, 1)
-    from pack.hybridbooth_core.encoders.pixels import CLIP_MEAN, CLIP_STD, normalised
+    from pack.hybridbooth_core.encoders.pixels import CLIP_MEAN, CLIP_STD, normalise
 
     with torch.inference_mode(False), torch.no_grad():
-        states = theirs.vision_model(pixel_values=normalised(crops, CLIP_MEAN, CLIP_STD), output_hidden_states=True).hidden_states
+        states = theirs.vision_model(pixel_values=normalise(crops, CLIP_MEAN, CLIP_STD), output_hidden_states=True).hidden_states
         results["states"] = inside.relative(torch.stack([states[3], states[1]], 1), WiredClipVision(stock).states(crops, (3, 1)))
 
     sd15, clip15, vae15, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), embedding_directory=None)
