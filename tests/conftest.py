@@ -15,11 +15,20 @@ from hybridbooth_core.errors import UserError
 
 torch.set_num_threads(1)  # everything here is tiny: more threads only wait for one another
 
-DATASET = Path(__file__).parent / "data" / "dreambooth"
+TESTS = Path(__file__).parent
+MARKED_FOLDERS = {TESTS / "host": "host", TESTS / "benchmarks": "slow"}  # benchmarks are no part of the installed package
+DATASET = TESTS / "data" / "dreambooth"
 PROMPTNET_SIZES = {
     "channels": 32, "multipliers": [1, 2], "depth": 1, "heads": 4, "attention_levels": 2, "latent_channels": 16, "pooled": 8,
 }  # fmt: skip
 RESAMPLER_SIZES = {"layers": 2, "heads": 4, "inner": 32}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder in MARKED_FOLDERS.keys() & set(item.path.parents):
+            item.add_marker(MARKED_FOLDERS[folder])
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_killed_at_each_step_and_by_the_clock_is_completed_as_if_never_killed(masked, tmp_path):
     (masked / "03.jpg").write_text("broken, so that the log has something to say")

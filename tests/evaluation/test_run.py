@@ -117,6 +117,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [1, 3, 4, 9])
 def test_killed_and_continued_equals_uninterrupted(inverted, run, tmp_path, events):
     """Killed while making the first subject, after its first prompt, between subjects, while measuring ..."""
@@ -155,6 +156,7 @@ def test_a_lost_image_is_drawn_again_alike_and_nothing_else_is(inverted, run, tm
     assert (tmp_path / "cat" / "01" / "0.png").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_a_part_continued_with_the_rest_equals_the_whole(inverted, run, tmp_path):
     result, whole = inverted
     run(MakingConfig("textual_inversion", **SHORT), tmp_path, subjects=1)

@@ -96,6 +96,7 @@ def test_gradient_accumulation_gives_the_same_step(world, subject, rows, form):
     assert float((other - gradient).norm() / gradient.norm()) > 1e-3, "masks take part"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["words", "residual", "learned"])
 def test_every_plan_refines_alike(world, subject, new_probe, mode):
     torch.manual_seed(7)
@@ -148,6 +149,7 @@ def test_checkpointing_leaves_nothing_on_the_blocks(world, monkeypatch):
     assert context.grad is not None
 
 
+@pytest.mark.slow
 def test_each_fallback_logs_one_line_and_restarts(world, subject, new_probe, caplog):
     captured = []
     poor = Needy(world, lambda plan: plan.batch_size > 1 and poor.seen.count((plan, plan.batch_size)) > 1)

@@ -80,6 +80,7 @@ def test_the_network_is_asked_once_for_all(world, subjects, monkeypatch):
     assert calls[:3] == [15, 9, 15], "five validation rows each, three rows of the step each, and again five"
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_fit_at_once_are_taken_in_turns(world, subjects, monkeypatch):
     from hybridbooth_core.models.memory import MemoryPlan
     from hybridbooth_core.refine import many as module

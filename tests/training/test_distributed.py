@@ -107,6 +107,7 @@ def assert_same_training(small, two, name, alone) -> None:
         assert list(state) == list(alone[1]) and apart(state, alone[1]) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "promptnet", "fsdp_promptnet"])
 def test_two_processes_lose_what_one_loses(name, small, two, alone):
     changes = small.SHARED[name] | {"micro_batch": small.SHARED[name].get("batch", 2)}
@@ -118,6 +119,7 @@ def test_two_go_on_from_where_one_stopped(name, small, two, alone):
     assert_same_training(small, two, name, alone("whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
 def test_one_goes_on_from_where_two_stopped(name, small, two, alone, tmp_path):
     folder = shutil.copytree(two.folder / name, tmp_path / name)

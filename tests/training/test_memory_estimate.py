@@ -52,7 +52,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", ["checkpointing", *(pytest.param(name, marks=pytest.mark.slow) for name in ("accumulation", "bf16"))])
 def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(name, small):
     config = replace(small.CONFIG, **CHANGES[name])
     trainer = small.trainer_of(config)
@@ -72,6 +72,7 @@ def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(
     assert foreseen.total == foreseen.weights + foreseen.optimiser + foreseen.activations
 
 
+@pytest.mark.slow
 def test_a_step_of_stable_diffusions_layout_takes_what_was_foreseen(configured, readers, shards, monkeypatch):
     monkeypatch.setattr("hybridbooth_core.training.setup._encoders", lambda config, device: readers)
     config = configured(probe=RESAMPLER, micro_batch=1, batch=2, data=Data(shards=shards.plain, interleave=2))

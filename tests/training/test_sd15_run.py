@@ -13,6 +13,7 @@ from hybridbooth_core.training.validation import Validation
 SHAPES = {"promptnet": {"pooled": 8}, "resampler": {"layers": 1, "heads": 4}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regressor", SHAPES)
 def test_twenty_steps_lower_the_loss_on_fixed_noise_and_are_saved(regressor, configured, tmp_path):
     config = configured(probe=ProbeShape(regressor, num_tokens=3, sizes=SHAPES[regressor]))

@@ -190,6 +190,7 @@ def test_encoders_that_are_missing_are_one_sentence(configured, shards, tmp_path
     assert "CLIP ViT-L/14 was not found" in refuses(prepare_training, replace(config, encoders=(tmp_path,)), CPU)
 
 
+@pytest.mark.slow
 def test_a_promptnet_that_does_not_fit_the_model_is_one_sentence(configured, copy, photos, with_encoders, tmp_path, refuses):
     def said(config):
         return refuses(prepare_training, config, CPU)

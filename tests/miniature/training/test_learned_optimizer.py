@@ -49,6 +49,7 @@ def test_the_photos_gradient_is_that_of_each_creatures_own_loss(world):
         torch.testing.assert_close(found[creature], leaf.grad, rtol=1e-3, atol=1e-3 * float(leaf.grad.abs().max()))
 
 
+@pytest.mark.slow
 @needs_muon
 def test_a_few_steps_of_training_change_the_steps_alone(world, encoders, new_probe, tmp_path):
     before = new_probe()

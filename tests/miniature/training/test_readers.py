@@ -41,6 +41,7 @@ def test_a_judge_of_a_few_steps(tmp_path):
     assert {"kind", "pattern", "prompt", "other_identity", "background"} <= set(row) and 0 <= row["kind"] <= 1
 
 
+@pytest.mark.slow
 @needs_muon
 def test_two_identity_encoders_of_a_few_steps_differ(tmp_path):
     dino, held_out = (train_identity_encoder(stage, SHORT, tmp_path) for stage in ("dino", "held_out"))
@@ -58,6 +59,7 @@ def test_a_clip_encoder_of_a_few_steps(tmp_path):
         assert image.embed(torch.rand(2, 64, 64, 3)).shape == text(["a photo of a cat", ""]).shape == (2, 96)
 
 
+@pytest.mark.slow
 @needs_muon
 def test_the_same_seed_makes_the_same_net_and_another_another(tmp_path):
     nets = [train_identity_encoder("dino", SHORT, tmp_path / str(i), seed) for i, seed in enumerate((5, 5, 6))]

@@ -84,6 +84,7 @@ def made(tmp_path_factory):
     return first, work, out, before, after
 
 
+@pytest.mark.slow
 def test_the_whole_world_is_made_from_nothing(made):
     manifest, work, out, _, _ = made
     assert {path.name for path in out.iterdir()} == FILES
@@ -113,6 +114,7 @@ def test_all_of_it_is_half_precision_and_within_bounds(made):
     assert sum(made[0]["bytes"].values()) < 24 << 20
 
 
+@pytest.mark.slow
 def test_the_probe_alone_is_made_anew(made, tmp_path):
     out = tmp_path / "world"
     shutil.copytree(made[2], out)
