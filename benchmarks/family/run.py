@@ -13,8 +13,10 @@ import torch
 
 from hybridbooth_core import __version__
 from hybridbooth_core.errors import UserError
+from hybridbooth_core.files.atomic import write_atomic
 from hybridbooth_core.miniature.bundle import load_miniature
 
+from ..provenance import provenance
 from .cost import COUNTED_STEPS, TERA, TIMED_STEPS, cost_at, measure_costs, peak_memory
 from .plan import ENTRIES, Plan
 from .pool import in_pool
@@ -26,7 +28,9 @@ from .units import run_units
 from .verdicts import claims, requirements
 
 
-def run_bench(plan: Plan, work: Path, out: Path, jobs: int = 1, command: str = "hybridbooth bench", again: Sequence[str] = ()) -> dict:
+def run_bench(
+    plan: Plan, work: Path, out: Path, jobs: int = 1, command: str = "python -m benchmarks.family", again: Sequence[str] = ()
+) -> dict:
     """Measure everything that is not in `work` yet and write the results to `out` in one stroke.
 
     Args:
@@ -50,17 +54,17 @@ def run_bench(plan: Plan, work: Path, out: Path, jobs: int = 1, command: str = "
     by_key = {key: cost_at(costs, memory, *key) for key in scores}
     rows = result_rows(plan, scores, choices, by_key)
     result = {
-        "command": command,
+        **provenance(command),
         "machine": machine(),
         "plan": plan.record(),
         "choices": choices,
         "search": table,
         "cost": {
-            "operations": f"torch's FlopCounterMode at {COUNTED_STEPS} steps and the line through them; a multiply-add is two",
+            "operations": f"counted at {COUNTED_STEPS} steps and the line through them; a multiply-add is two",
             "seconds": f"median of {plan.repeats} on one thread at {TIMED_STEPS} steps and the line through them; methods alternate",
             "memory": "what a fresh process's resident size grows by at its peak, over what it is with the world loaded",
-            "class_pictures_tflop": costs["class_pictures_tflop"],
-            "class_pictures_note": f"{plan.prior_images} images a class, shared by all its subjects and in no row",
+            "class_images_tflop": costs["class_images_tflop"],
+            "class_images_note": f"{plan.prior_images} images a class, shared by all its subjects and in no row",
             "load_before_timing": costs["load_before"],
         },
         "rows": rows,
@@ -105,19 +109,15 @@ def machine() -> dict:
 
 
 def write_json(result: dict, out: Path) -> None:
-    """In one stroke; UserError if the place cannot be written."""
-    partial = out.with_name(f".{out.name}.partial")
+    """Whole or not at all; UserError if the place cannot be written."""
     try:
-        partial.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(partial, out)
+        write_atomic(out, json.dumps(result, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error}); choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def summary(result: dict) -> str:
-    """A few lines for a person."""
+    """A few lines for the terminal."""
     lines = [f"{'method':28} {'steps':>5} {'identity':>9} {'prompt':>7} {'GFLOP':>9} {'seconds':>8} {'bytes':>10}"]
     for row in result["rows"]:
         gflop = row["tflop"] * TERA / 1e9

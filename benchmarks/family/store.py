@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from hybridbooth_core.errors import UserError
+from hybridbooth_core.files.atomic import fsync, write_atomic
 
 
 class Store:
@@ -45,8 +45,7 @@ class Store:
         self._records[key] = record
         with self.path.open("a") as file:
             file.write(json.dumps({"key": key, "record": record}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            fsync(file)
 
     def forget(self, method: str) -> int:
         """Drop all records of a method (the second part of their keys). Returns how many there were."""
@@ -58,6 +57,5 @@ class Store:
         return len(gone)
 
     def _rewrite(self) -> None:
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps({"key": key, "record": record}) + "\n" for key, record in self._records.items()))
-        os.replace(partial, self.path)
+        lines = [json.dumps({"key": key, "record": record}) + "\n" for key, record in self._records.items()]
+        write_atomic(self.path, "".join(lines))

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files.atomic import fsync, fsync_folder, move, remove_partials
 from .items import REASONS, Item, LeftOut
-from .shards import INDEX, LEFT_OUT, PROGRESS, Index, Shard, fsync, fsync_folder, partial_shard, read_index, shard_name, writing
+from .shards import INDEX, LEFT_OUT, PROGRESS, Index, Shard, partial_shard, read_index, shard_name, writing
 
 MAX_LICENCES, OTHER = 64, "other"  # what is counted by name, since every shard's line repeats the counts; the rest is one number
 
@@ -56,6 +57,7 @@ class Manifest:
             self._check_config(lines, config)
             end = self._resume(lines)
             with writing(folder):
+                remove_partials(folder)
                 self._file.truncate(end)
                 if not end:
                     self._file.write(header.encode())
@@ -147,8 +149,7 @@ class Manifest:
             self.state |= {"log": self._log.tell(), "names": self._names.hexdigest()}
             self._file.write(json.dumps({"shard": asdict(shard), **self.state}).encode() + b"\n")
             fsync(self._file)
-            os.replace(partial_shard(self.folder, len(self.shards)), self.folder / shard.name)
-            fsync_folder(self.folder)
+            move(partial_shard(self.folder, len(self.shards)), self.folder / shard.name, durable=True)
         self.shards.append(shard)
 
     def complete(self, config: dict[str, Any]) -> Index:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import UserError
+from ..files.atomic import fsync, write_atomic
 
 FORMAT, VERSION = "hybridbooth.shards", 1
 INDEX, LEFT_OUT, PROGRESS = "index.json", "left_out.jsonl", "progress.jsonl"
@@ -73,12 +73,7 @@ class Index:
     def write(self, folder: Path) -> None:
         entry = {"format": FORMAT, "version": VERSION, "config": self.config, "counts": self.counts}
         text = json.dumps({**entry, "shards": [asdict(shard) for shard in self.shards]}, indent=1)
-        partial = folder / f".{INDEX}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            fsync(file)
-        os.replace(partial, folder / INDEX)
-        fsync_folder(folder)
+        write_atomic(folder / INDEX, text + "\n", durable=True)
 
 
 def read_index(folder: Path) -> Index:
@@ -158,23 +153,6 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)  # whose time and owners are 0 and nobody
     info.size = len(content)
     tar.addfile(info, BytesIO(content))
-
-
-def fsync(file: Any) -> None:
-    """Down to the disk, so that a machine that loses power keeps it."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def fsync_folder(folder: Path) -> None:
-    """The names of a folder's files down to the disk, where the system can do that."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

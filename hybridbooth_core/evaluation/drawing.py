@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
+from ..files.images import save_image
 from ..models.adapter import Prompt, TrainableModel
 from ..models.sampling import generate, initial_noise
-from ..report.drawing import write_image
 from .protocol import PhotoSubject
 
 
@@ -69,4 +69,4 @@ def draw_prompt(model: TrainableModel, subject: PhotoSubject, index: int, stands
         raise UserError(f"the folder {paths[0].parent} cannot be made ({error.strerror or error}); choose another with --out") from error
     for image, path in zip(images, paths, strict=True):
         if not path.exists():
-            write_image(image, path)
+            save_image(image, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..encoders.features import Reference, reference, square_crops
 from ..errors import UserError
+from ..files.atomic import write_atomic
 
 
 def open_photo(path: Path) -> Image.Image:
@@ -33,14 +33,9 @@ def reference_photos(paths: Sequence[Path], size: int) -> Reference:
 
 
 def write_text(text: str, path: Path) -> None:
-    """A small text file in one stroke; UserError if the place cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
+    """A small text file, whole or not at all; UserError if the place cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_atomic(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place with --out") from error
-    finally:
-        if partial.parent.is_dir():
-            partial.unlink(missing_ok=True)

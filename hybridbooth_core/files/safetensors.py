@@ -7,9 +7,7 @@ written beside its place and renamed, so that a crash leaves the old file or the
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import UserError
+from .atomic import atomic
 
 MAX_HEADER = 1 << 20
 FLOATS = ("F16", "BF16", "F32")
@@ -116,19 +115,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             raise UserError(f"{name} holds numbers that are not finite in {tensor.dtype}, so {path.name} was not written")
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist; make it, or choose another place")
-    partial = None
     try:
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata))
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        with os.fdopen(handle, "wb") as file:
+        with atomic(path) as file:
             file.writelines(_in_order(content))
-        os.chmod(partial, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be written ({error}); choose another place or free some space") from error
-    finally:
-        if partial and os.path.exists(partial):
-            os.unlink(partial)
 
 
 def _in_order(content: bytes) -> tuple[bytes, memoryview]:

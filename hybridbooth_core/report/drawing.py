@@ -6,9 +6,7 @@ Images are float [H, W, 3] in 0..1; x and y are pixels from the top left of the 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..files.images import to_image
 
 INK, FAINT, LINE, ACCENT = "#111111", "#8a8a8a", "#3366aa", "#cc3311"
 _FINER = 3  # the curve is drawn so many times larger and brought down, since PIL's lines have hard edges
@@ -58,23 +56,6 @@ class Page:
     def pixels(self) -> Tensor:
         """The page as an image [H, W, 3]."""
         return torch.from_numpy(np.asarray(self.image, dtype=np.float32) / 255)
-
-
-def to_image(image: Tensor) -> Image.Image:
-    """An image as PIL's."""
-    return Image.fromarray((image.clamp(0, 1) * 255).round().byte().cpu().numpy())
-
-
-def write_image(image: Tensor, path: Path) -> None:
-    """[H, W, 3] in 0..1 to a PNG in one stroke, so that a file that is there is whole; UserError if the place cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        to_image(image).save(partial, format="PNG")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); free some space, or choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def fitted(image: Tensor, width: int, height: int) -> Tensor:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from ..data.shards import fsync, fsync_folder
 from ..errors import UserError
+from ..files.atomic import atomic, remove_partials
 
 FORMAT, VERSION = "hybridbooth.training", 1
 LOCK = ".lock"
@@ -78,16 +77,6 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def write_text(path: Path, text: str) -> None:
-    """A file as a whole or not at all, however the process ends; OSError if the disk refuses."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        fsync(file)
-    os.replace(partial, path)
-    fsync_folder(path.parent)
-
-
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write the state after `step` steps and drop all but the newest `keep` checkpoints up to it.
 
@@ -95,19 +84,10 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
         UserError: the disk is full or refuses; earlier checkpoints stay as they are and nothing half-written remains.
     """
     path = checkpoint_path(folder, step)
-    partial = path.with_suffix(".partial")
-    try:
-        with writing(folder):
-            for left in folder.glob("step-*.partial"):  # of a run that was killed while it wrote
-                left.unlink()
-            with partial.open("wb") as file:
-                _write(state | {"format": FORMAT, "version": VERSION, "step": step}, file)
-                fsync(file)
-            os.replace(partial, path)
-            fsync_folder(folder)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with writing(folder):
+        remove_partials(folder)
+        with atomic(path, durable=True) as file:
+            _write(state | {"format": FORMAT, "version": VERSION, "step": step}, file)
     # A later one can only be one that could not be read, since training went on before it: it must not push out a good one.
     for _, old in [(number, old) for number, old in checkpoints(folder) if number <= step][keep:]:
         try:

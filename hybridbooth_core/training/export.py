@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from ..files.atomic import move, write_atomic
 from ..probe.probe import Probe, ProbeConfig
 from .card import model_card
-from .checkpoint import load_checkpoint, write_text
+from .checkpoint import load_checkpoint
 from .config import TrainConfig, from_json
 from .metrics import read_curve
 
@@ -43,9 +44,9 @@ def export_probe(run: Path, out: Path, overwrite: bool = False, hub_model: Calla
         digest = hashlib.sha256(partial.read_bytes()).hexdigest()
         size = partial.stat().st_size
         card = model_card(out.name, digest, size, probe, config, step, read_curve(run), hub_model(config.model))
-        write_text(files[1], card)
-        write_text(files[2], f"{digest}  {out.name}\n")
-        partial.replace(out)
+        write_atomic(files[1], card, durable=True)
+        write_atomic(files[2], f"{digest}  {out.name}\n", durable=True)
+        move(partial, out, durable=True)
     except OSError as error:
         raise UserError(f"{out.parent} cannot be written ({error.strerror or error}); choose another place or free some space") from error
     finally:

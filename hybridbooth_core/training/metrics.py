@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ..data.shards import fsync
+from ..files.atomic import fsync, write_atomic
 from ..models.peak_memory import watch_peak
-from .checkpoint import write_text, writing
+from .checkpoint import writing
 
 CURVE = "curve.jsonl"
 
@@ -29,7 +29,7 @@ class MetricsLogger:
         if self.path.exists():
             with writing(folder):
                 rows = [row for row in read_curve(folder) if row["step"] <= step]
-                write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+                write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows), durable=True)
         self._board = _tensorboard(folder, step)
 
     def write(self, row: dict[str, Any]) -> None:

@@ -19,12 +19,13 @@ from ..data.examples import Example
 from ..data.reader import ShardReader
 from ..encoders.features import Reference, extract_features, reference
 from ..errors import UserError
+from ..files.images import save_image
 from ..models.adapter import Prompt
 from ..models.memory import empty_cache, is_out_of_memory
 from ..models.sampling import generate, initial_noise
 from ..probe.probe import Features, Probe
 from ..refine.refine import RefineConfig, refine
-from ..report.drawing import FAINT, Page, fitted, outlined, write_image
+from ..report.drawing import FAINT, Page, fitted, outlined
 from .callbacks import GridContent, GridPrompts, GridSubject
 from .config import TrainConfig
 from .context import TrainingContext
@@ -98,7 +99,7 @@ def grid(config: TrainConfig, context: TrainingContext, content: GridContent) ->
         try:
             with torch.random.fork_rng(devices):
                 rows = [_row(config, context, subject, content.prompts, probe) for subject in content.subjects]
-            write_image(_page(config, context, rows, content, path), path)
+            save_image(_page(config, context, rows, content, path), path)
         except Exception as error:
             if not (isinstance(error, UserError) or is_out_of_memory(error)):
                 raise

@@ -16,13 +16,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..files.atomic import write_atomic
 from ..models.checkpointing import checkpointed
 from ..models.memory import MemoryPlan, use_plan
 from ..probe.probe import Probe
 from ..probe.regressors import Regressor
 from .batch import Batch, DataShard
 from .callbacks import Callbacks
-from .checkpoint import held, last_good, load_checkpoint, refuse_begun, save_checkpoint, write_text, writing
+from .checkpoint import held, last_good, load_checkpoint, refuse_begun, save_checkpoint, writing
 from .config import TrainConfig, from_json, to_json
 from .context import TrainingContext
 from .distributed import DistributedEnv
@@ -225,7 +226,7 @@ class Trainer:
             raise UserError(f"the processes find different checkpoints in {folder}; it must be one folder that all of them see")
         if self.processes.main:
             with writing(folder):
-                write_text(folder / CONFIG, json.dumps(to_json(self.config), indent=2) + "\n")
+                write_atomic(folder / CONFIG, json.dumps(to_json(self.config), indent=2) + "\n", durable=True)
 
     def _save(self, folder: Path) -> None:
         main, device = self.processes.main, self.context.model.device

@@ -221,7 +221,7 @@ def test_a_failed_write_is_one_sentence_and_leaves_nothing(path, kind, refuses, 
         def full(*args, **kwargs):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("hybridbooth_core.files.safetensors.os.replace", full)
+        monkeypatch.setattr("hybridbooth_core.files.atomic.os.replace", full)
     before = sorted(path.parent.rglob("*"))
     refuses(write_tensors, target, TENSORS, {})
     assert sorted(path.parent.rglob("*")) == before

@@ -22,6 +22,7 @@ import torch
 
 from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.errors import UserError
+from hybridbooth_core.files import atomic
 from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.training.probe import miniature_context, miniature_probe
 from hybridbooth_core.probe.probe import Probe
@@ -202,7 +203,7 @@ def _die() -> None:
 
 
 def before_the_configuration() -> None:
-    checkpoint.os = Dying("config.json", before=True)
+    atomic.os = Dying("config.json", before=True)
 
 
 def half_a_line() -> None:
@@ -226,11 +227,11 @@ def half_a_checkpoint() -> None:
 
 
 def before_the_new_name() -> None:
-    checkpoint.os = Dying("step-00000004.ckpt", before=True)
+    atomic.os = Dying("step-00000004.ckpt", before=True)
 
 
 def after_the_new_name() -> None:
-    checkpoint.os = Dying("step-00000006.ckpt", before=False)
+    atomic.os = Dying("step-00000006.ckpt", before=False)
 
 
 class Dying:

@@ -105,7 +105,7 @@ def test_no_training_ends_for_a_board(error, drawn, tmp_path, monkeypatch, caplo
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(*(("hybridbooth_core.report.drawing.os.replace", fail) if isinstance(error, OSError) else (grids, "refine", fail)))
+    monkeypatch.setattr(*(("hybridbooth_core.files.atomic.os.replace", fail) if isinstance(error, OSError) else (grids, "refine", fail)))
     drawn[4](drawn[2], tmp_path / "step-00000005.png")
     assert list(tmp_path.iterdir()) == [] and "no board was drawn" in caplog.text
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ...files.atomic import atomic
 from ...training.optimizer import Average, Optimizer, rate_at
 
 log = logging.getLogger("hybridbooth")
@@ -117,9 +117,8 @@ def _resume(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer, ave
 
 def _save(state: dict, path: Path) -> None:
     """Atomic: a kill at any moment leaves the old or the new checkpoint, never half of one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with atomic(path) as file:
+        torch.save(state, file)
 
 
 def _weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:

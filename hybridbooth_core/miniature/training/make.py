@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ... import __version__
 from ...errors import UserError
+from ...files.atomic import write_atomic
 from ...files.safetensors import write_tensors
 from ...models.diffusers_adapter import DiffusersModel
 from ...probe.probe import Probe
@@ -138,7 +139,7 @@ def write_manifest(out: Path, stages: dict[str, dict], seed: int, device: str, i
         "gates": gates,
         "gates_passed": passes(gates),
     }
-    (out / "manifest.json").write_text(json.dumps(written, indent=2) + "\n")
+    write_atomic(out / "manifest.json", json.dumps(written, indent=2) + "\n")
     return written
 
 

@@ -143,15 +143,15 @@ def test_a_write_that_fails_keeps_the_old_checkpoint(tmp_path, whole, monkeypatc
         run(tmp_path / "parts", stop_at=5)
     before = (tmp_path / "parts" / "stage.ckpt").read_bytes()
 
-    def torn(state, path):
-        path.write_bytes(b"half of")
+    def torn(state, file):
+        file.write(b"half of")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("hybridbooth_core.miniature.training.loop.torch.save", torn)
         with pytest.raises(OSError, match="No space"):
             run(tmp_path / "parts")
-    assert (tmp_path / "parts" / "stage.ckpt").read_bytes() == before
+    assert (tmp_path / "parts" / "stage.ckpt").read_bytes() == before and not list((tmp_path / "parts").glob(".*"))
     assert same(run(tmp_path / "parts"), whole)
 
 
