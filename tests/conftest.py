@@ -24,6 +24,25 @@ PROMPTNET_SIZES = {
 RESAMPLER_SIZES = {"layers": 2, "heads": 4, "inner": 32}
 
 
+def _files_are_named(config: pytest.Config) -> bool:
+    """Whether the command line names test files (or tests in them), and no folder."""
+    return config.args_source is pytest.Config.ArgsSource.ARGS and all(Path(arg.partition("::")[0]).is_file() for arg in config.args)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A file that is named runs whole: the default `-m` is for the suite."""
+    if _files_are_named(config) and not any(str(arg).startswith("-m") for arg in config.invocation_params.args):
+        config.option.markexpr = ""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A file that is named runs in this process: workers take longer to start than most files to run."""
+    if not _files_are_named(config):
+        return None  # xdist counts the cores
+    config.option.dist = "no"
+    return 0
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
