@@ -1,6 +1,6 @@
-"""Published networks that turn an image into words of Stable Diffusion 1.5's text encoder: a first guess where there is no probe.
+"""Initial token embeddings from published networks (ELITE, Pic2Word, SEARLE, LinCIR), without a probe.
 
-`files.convert` makes a file of ours from one of theirs, `files.load` reads it, `words.mapper_subject` asks it for a subject.
+`files.convert` converts a published file to this pack's format, `files.load` reads it, `words.mapper_subject` predicts a subject.
 
-Axes: B images, L tokens of CLIP's vision transformer, C their width, P numbers of CLIP's shared space, n words, d their width.
+Axes: B images, L tokens of CLIP's vision transformer, C their width, P width of CLIP's joint space, n token embeddings, d their width.
 """

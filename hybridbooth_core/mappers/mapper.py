@@ -1,4 +1,4 @@
-"""What every word mapper is, whatever it reads of an image."""
+"""The interface of mappers, and the CLIP encoder they use."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-WIDTH = 768  # of Stable Diffusion 1.5's words
+WIDTH = 768  # d of Stable Diffusion 1.5's token embeddings
 
 
 class Vision(Protocol):
-    """CLIP ViT-L/14's vision side, as `encoders.clip_vit.ClipVision` is. `size` is the side of the images it reads."""
+    """CLIP ViT-L/14's vision model, such as `encoders.clip_vit.ClipVision`. `size` is the side of its square input images."""
 
     size: int
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images [B, size, size, 3] in 0..1 to their places [B, P] in the shared space, of any length."""
+        """Image embeddings [B, P] of images [B, size, size, 3] in 0..1 in CLIP's joint space, not normalised."""
         ...
 
     def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
-        """The tokens [B, len(layers), L, C] after these layers, 0 being what the first layer reads."""
+        """Hidden states [B, len(layers), L, C] after these layers; 0 is the first layer's input."""
         ...
 
 
-class WordMapper(nn.Module):
-    """A published network as a frozen module: images to words.
+class Mapper(nn.Module):
+    """A published network that predicts token embeddings from images.
 
     Attributes:
         kind: "elite", "phi" or "pic2word".
-        source, licence: for a person; the licence is that of the weights.
-        needs_noun: its words say little, so that the class noun should stand after them.
+        source, licence: shown to users; the licence is that of the weights.
+        needs_noun: whether the class noun should follow its embeddings, which describe the subject too coarsely alone.
     """
 
     kind: str
@@ -41,4 +41,4 @@ class WordMapper(nn.Module):
 
     @abstractmethod
     def embeddings(self, vision: Vision, images: Tensor) -> Tensor:
-        """Words [B, n, d] of images [B, vision.size, vision.size, 3] in 0..1."""
+        """Token embeddings [B, n, d] of images [B, vision.size, vision.size, 3] in 0..1."""

@@ -1,4 +1,4 @@
-"""A subject from a public word mapper."""
+"""A subject predicted by a mapper."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from ..encoders.features import Reference, square_crops
 from ..errors import UserError
 from ..files.subject import Subject, SubjectInfo
 from ..models.adapter import TextModel
-from .mapper import Vision, WordMapper
+from .mapper import Mapper, Vision
 
 
 @torch.no_grad()
-def mapper_subject(mapper: WordMapper, vision: Vision, model: TextModel, ref: Reference, class_noun: str = "") -> Subject:
-    """The words that a mapper reads in the crops around a subject, the mean over its images.
+def mapper_subject(mapper: Mapper, vision: Vision, model: TextModel, ref: Reference, class_noun: str = "") -> Subject:
+    """Predicts a subject from the crops around it, averaged over its images.
 
-    With a class noun, its tokens stand after the word of a mapper that writes one word only: that word names few details.
+    If the mapper needs a noun, the class noun's token embeddings follow its own.
 
     Args:
-        class_word: may be empty; then the subject has no strength but 1.
+        class_noun: may be empty; the subject then works at strength 1 only.
     Raises:
-        UserError: the model's words are not those of Stable Diffusion 1.5.
+        UserError: the model is not a Stable Diffusion 1.5 model.
     """
     embeddings = mapper.embeddings(vision, square_crops(ref.images, ref.masks, vision.size)).mean(0).float().cpu()
     if embeddings.shape[1] != model.embedding_width:
         raise UserError(
-            f"{mapper.source or 'this mapper'} writes words of width {embeddings.shape[1]}, but {model.name} reads words of width "
+            f"{mapper.source or 'this mapper'} predicts embeddings of width {embeddings.shape[1]}, but {model.name} reads width "
             f"{model.embedding_width}; use it with a Stable Diffusion 1.5 checkpoint"
         )
     noun = class_noun.strip()

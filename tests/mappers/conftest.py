@@ -1,4 +1,4 @@
-"""State dicts in the layouts that were published, with random numbers: ELITE's, SEARLE's and LinCIR's, Pic2Word's; at true sizes."""
+"""Random state dicts in the published layouts of ELITE, SEARLE / LinCIR and Pic2Word, at full size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def elite_mlp(hidden: int = 1024) -> nn.Sequential:
         nn.Linear(1024, hidden), nn.LayerNorm(hidden), nn.LeakyReLU(), nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.LeakyReLU(),
         nn.Linear(hidden, 768),
     )  # fmt: skip
-    for norm in (mlp[1], mlp[4]):  # fresh norms are all ones and zeros, which hides a swap
+    for norm in (mlp[1], mlp[4]):  # new norms are all ones and zeros, which would hide a swap
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     return mlp
@@ -24,7 +24,7 @@ def elite_mlp(hidden: int = 1024) -> nn.Sequential:
 
 @pytest.fixture(scope="package")
 def elite() -> dict[str, Tensor]:
-    """A flat table, with two of the thirty-two attention matrices that the published file also holds."""
+    """A flat dictionary, with two of the 32 attention matrices that the published file also contains."""
     torch.manual_seed(1)
     table: dict[str, Tensor] = {}
     for i in range(5):
@@ -35,7 +35,7 @@ def elite() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="package")
 def phi() -> dict:
-    """As SEARLE's and LinCIR's training saves it: within a table, beside the epoch."""
+    """As the training of SEARLE and LinCIR saves it: nested, beside the epoch."""
     torch.manual_seed(2)
     net = nn.Sequential(
         nn.Linear(768, 3072), nn.GELU(), nn.Dropout(0.5), nn.Linear(3072, 3072), nn.GELU(), nn.Dropout(0.5), nn.Linear(3072, 768)
@@ -45,7 +45,7 @@ def phi() -> dict:
 
 @pytest.fixture(scope="package")
 def pic2word() -> dict:
-    """As Pic2Word's training saves it: beside its CLIP and the optimizer's state, named as on several GPUs."""
+    """As the training of Pic2Word saves it: beside its CLIP and the optimizer state, with DistributedDataParallel's names."""
     torch.manual_seed(3)
     blocks = [_named(nn.Linear(768, 512), "module.layers.0.0"), _named(nn.Linear(512, 512), "module.layers.1.0")]
     img2text = {**blocks[0], **blocks[1], **_named(nn.Linear(512, 768), "module.fc_out")}

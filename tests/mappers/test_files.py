@@ -1,4 +1,4 @@
-"""Conversion: published files in, one file of ours out; nothing in them is run, nothing half-written is left."""
+"""Conversion of published files: equal outputs, no code is run, no partial file remains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hybridbooth_core.mappers.published import recognise
 
 
 @pytest.mark.parametrize("name", ["elite", "phi", "pic2word"])
-def test_a_converted_file_computes_as_the_published_one(name, request, tmp_path):
+def test_a_converted_file_gives_equal_outputs(name, request, tmp_path):
     content = request.getfixturevalue(name)
     torch.save(content, tmp_path / "published.pt")
     convert(tmp_path / "published.pt", tmp_path / "ours.safetensors")
@@ -29,7 +29,7 @@ def test_a_converted_file_computes_as_the_published_one(name, request, tmp_path)
     assert not mapper.training and not any(p.requires_grad for p in mapper.parameters())
 
 
-def test_a_published_safetensors_is_read_and_a_persons_licence_is_kept(phi, tmp_path):
+def test_a_published_safetensors_is_converted_with_the_users_licence(phi, tmp_path):
     save_file(phi["Phi"], tmp_path / "phi.safetensors")
     convert(tmp_path / "phi.safetensors", tmp_path / "ours.safetensors", "MIT, by letter")
     with safe_open(tmp_path / "ours.safetensors", "pt") as file:
@@ -37,7 +37,7 @@ def test_a_published_safetensors_is_read_and_a_persons_licence_is_kept(phi, tmp_
     assert load(tmp_path / "ours.safetensors").licence == "MIT, by letter"
 
 
-def test_what_is_left_out_is_said(elite, tmp_path, caplog):
+def test_ignored_tensors_are_logged(elite, tmp_path, caplog):
     torch.save(elite, tmp_path / "elite.pt")
     with caplog.at_level(logging.INFO, "hybridbooth"):
         convert(tmp_path / "elite.pt", tmp_path / "ours.safetensors")
@@ -53,7 +53,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("how", ["torch", "pickle"])
-def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(how, phi, tmp_path, refuses):
+def test_a_pickle_with_code_is_refused(how, phi, tmp_path, refuses):
     trace, path = tmp_path / "run", tmp_path / "evil.pt"
     content = {**phi, "extra": Malicious(trace)}
     if how == "torch":
@@ -65,7 +65,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(how, phi, tmp_
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "truncated", "empty", "subject", "cut safetensors"])
-def test_what_is_no_mapper_is_one_sentence_and_leaves_nothing(kind, phi, tmp_path, refuses):
+def test_other_files_are_refused_without_output(kind, phi, tmp_path, refuses):
     path = tmp_path / ("x.safetensors" if kind in ("subject", "cut safetensors") else "x.pt")
     if kind == "text":
         path.write_text("hello")
@@ -96,8 +96,8 @@ def test_an_empty_licence_is_refused(phi, tmp_path, refuses):
     assert "licence" in refuses(convert, tmp_path / "phi.pt", tmp_path / "ours.safetensors", "  ")
 
 
-@pytest.mark.parametrize("change", [{"format": "hybridbooth.probe"}, {"format_version": "2"}, {"kind": "unheard"}, {"kind": "elite"}])
-def test_loading_refuses_what_it_does_not_know(change, phi, tmp_path, refuses):
+@pytest.mark.parametrize("change", [{"format": "hybridbooth.probe"}, {"format_version": "2"}, {"kind": "unknown"}, {"kind": "elite"}])
+def test_loading_refuses_unknown_metadata(change, phi, tmp_path, refuses):
     mapper = recognise(phi)[0]
     metadata = {"format": "hybridbooth.mapper", "format_version": "1", "kind": "phi"} | change
     save_file(mapper.state_dict(), tmp_path / "m.safetensors", metadata=metadata)

@@ -1,4 +1,4 @@
-"""Published layouts are told apart, and what comes out of them equals the published computation."""
+"""Published layouts are detected, and the mappers agree with the published formulas."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ def test_pic2word_equals_its_formula_in_float64(pic2word):
     assert (mapper.kind, mapper.licence) == ("pic2word", "Apache-2.0")
 
 
-def test_a_bare_table_is_recognised_too(phi, pic2word):
+def test_a_flat_dictionary_is_recognised_too(phi, pic2word):
     assert recognise(phi["Phi"])[0].kind == "phi"
     plain = {name.removeprefix("module."): tensor.half() for name, tensor in pic2word["state_dict_img2text"].items()}
     mapper, _ = recognise(plain)
     assert mapper.kind == "pic2word" and all(p.dtype == torch.float32 for p in mapper.parameters())
 
 
-class Eyes:
-    """A vision side whose answers are told beforehand; it keeps what it was asked."""
+class FakeVision:
+    """A vision model with simple outputs; it records the layers requested."""
 
     size = 224
 
@@ -84,15 +84,15 @@ class Eyes:
 
 
 def test_elite_reads_the_published_layers_in_their_order(elite):
-    eyes, mapper = Eyes(), recognise(elite)[0]
-    embeddings = mapper.embeddings(eyes, torch.rand(2, 224, 224, 3))
-    assert eyes.layers == (24, 4, 8, 12, 16) and embeddings.shape == (2, 5, 768)
+    vision, mapper = FakeVision(), recognise(elite)[0]
+    embeddings = mapper.embeddings(vision, torch.rand(2, 224, 224, 3))
+    assert vision.layers == (24, 4, 8, 12, 16) and embeddings.shape == (2, 5, 768)
 
 
-def test_a_single_word_reads_the_place_in_clips_space(phi):
-    eyes, mapper = Eyes(), recognise(phi)[0]
+def test_a_single_word_mapper_reads_the_image_embedding(phi):
+    vision, mapper = FakeVision(), recognise(phi)[0]
     images = torch.rand(2, 224, 224, 3)
-    torch.testing.assert_close(mapper.embeddings(eyes, images)[:, 0], mapper(eyes.embed(images))[:, 0])
+    torch.testing.assert_close(mapper.embeddings(vision, images)[:, 0], mapper(vision.embed(images))[:, 0])
 
 
 @pytest.mark.parametrize("damage", ["missing", "more", "width", "hidden", "whole numbers"])
@@ -108,8 +108,8 @@ def test_other_sizes_and_names_are_refused(damage, elite, refuses):
         table["mapping_0.0.weight"] = torch.zeros(1024, 768)
     else:
         table["mapping_0.0.bias"] = torch.zeros(1024, dtype=torch.int64)
-    said = refuses(recognise, table)
-    assert "ELITE" in said and ("found" in said)
+    message = refuses(recognise, table)
+    assert "ELITE" in message and "found" in message
 
 
 def test_phi_of_another_clip_is_refused(phi, refuses):
@@ -118,5 +118,5 @@ def test_phi_of_another_clip_is_refused(phi, refuses):
 
 
 @pytest.mark.parametrize("content", [{}, [1, 2], {"emb_params": torch.zeros(5, 768)}, {"a": 1}, {"layers.0.weight": torch.zeros(2, 2)}])
-def test_other_content_is_refused_in_one_sentence(content, refuses):
+def test_other_content_is_refused(content, refuses):
     assert "ELITE" in refuses(recognise, content)

@@ -1,4 +1,4 @@
-"""The layers of CLIP's vision side that ELITE reads, as hooks on the network hear them."""
+"""The hidden states that ELITE reads, against hooks on the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hybridbooth_core.encoders.clip_vit import ClipSize, new_clip_vision
 SMALL = ClipSize("small", "none", patch=8, layers=3, width=32, heads=4, text_width=16, text_heads=2, projection=16, image=32)
 
 
-def test_states_are_what_the_layers_put_out():
+def test_states_are_the_layers_outputs():
     pytest.importorskip("transformers")
     vision = new_clip_vision(SMALL).eval()
     captured: list[torch.Tensor] = []

@@ -1,4 +1,4 @@
-"""A subject from a mapper's words."""
+"""A subject predicted by a mapper."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from hybridbooth_core.encoders.features import reference, square_crops
-from hybridbooth_core.mappers.mapper import WordMapper
+from hybridbooth_core.mappers.mapper import Mapper
 from hybridbooth_core.mappers.words import mapper_subject
 
 NOUN = torch.full((2, 768), 0.5)
 
 
-class FirstNumbers(WordMapper):
-    """Writes the mean colours of an image into the first numbers of its words."""
+class MeanColour(Mapper):
+    """Predicts embeddings that start with the image's mean colour."""
 
     kind, source, licence = "phi", "a test", "CC0-1.0"
 
@@ -34,7 +34,9 @@ def model():
     def token_embeddings(text: str) -> Tensor:
         return NOUN[: len(text.split())]
 
-    return SimpleNamespace(name="a model", fingerprint="f" * 16, embedding_width=768, token_embeddings=token_embeddings)
+    return SimpleNamespace(
+        name="a model", family="stable-diffusion-v1", fingerprint="f" * 16, embedding_width=768, token_embeddings=token_embeddings
+    )
 
 
 @pytest.fixture
@@ -47,8 +49,8 @@ def ref():
 VISION = SimpleNamespace(size=32)
 
 
-def test_words_are_the_mean_over_the_crops_and_provenance_is_kept(model, ref):
-    subject = mapper_subject(FirstNumbers(5, False), VISION, model, ref, "big cat")
+def test_embeddings_are_averaged_over_the_crops_and_provenance_is_stored(model, ref):
+    subject = mapper_subject(MeanColour(5, False), VISION, model, ref, "big cat")
     crops = square_crops(ref.images, ref.masks, 32)
     torch.testing.assert_close(subject.embeddings[:, :3], crops.mean((0, 1, 2)).expand(5, -1))
     info = subject.info
@@ -58,11 +60,11 @@ def test_words_are_the_mean_over_the_crops_and_provenance_is_kept(model, ref):
 
 @pytest.mark.parametrize(("noun", "count"), [("", 1), ("cat", 2), ("  big cat ", 3)])
 def test_a_single_word_is_followed_by_the_noun(noun, count, model, ref):
-    subject = mapper_subject(FirstNumbers(1, True), VISION, model, ref, noun)
+    subject = mapper_subject(MeanColour(1, True), VISION, model, ref, noun)
     assert subject.embeddings.shape == (count, 768) and torch.equal(subject.embeddings[1:], NOUN[: count - 1])
     assert subject.info.class_noun == noun.strip()
 
 
-def test_another_family_of_models_is_refused(model, ref, refuses):
+def test_another_base_model_is_refused(model, ref, refuses):
     model.embedding_width = 96
-    assert "Stable Diffusion 1.5" in refuses(mapper_subject, FirstNumbers(1, True), VISION, model, ref)
+    assert "Stable Diffusion 1.5" in refuses(mapper_subject, MeanColour(1, True), VISION, model, ref)
