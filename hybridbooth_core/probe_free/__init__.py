@@ -1,4 +1,4 @@
-"""Words of a subject without a probe: a noun and attributes from a list, changed until CLIP reads the image in them.
+"""Subjects without a probe: initial embeddings from CLIP (noun retrieval and textual inversion), then refinement steps.
 
-Axes: B texts or images, P numbers of CLIP's shared space, n words, d their width.
+Axes: B texts or images, P width of CLIP's joint space, n token embeddings, d their width.
 """

@@ -1,7 +1,7 @@
-"""Words that CLIP reads as an image: textual inversion in CLIP's space alone, without the denoiser (OTI; Baldrati et al. 2023, 3.1).
+"""Textual inversion in CLIP's joint space, without the denoiser (OTI; Baldrati et al. 2023, section 3.1).
 
-Differs from the paper in that words start from real words and keep their lengths, since a word far longer than real ones drowns the rest
-of a prompt; and in that the texts' mean is taken off, so that what is compared is how a text differs from others of its form.
+Differs from the paper in two ways. The embeddings start from real words and keep their norms, since an embedding with a far larger norm
+dominates a prompt. And the mean text embedding is subtracted before the comparison, since all texts of one template are close together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
 from ..models.adapter import Prompt, TextModel
-from .nouns import TEMPLATES, known
+from .nouns import TEMPLATES, known_texts
 from .space import encode_texts
 
 CONTEXTS = (
@@ -26,19 +26,17 @@ CONTEXTS = (
     ("a photo of a", "at night"),
     ("a sketch of a", "on sand"),
 )
-"""Sentences in which the words should act as their noun does; what they say is not to be learnt from one image."""
+"""Prompts of the context term, in which the subject should behave like its noun."""
 
 
 @dataclass(frozen=True)
 class InversionConfig:
-    """How to invert.
+    """Options of the inversion. The defaults were chosen on the miniature's tune split (benchmarks/probe_free.py).
 
     Attributes:
-        steps: 0 keeps the start.
-        rate: the first step's length, as a share of a word's length; later ones fall to zero along a cosine.
-        context: weight of what keeps the words acting as their noun in other sentences.
-
-    Chosen on tune creatures by benchmarks/probe_free.py.
+        steps: 0 returns the start.
+        rate: size of the first step as a fraction of the embeddings' norm; decays to zero along a cosine.
+        context: weight of the context term, which keeps the subject behaving like its noun in other prompts.
     """
 
     steps: int = 60
@@ -50,13 +48,13 @@ class InversionConfig:
             raise UserError(f"expected 0 to 1000 inversion steps, found {self.steps}")
         if not 0 < self.rate <= 1 or not 0 <= self.context <= 10:
             raise UserError(
-                f"expected a rate above 0 and at most 1 and a context weight from 0 to 10, found {self.rate} and {self.context}"
+                f"expected a rate above 0 and at most 1, and a context weight from 0 to 10, found {self.rate} and {self.context}"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """`words` [n, d], as long as those it started from; `losses[i]` before step i, and the last one after all."""
+    """`embeddings` [n, d] with the norms of the start; `losses[i]` is the loss before step i, `losses[-1]` the final loss."""
 
     embeddings: Tensor
     losses: list[float]
@@ -65,33 +63,34 @@ class Inversion:
 def invert(
     model: TextModel,
     space: ClipSpace,
-    point: Tensor,
+    target: Tensor,
     start: Tensor,
     noun: str,
     mean_text: Tensor,
     config: InversionConfig,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Inversion:
-    """Turn words until their texts point where the image does.
+    """Rotates token embeddings until their prompts match an image in CLIP's joint space.
 
     Args:
-        point: the image's unit vector [P].
-        start: words [n, d]. noun: what they stand for, in the context term.
-        mean_text: [P], the mean of unit vectors of many texts, taken off before cosines.
+        target: the image's unit embedding [P].
+        start: initial token embeddings [n, d].
+        noun: the subject's class noun, for the context term.
+        mean_text: mean unit embedding [P] of many texts, subtracted before the cosine.
     """
-    templates = [[template] for template in known(model, TEMPLATES)]
-    contexts = [pair for pair in CONTEXTS if known(model, [" ".join(pair)])] if config.context else []
-    point, mean_text = point.to(model.device), mean_text.to(model.device)
+    templates = [[template] for template in known_texts(model, TEMPLATES)]
+    contexts = [pair for pair in CONTEXTS if known_texts(model, [" ".join(pair)])] if config.context else []
+    target, mean_text = target.to(model.device), mean_text.to(model.device)
     with torch.no_grad():
         as_noun = _unit(encode_texts(model, space.project_text, [[a, noun, b] for a, b in contexts])) if contexts else None
 
     def loss_of(embeddings: Tensor) -> Tensor:
         texts = _unit(encode_texts(model, space.project_text, [[*template, embeddings] for template in templates]))
-        loss = 1 - (_unit(texts - mean_text) @ point).mean()
+        loss = 1 - (_unit(texts - mean_text) @ target).mean()
         if as_noun is not None:
-            said: list[Prompt] = [[a, embeddings, b] for a, b in contexts]
-            inside = _unit(encode_texts(model, space.project_text, said))
-            loss = loss + config.context * (1 - (inside * as_noun).sum(1)).mean()
+            prompts: list[Prompt] = [[a, embeddings, b] for a, b in contexts]
+            as_subject = _unit(encode_texts(model, space.project_text, prompts))
+            loss = loss + config.context * (1 - (as_subject * as_noun).sum(1)).mean()
         return loss
 
     embeddings = start.detach().clone().float().to(model.device)
@@ -103,7 +102,7 @@ def invert(
             (gradient,) = torch.autograd.grad(loss, leaf)
             losses.append(loss.item())
             rate = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-            embeddings = turned(leaf.detach(), gradient, rate)
+            embeddings = sphere_step(leaf.detach(), gradient, rate)
             if on_step:
                 on_step(step + 1, config.steps, losses[-1])
     with torch.no_grad():
@@ -111,19 +110,19 @@ def invert(
     return Inversion(embeddings.detach().cpu(), losses)
 
 
-def turned(embeddings: Tensor, gradient: Tensor, rate: float) -> Tensor:
-    """Words [n, d] after one step down the gradient [n, d] on the spheres of their lengths.
+def sphere_step(embeddings: Tensor, gradient: Tensor, rate: float) -> Tensor:
+    """Embeddings [n, d] after one gradient step that keeps their norms.
 
-    What points along a word is taken off its gradient; the rest is as long as `rate` times the words, on average over them.
+    Projects the gradient [n, d] onto the tangent spaces and scales it so that the step's RMS size is `rate` times the norm.
     """
-    lengths = embeddings.norm(dim=1, keepdim=True)
-    directions = embeddings / lengths
-    across = gradient - (gradient * directions).sum(1, keepdim=True) * directions
-    size = across.norm() / len(embeddings) ** 0.5
+    norms = embeddings.norm(dim=1, keepdim=True)
+    directions = embeddings / norms
+    tangent = gradient - (gradient * directions).sum(1, keepdim=True) * directions
+    size = tangent.norm() / len(embeddings) ** 0.5
     if not bool(torch.isfinite(size)) or float(size) == 0:
         return embeddings
-    return lengths * F.normalize(directions - rate * across / size, dim=1)
+    return norms * F.normalize(directions - rate * tangent / size, dim=1)
 
 
-def _unit(points: Tensor) -> Tensor:
-    return F.normalize(points, dim=-1)
+def _unit(embeds: Tensor) -> Tensor:
+    return F.normalize(embeds, dim=-1)

@@ -1,4 +1,4 @@
-"""A subject without a probe: first words by CLIP, then a few dozen steps on the words through the frozen model."""
+"""Subjects without a probe: initial embeddings from CLIP, then a few dozen refinement steps through the frozen model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..models.adapter import DiffusionModel, TextModel, class_embedding
 from ..refine.personalize import Personalization
 from ..refine.refine import RefineConfig
 from .inversion import Inversion, InversionConfig, invert
-from .nouns import Retrieved, image_point, retrieve
+from .nouns import Retrieval, image_embedding, retrieve
 from .refining import REFINING, refine_subject
 
 METHOD = "probe-free"
@@ -23,12 +23,12 @@ METHOD = "probe-free"
 
 @dataclass(frozen=True)
 class StartConfig:
-    """How to find first words.
+    """Options of the initial embeddings.
 
     Attributes:
-        words: n of them; the noun is the last.
-        attributes: whether the others start from retrieved attributes, or from the noun too.
-        inversion: how they are then turned towards the image.
+        num_tokens: n; the last token starts from the noun.
+        attributes: whether the other tokens start from retrieved attributes or also from the noun.
+        inversion: options of the inversion that follows.
     """
 
     num_tokens: int = 5
@@ -37,23 +37,23 @@ class StartConfig:
 
     def __post_init__(self):
         if not 1 <= self.num_tokens <= 16:
-            raise UserError(f"expected 1 to 16 words, found {self.num_tokens}; 5 are usual")
+            raise UserError(f"expected 1 to 16 tokens, found {self.num_tokens}; use 5")
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """First words of a subject, and how they came about."""
+    """A subject with initial embeddings, and how they were found."""
 
     subject: Subject
-    retrieved: Retrieved
+    retrieved: Retrieval
     inversion: Inversion
 
     def report(self) -> str:
-        """A few lines for a person."""
-        losses, turned = self.inversion.losses, "no inversion steps"
+        """A few lines for users: the retrieved words, and the inversion's losses."""
+        losses, inversion = self.inversion.losses, "no inversion steps"
         if len(losses) > 1:
-            turned = f"{len(losses) - 1} inversion steps: distance to the image {losses[0]:.3f} to {losses[-1]:.3f}"
-        return f"{self.retrieved.report()}\n{turned}"
+            inversion = f"{len(losses) - 1} inversion steps: loss from {losses[0]:.3f} to {losses[-1]:.3f}"
+        return f"{self.retrieved.report()}\n{inversion}"
 
 
 def initial_embeddings(
@@ -64,26 +64,26 @@ def initial_embeddings(
     config: StartConfig = StartConfig(),
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Start:
-    """Words that say what CLIP sees in the crops around a subject.
+    """Initial embeddings of a subject from CLIP's image embedding of the crops around it.
 
     Args:
-        class_word: the noun; empty retrieves it.
-        on_step: called after every inversion step with (steps done, steps, distance); may raise to stop.
+        class_noun: empty retrieves it.
+        on_step: called after every inversion step with (steps done, steps, loss); may raise to stop.
     Raises:
-        UserError: a class word that the model does not know, or none that can be retrieved.
+        UserError: the model does not know the class noun, or none can be retrieved.
     """
     noun = class_noun.strip() or None
     if noun is not None:
-        class_embedding(model, noun)  # refused before anything is read
-    point = image_point(space, square_crops(ref.images, ref.masks, space.size)).to(model.device)
-    looks = config.attributes or config.inversion.steps > 0  # many texts, so only where they are used
-    retrieved = retrieve(model, space, point, noun, attributes=max(config.num_tokens - 1, 1) if looks else 0)
+        class_embedding(model, noun)  # an unknown noun fails before the images are encoded
+    target = image_embedding(space, square_crops(ref.images, ref.masks, space.size)).to(model.device)
+    needed = config.attributes or config.inversion.steps > 0  # retrieving attributes encodes many texts
+    retrieved = retrieve(model, space, target, noun, attributes=max(config.num_tokens - 1, 1) if needed else 0)
     vector = class_embedding(model, retrieved.noun)
     attributes = [model.token_embeddings(r.word)[0] for r in retrieved.attributes[: config.num_tokens - 1]] if config.attributes else []
     embeddings = torch.stack([*attributes, *[vector] * (config.num_tokens - len(attributes))])
     inversion = Inversion(embeddings.cpu(), [])
     if retrieved.mean_text is not None:
-        inversion = invert(model, space, point, embeddings, retrieved.noun, retrieved.mean_text, config.inversion, on_step)
+        inversion = invert(model, space, target, embeddings, retrieved.noun, retrieved.mean_text, config.inversion, on_step)
     info = SubjectInfo(
         class_noun=retrieved.noun,
         base_model=model.name,
@@ -103,10 +103,10 @@ def personalize_without_probe(
     refining: RefineConfig = REFINING,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> tuple[Personalization, Start]:
-    """Both together: first words, then steps on them.
+    """`initial_embeddings` followed by `refine_subject`.
 
     Args:
-        on_step: as in `refine`, of the refining steps.
+        on_step: as in `refine`, called by the refinement.
     Raises:
         UserError: what `initial_embeddings` and `refine_subject` raise.
     """

@@ -1,7 +1,6 @@
-"""The words that an image is compared with where nobody says what it shows. Only those that are one token of the model are used.
+"""Word lists for retrieval: nouns of common subjects, and attributes. Retrieval uses only words that are one token of the model.
 
-Our own compilation: things that people make images of, and how such things look. Sizes are left out: a crop around a thing does not
-show its size, and a prompt should be free to say it.
+Our own compilation. Sizes are left out: a crop around a subject does not show its size, and prompts should be able to set it.
 """
 
 from __future__ import annotations
@@ -50,4 +49,4 @@ _SHAPES = """
     running smiling angry happy sad sleepy tabby siamese persian bengal labrador golden german french english scottish
 """
 NOUNS = tuple(_NOUNS.split())
-LOOKS = {kind: tuple(words.split()) for kind, words in {"colour": _COLOURS, "material": _MATERIALS, "shape": _SHAPES}.items()}
+ATTRIBUTES = {kind: tuple(words.split()) for kind, words in {"colour": _COLOURS, "material": _MATERIALS, "shape": _SHAPES}.items()}

@@ -103,7 +103,7 @@ def test_without_a_class_word_probe_free_finds_one_and_the_others_ask(pets, tmp_
     subject = Subject.load(out)
     assert subject.embeddings.shape == (3, 96) and subject.info.method == "probe-free"
     printed = capsys.readouterr().out
-    assert f"): {subject.info.class_noun}" in printed and "1 inversion steps" in printed and "1 steps (probe-free" in printed
+    assert f"class noun: {subject.info.class_noun} " in printed and "1 inversion steps" in printed and "1 steps (probe-free" in printed
 
 
 def test_a_delay_that_cannot_be_is_one_sentence(pets, tmp_path, capsys):

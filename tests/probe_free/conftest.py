@@ -1,4 +1,4 @@
-"""The shipped miniature, two of its test creatures, and a space with random numbers beside it."""
+"""Fixtures: the shipped miniature with test creatures, and a random CLIP space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hybridbooth_core.encoders.clip_space import ClipSpace
 
 @pytest.fixture(scope="package")
 def shipped() -> SimpleNamespace:
-    """`model`, `space`, and creatures 0 and 1 of the test split: `refs`, `nouns`."""
+    """`model`, `space`, and eight creatures of the test split: `refs`, `nouns`."""
     pytest.importorskip("diffusers")
     pytest.importorskip("transformers")
     from hybridbooth_core.miniature.bundle import load_clip_space, load_model
@@ -28,7 +28,7 @@ def shipped() -> SimpleNamespace:
 
 @pytest.fixture(scope="package")
 def space() -> ClipSpace:
-    """Another space of 12 numbers for the random-weight `world`."""
+    """A random CLIP space of width 12 for the random-weight `world`."""
     torch.manual_seed(21)
     text, image = nn.Linear(96, 12, bias=False), nn.Linear(3, 12, bias=False)
     return ClipSpace(lambda crops: image(crops.mean((1, 2))).detach(), 64, text.requires_grad_(False))

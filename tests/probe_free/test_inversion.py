@@ -1,4 +1,4 @@
-"""Inversion: its step on the spheres, its objective, and that it turns words towards an image."""
+"""Inversion: its step on the sphere, its loss, and that it approaches an image."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hybridbooth_core.probe_free.inversion import CONTEXTS, InversionConfig, invert, turned
-from hybridbooth_core.probe_free.nouns import text_points
+from hybridbooth_core.probe_free.inversion import CONTEXTS, InversionConfig, invert, sphere_step
+from hybridbooth_core.probe_free.nouns import text_embeddings
 from hybridbooth_core.probe_free.space import encode_texts
 
 
-def test_a_step_keeps_lengths_and_goes_down_as_far_as_the_rate_says():
+def test_a_step_keeps_norms_and_has_the_size_of_the_rate():
     embeddings, gradient, rate = torch.randn(4, 6).double() * 3, torch.randn(4, 6).double(), 0.01
-    after = turned(embeddings, gradient, rate)
+    after = sphere_step(embeddings, gradient, rate)
     torch.testing.assert_close(after.norm(dim=1), embeddings.norm(dim=1))
     angles = torch.acos(F.cosine_similarity(embeddings, after))
     assert angles.square().mean().sqrt().item() == pytest.approx(rate, rel=1e-3)
     across = gradient - (gradient * embeddings).sum(1, keepdim=True) * embeddings / embeddings.square().sum(1, keepdim=True)
     assert bool(((after - embeddings) * across).sum(1).lt(0).all())
-    torch.testing.assert_close(turned(embeddings, gradient * 1e6, rate), after)
+    torch.testing.assert_close(sphere_step(embeddings, gradient * 1e6, rate), after)
 
 
-def test_a_gradient_along_the_words_or_of_nothing_moves_nothing():
+def test_a_zero_or_nan_gradient_changes_nothing():
     embeddings = torch.randn(3, 5)
     for gradient in (torch.zeros(3, 5), torch.full((3, 5), float("nan"))):
-        assert torch.equal(turned(embeddings, gradient, 0.1), embeddings)
+        assert torch.equal(sphere_step(embeddings, gradient, 0.1), embeddings)
 
 
 @pytest.mark.parametrize("context", [0.0, 2.0])
 def test_the_loss_is_its_formula_in_float64(context, world, space):
     embeddings, point = world.token_embeddings("red striped cat") + 0.1, F.normalize(torch.randn(12), dim=0)
-    mean = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
+    mean = text_embeddings(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
     found = invert(world, space, point, embeddings, "cat", mean, InversionConfig(steps=0, context=context))
     texts = encode_texts(world, space.project_text, [[t, embeddings] for t in ("a photo of a", "a photo of", "a photo of the")]).double()
     centred = texts / texts.norm(dim=1, keepdim=True) - mean.double()
@@ -44,9 +44,9 @@ def test_the_loss_is_its_formula_in_float64(context, world, space):
     assert found.losses == [pytest.approx(wanted, abs=1e-5)] and torch.equal(found.embeddings, embeddings)
 
 
-def test_words_come_nearer_and_keep_their_lengths(world, space, state_of):
+def test_embeddings_approach_the_image_and_keep_their_norms(world, space, state_of):
     start, point = world.token_embeddings("cat").expand(3, -1).clone(), F.normalize(torch.randn(12), dim=0)
-    mean, before, seen = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0), state_of(world.text_encoder), []
+    mean, before, seen = text_embeddings(world, space, ["red cat", "wide cat", "striped cat"]).mean(0), state_of(world.text_encoder), []
     config = InversionConfig(steps=8, rate=0.1)
     found = invert(world, space, point, start, "cat", mean, config, lambda *step: seen.append(step))
     assert found.losses[-1] < found.losses[0] - 0.01 and len(found.losses) == 9
@@ -57,9 +57,9 @@ def test_words_come_nearer_and_keep_their_lengths(world, space, state_of):
     assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(world.text_encoder).items())
 
 
-def test_the_context_term_keeps_words_acting_as_their_noun_elsewhere(world, space):
+def test_the_context_term_keeps_the_subject_behaving_like_its_noun(world, space):
     start, point = world.token_embeddings("cat"), F.normalize(torch.randn(12), dim=0)
-    mean = text_points(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
+    mean = text_embeddings(world, space, ["red cat", "wide cat", "striped cat"]).mean(0)
 
     def agreement(weight: float) -> float:
         embeddings = invert(world, space, point, start, "cat", mean, InversionConfig(8, 0.1, weight)).embeddings
@@ -70,5 +70,5 @@ def test_the_context_term_keeps_words_acting_as_their_noun_elsewhere(world, spac
 
 
 @pytest.mark.parametrize("bad", [{"steps": -1}, {"steps": 1001}, {"rate": 0.0}, {"rate": 1.5}, {"context": -1.0}])
-def test_settings_that_cannot_be_are_refused(bad, refuses):
+def test_invalid_options_are_refused(bad, refuses):
     refuses(InversionConfig, **bad)

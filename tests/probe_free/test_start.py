@@ -1,4 +1,4 @@
-"""First words and what is made of them: provenance, refusals, and that the miniature gets better by both."""
+"""Initial embeddings and their refinement: provenance, refusals, and a lower loss in the miniature."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from hybridbooth_core.probe_free.start import StartConfig, initial_embeddings, p
 QUICK = replace(REFINING, steps=2, validation=2, batch=2)
 
 
-def test_without_inversion_the_noun_stands_in_every_words_place(world, space, subject):
+def test_without_inversion_every_token_is_the_noun(world, space, subject):
     start = initial_embeddings(world, space, subject.ref, "cat", StartConfig(num_tokens=3, inversion=InversionConfig(steps=0)))
     assert torch.equal(start.subject.embeddings, world.token_embeddings("cat").expand(3, -1))
     assert (start.subject.info.class_noun, start.subject.info.method, start.subject.info.images) == ("cat", "probe-free", 2)
     assert start.subject.info.base_fingerprint == world.fingerprint and "no inversion steps" in start.report()
 
 
-def test_attributes_stand_before_the_noun(world, space, subject):
+def test_attributes_come_before_the_noun(world, space, subject):
     start = initial_embeddings(world, space, subject.ref, "cat", StartConfig(attributes=True, inversion=InversionConfig(steps=0)))
-    said = [ranked.word for ranked in start.retrieved.attributes]
-    assert said and all(word in start.report() for word in said)
-    assert torch.equal(start.subject.embeddings[: len(said)], world.token_embeddings(" ".join(said)))
-    assert torch.equal(start.subject.embeddings[len(said) :], world.token_embeddings("cat").expand(5 - len(said), -1))
+    found = [ranked.word for ranked in start.retrieved.attributes]
+    assert found and all(word in start.report() for word in found)
+    assert torch.equal(start.subject.embeddings[: len(found)], world.token_embeddings(" ".join(found)))
+    assert torch.equal(start.subject.embeddings[len(found) :], world.token_embeddings("cat").expand(5 - len(found), -1))
 
 
-def test_one_word_is_enough_and_inversion_is_reported(world, space, subject):
+def test_one_token_is_enough_and_inversion_is_reported(world, space, subject):
     seen = []
     config = StartConfig(num_tokens=1, attributes=True, inversion=InversionConfig(steps=3))
     start = initial_embeddings(world, space, subject.ref, " cat ", config, lambda *step: seen.append(step))
@@ -39,14 +39,14 @@ def test_one_word_is_enough_and_inversion_is_reported(world, space, subject):
     assert not torch.equal(start.subject.embeddings, world.token_embeddings("cat"))
 
 
-def test_an_unknown_noun_is_told_before_anything_is_read(world, space, refuses):
+def test_an_unknown_noun_is_refused_before_images_are_encoded(world, space, refuses):
     nothing = Reference(torch.zeros(0), None)
     assert "zebra" in refuses(initial_embeddings, world, space, nothing, "zebra")
     refuses(StartConfig, num_tokens=0)
     refuses(StartConfig, num_tokens=17)
 
 
-def test_refining_keeps_what_is_known_of_the_subject(world, subject):
+def test_refining_keeps_the_subjects_metadata(world, subject):
     info = SubjectInfo(class_noun="cat", method="mapper elite", probe="ELITE", licence="Apache-2.0", base_model="another")
     given = Subject(torch.randn(3, 96), info)
     made = refine_subject(world, subject.ref, given, QUICK)
@@ -57,7 +57,7 @@ def test_refining_keeps_what_is_known_of_the_subject(world, subject):
     assert refine_subject(world, subject.ref, Subject(given.embeddings), QUICK).subject.info.method == "words"
 
 
-def test_words_for_another_model_are_refused(world, subject, refuses):
+def test_a_subject_for_another_model_is_refused(world, subject, refuses):
     assert "768" in refuses(refine_subject, world, subject.ref, Subject(torch.randn(5, 768)), QUICK)
 
 
@@ -74,7 +74,7 @@ def test_both_together(class_noun, world, space, subject):
     assert torch.equal(made.start, start.subject.embeddings) and "2 steps (probe-free" in made.report()
 
 
-def test_in_the_miniature_steps_on_the_words_lower_the_loss_by_a_tenth(shipped):
+def test_in_the_miniature_refinement_lowers_the_loss_by_a_tenth(shipped):
     made, _ = personalize_without_probe(
         shipped.model, shipped.space, shipped.refs[0], shipped.nouns[0], refining=replace(REFINING, steps=16)
     )
