@@ -19,7 +19,7 @@ from ..miniature.world import Creatures, scene
 from ..miniature.world_model import LATENT_SHAPE
 from ..models.adapter import Piece
 from ..models.sampling import generate, initial_noise
-from ..report.drawing import Page, fitted, heated, outlined
+from ..report.drawing import Page, fitted, outlined, with_heatmap
 
 EDGE, CELL, PITCH, SMALL = 20, 170, 180, 148
 LEFT, TOP = 410, 110
@@ -87,7 +87,7 @@ def _left_column(page: Page, board: Board) -> None:
     """What went in and what happened: the same panels as in a Subject Report."""
     image = fitted(board.ref.images[0], SMALL, SMALL)
     masked = image if board.ref.masks is None else outlined(image, board.ref.masks[0])
-    panels = [("the one image given", image), ("its mask", masked), ("where its words look", heated(image, board.attention))]
+    panels = [("the one image given", image), ("its mask", masked), ("attention of its words", with_heatmap(image, board.attention))]
     for number, (caption, panel) in enumerate(panels):
         page.show(panel, EDGE + 26, TOP - 22 + number * PITCH, SMALL, SMALL, caption)
     page.curve(board.validation, board.best_step, EDGE - 8, TOP - 22 + 3 * PITCH, SMALL + 44, SMALL, "validation loss by step")

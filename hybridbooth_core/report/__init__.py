@@ -1,1 +1,1 @@
-"""Images that show a user how a subject was made."""
+"""The Subject Report: one image that shows users how a subject was made."""

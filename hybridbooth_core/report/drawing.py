@@ -1,4 +1,4 @@
-"""Pages for a person to look at: images, heat, outlines, captions and a curve. PIL alone, since ComfyUI brings no matplotlib.
+"""Pages of images, heatmaps, outlines, captions and curves. Uses PIL alone, since ComfyUI does not install matplotlib.
 
 Images are float [H, W, 3] in 0..1; x and y are pixels from the top left of the page.
 """
@@ -17,21 +17,21 @@ from torch.nn import functional as F
 from ..files.images import to_image
 
 INK, FAINT, LINE, ACCENT = "#111111", "#8a8a8a", "#3366aa", "#cc3311"
-_FINER = 3  # the curve is drawn so many times larger and brought down, since PIL's lines have hard edges
+_FINER = 3  # supersampling factor of curves, since PIL does not antialias lines
 _HEAT = torch.tensor(  # matplotlib's inferno at 0, 1/8 ... 1
     [[0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164]]
 ) / 255.0  # fmt: skip
 
 
 class Page:
-    """A white page to put things on."""
+    """A white page."""
 
     def __init__(self, width: int, height: int):
         self.image = Image.new("RGB", (width, height), "white")
         self._draw = ImageDraw.Draw(self.image)
 
     def text(self, x: float, y: float, text: str, size: float = 13, anchor: str = "la", colour: str = INK, width: float = 0) -> None:
-        """Lines of text; what is wider than `width` (0: no limit) is cut short. `anchor` is PIL's: "la" left and above, "mm" middle."""
+        """Draws lines of text, truncated to `width` (0: no limit). `anchor` is PIL's: "la" left and ascender, "mm" middle."""
         font = ImageFont.load_default(size)
         lines = [_shortened(line, font, width) if width else line for line in text.split("\n")]
         top = y - (len(lines) - 1) * 1.35 * size / 2 if anchor[1] == "m" else y
@@ -39,7 +39,7 @@ class Page:
             self._draw.text((x, top + 1.35 * size * number), line, font=font, fill=colour, anchor=anchor)
 
     def show(self, image: Tensor, x: int, y: int, width: int, height: int, caption: str = "", size: float = 13) -> None:
-        """An image as large as fits into the box, in its middle, and a caption above the box."""
+        """Draws an image centred in the box and scaled to fit it, with a caption above the box."""
         small = fitted(image, width, height)
         left, top = x + (width - small.shape[1]) // 2, y + (height - small.shape[0]) // 2
         self.image.paste(to_image(small), (left, top))
@@ -47,7 +47,7 @@ class Page:
             self.text(x + width / 2, y - 7, caption, size, "md", width=width)
 
     def curve(self, values: Sequence[float], marked: int, x: int, y: int, width: int, height: int, caption: str = "") -> None:
-        """Values over 0, 1, 2 ..., with a ring around one of them, in the box; values that are not finite are left out."""
+        """Plots values over 0, 1, 2 ... in the box, with a circle around one of them. Skips values that are not finite."""
         large = _curve([float(v) for v in values], marked, width * _FINER, height * _FINER)
         self.image.paste(large.resize((width, height), Image.Resampling.LANCZOS), (x, y))
         if caption:
@@ -59,15 +59,15 @@ class Page:
 
 
 def fitted(image: Tensor, width: int, height: int) -> Tensor:
-    """An image enlarged or reduced to the largest size within a box that keeps its shape."""
+    """Resizes an image to the largest size that fits a box at its aspect ratio."""
     scale = min(width / image.shape[1], height / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     resized = to_image(image).resize(size, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255)
 
 
-def heated(image: Tensor, heat: Tensor) -> Tensor:
-    """An image seen through the colours of `heat` [h, w] of any scale: dark where it is least, glowing at its peak."""
+def with_heatmap(image: Tensor, heat: Tensor) -> Tensor:
+    """Overlays a heatmap [h, w] of any scale in the inferno colour map."""
     heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp_min(1e-12)
     heat = F.interpolate(heat[None, None].float(), size=image.shape[:2], mode="bicubic", align_corners=False)[0, 0].clamp(0, 1)
     place = heat * (len(_HEAT) - 1)
@@ -78,7 +78,7 @@ def heated(image: Tensor, heat: Tensor) -> Tensor:
 
 
 def outlined(image: Tensor, mask: Tensor) -> Tensor:
-    """An image with what is off the mask [h, w] washed out and a line along its border."""
+    """Outlines the mask [h, w] on an image and fades the background."""
     mask = F.interpolate(mask[None, None].float(), size=image.shape[:2], mode="bicubic", antialias=True, align_corners=False)
     mask = mask[0, 0].clamp(0, 1)
     washed = torch.lerp(image.mean(-1, keepdim=True).expand_as(image), torch.ones(3), 0.45)
@@ -91,7 +91,7 @@ def outlined(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def mosaic(images: Sequence[Tensor], width: int, height: int, gap: int = 6) -> Tensor:
-    """Up to nine images side by side in a box, white between them."""
+    """A grid of the first nine images in a box, with white gaps."""
     if len(images) == 1:
         return fitted(images[0], width, height)
     shown = images[:9]
@@ -151,7 +151,7 @@ def _disc(draw: ImageDraw.ImageDraw, middle: tuple[float, float], radius: float,
 
 
 def _ticks(low: float, high: float) -> tuple[list[float], int]:
-    """Up to five round numbers within low..high, and the decimals they need."""
+    """Up to five round numbers in low..high, and their number of decimals."""
     if high <= low:
         return [low], 4
     raw = (high - low) / 4

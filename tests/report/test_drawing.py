@@ -1,9 +1,9 @@
-"""What is drawn is where it should be: read back from the pixels."""
+"""Drawings, checked in their pixels."""
 
 import pytest
 import torch
 
-from hybridbooth_core.report.drawing import ACCENT, LINE, Page, fitted, heated, mosaic, outlined
+from hybridbooth_core.report.drawing import ACCENT, LINE, Page, fitted, mosaic, outlined, with_heatmap
 
 WHITE = torch.ones(3)
 
@@ -17,7 +17,7 @@ def where(image: torch.Tensor, wanted: torch.Tensor, near: float = 0.12) -> torc
     return ((image - wanted).abs().amax(-1) < near).nonzero().float()
 
 
-def test_a_image_is_as_large_as_fits_and_in_the_middle_of_its_box():
+def test_an_image_fits_its_box_and_is_centred():
     page = Page(200, 100)
     page.show(torch.zeros(10, 40, 3), 20, 10, 160, 80)
     dark = where(page.pixels(), torch.zeros(3))
@@ -33,26 +33,26 @@ def test_a_mosaic_shows_up_to_nine(count):
     assert len(grey) == min(count, 9) * cell**2
 
 
-def test_text_that_is_too_wide_is_cut_short():
+def test_wide_text_is_truncated():
     page = Page(300, 60)
     page.text(10, 10, "a very long sentence that goes on and on and on and on and on", 14, width=120)
     ink = (page.pixels() < 0.5).any(-1).nonzero()[:, 1]
     assert ink.min() >= 10 and 90 < ink.max() <= 130
 
 
-def test_heat_glows_at_its_peak_and_is_dark_where_it_is_least():
+def test_a_heatmap_is_bright_at_its_maximum_and_dark_at_its_minimum():
     heat = torch.full((4, 4), 3.0)
     heat[0, 3] = 5.0
-    image = heated(torch.full((64, 64, 3), 0.5), heat)
+    image = with_heatmap(torch.full((64, 64, 3), 0.5), heat)
     brightness = image.sum(-1)
     assert brightness[4:12, 52:60].mean() > brightness[40:, :20].mean() + 0.5
     red, _, blue = image[8, 56]
-    assert red > blue, "the peak is warm"
-    even = heated(torch.full((8, 8, 3), 0.5), torch.ones(2, 2))
+    assert red > blue, "the maximum is yellow or red"
+    even = with_heatmap(torch.full((8, 8, 3), 0.5), torch.ones(2, 2))
     assert bool(torch.isfinite(even).all()) and even.std(0).max() < 1e-6
 
 
-def test_the_outline_runs_along_the_mask_and_the_rest_is_washed_out():
+def test_the_outline_follows_the_mask_and_the_background_is_faded():
     image, mask = torch.zeros(100, 100, 3) + torch.tensor([0.0, 0.6, 0.0]), torch.zeros(50, 50)
     mask[10:30, 20:40] = 1  # rows 20 to 60, columns 40 to 80 of the image
     drawn = outlined(image, mask)
@@ -63,7 +63,7 @@ def test_the_outline_runs_along_the_mask_and_the_rest_is_washed_out():
     assert washed.std() < 1e-6 and washed[0] > 0.4
 
 
-def test_the_curve_falls_where_values_fall_and_the_ring_is_around_the_marked_one():
+def test_the_curve_follows_its_values_and_the_marked_one_is_circled():
     page = Page(300, 200)
     page.curve([3.0, 2.0, float("nan"), 1.0], 3, 0, 0, 300, 200)
     line, ring = where(page.pixels(), colour(LINE)), where(page.pixels(), colour(ACCENT), 0.2)
@@ -73,7 +73,7 @@ def test_the_curve_falls_where_values_fall_and_the_ring_is_around_the_marked_one
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5], [float("nan")], [1e-9, 1.0000001e-9], [1e6, 0.0], list(range(500))])
-def test_any_values_can_be_drawn(values):
+def test_any_values_can_be_plotted(values):
     page = Page(120, 80)
     page.curve(values, 0, 0, 0, 120, 80)
     assert bool((page.pixels() < 0.9).any()) == any(v == v for v in values)

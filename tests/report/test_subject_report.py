@@ -1,4 +1,4 @@
-"""The Subject Report shows what it says."""
+"""The Subject Report, checked in its pixels."""
 
 import torch
 
@@ -11,14 +11,14 @@ from hybridbooth_core.report.subject_report import FIRST_ROW, subject_report, to
 INFO = SubjectInfo("cat", method="learned", steps=2, best_step=1, step_size=0.5, relative_change=0.1, validation=[0.7, 0.6, 0.65])
 
 
-class Looks:
-    """A model whose i-th word looks at the i-th quarter of the image, in two layers; it notes the times and noises it was asked for."""
+class FakeModel:
+    """A model whose i-th token attends to the i-th quarter of the image, in two layers; it records its calls as (time, noisy latents)."""
 
     name, fingerprint, embedding_width, image_size, device = "test", "", 8, 64, torch.device("cpu")
     schedule = NoiseSchedule(torch.linspace(0.999, 0.01, 1000))
 
     def __init__(self):
-        self.asked = []
+        self.calls = []
 
     def encode_image(self, images):
         return torch.zeros(len(images), 4, 8, 8)
@@ -28,7 +28,7 @@ class Looks:
         return EncodedPrompts(torch.zeros(1, 77, 8), torch.arange(n)[None], torch.tensor([n]))
 
     def predict_noise(self, noisy, t, context, capture=None):
-        self.asked.append((int(t), noisy.clone()))
+        self.calls.append((int(t), noisy.clone()))
         for side in (4, 8):
             maps = torch.full((1, 2, side, side, capture.columns.shape[1]), 0.01)
             for i in range(min(4, capture.columns.shape[1])):
@@ -37,36 +37,36 @@ class Looks:
         return noisy
 
 
-def test_each_word_has_its_own_place_and_the_noise_is_fixed():
-    model, image = Looks(), torch.rand(64, 64, 3)
-    looks = token_attention(model, image, torch.randn(4, 8))
-    assert looks.shape == (4, 64, 64) and abs(looks.mean() - 1) < 1e-5
-    for i, look in enumerate(looks):
-        quarters = torch.stack([look[a : a + 32, b : b + 32].mean() for a in (0, 32) for b in (0, 32)])
+def test_each_token_has_its_own_map_and_the_noise_is_fixed():
+    model, image = FakeModel(), torch.rand(64, 64, 3)
+    maps = token_attention(model, image, torch.randn(4, 8))
+    assert maps.shape == (4, 64, 64) and abs(maps.mean() - 1) < 1e-5
+    for i, attention in enumerate(maps):
+        quarters = torch.stack([attention[a : a + 32, b : b + 32].mean() for a in (0, 32) for b in (0, 32)])
         assert quarters.argmax() == i and quarters.max() > 3 * quarters.sort().values[-2]
-    first = model.asked[:]
+    first = model.calls[:]
     torch.manual_seed(99)
     token_attention(model, image, torch.randn(4, 8))
     assert [t for t, _ in first] == [300, 500, 700]
-    assert all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in zip(first, model.asked[3:], strict=True))
+    assert all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in zip(first, model.calls[3:], strict=True))
     one, two = (noisy / noisy.norm() for _, noisy in first[:2])
     assert (one - two).abs().max() > 0.01, "each time has its own noise"
 
 
-def test_the_report_shows_the_reference_and_where_words_look():
+def test_the_report_shows_the_reference_and_the_attention():
     image = torch.zeros(1, 80, 120, 3)
     image[..., 0] = 0.8
     mask = torch.zeros(1, 80, 120)
     mask[:, 20:60, 30:70] = 1
-    page = subject_report(Looks(), reference(image, mask), Subject(torch.randn(4, 8), INFO))
+    page = subject_report(FakeModel(), reference(image, mask), Subject(torch.randn(4, 8), INFO))
     assert page.shape[1:] == (1200, 3) and page.min() >= 0 and page.max() <= 1
-    given = page[FIRST_ROW : FIRST_ROW + 272, 29:301]
-    assert (given[136, 110] - torch.tensor([0.8, 0, 0])).abs().max() < 0.02, "the subject keeps its colours"
-    assert given[136, 10].std() < 0.02, "the background is washed out"
-    assert given[20:40].min() == 1, "a wide image keeps its shape"
-    embeddings = page[FIRST_ROW + 272 + 44 :]
-    brightness = [embeddings[row : row + 60, column : column + 60].sum(-1).mean() for row in (20, 130) for column in (150, 260)]
-    assert max(brightness) == brightness[0], "the first word glows in its upper left quarter"
+    shown = page[FIRST_ROW : FIRST_ROW + 272, 29:301]
+    assert (shown[136, 110] - torch.tensor([0.8, 0, 0])).abs().max() < 0.02, "the subject keeps its colours"
+    assert shown[136, 10].std() < 0.02, "the background is faded"
+    assert shown[20:40].min() == 1, "a wide image keeps its aspect ratio"
+    tokens = page[FIRST_ROW + 272 + 44 :]
+    brightness = [tokens[row : row + 60, column : column + 60].sum(-1).mean() for row in (20, 130) for column in (150, 260)]
+    assert max(brightness) == brightness[0], "the first token attends to the upper left quarter"
 
 
 def test_subjects_of_every_kind_have_a_report(world, subject):
@@ -78,6 +78,6 @@ def test_subjects_of_every_kind_have_a_report(world, subject):
         subject_report(world, reference(ref.images.repeat(6, 1, 1, 1)), Subject(torch.randn(12, 96), INFO)),
     ]
     assert all(bool(torch.isfinite(page).all()) and page.std() > 0.05 for page in pages)
-    assert not torch.equal(pages[0], pages[1]), "other words look elsewhere"
-    assert torch.equal(pages[0], subject_report(world, ref, Subject(torch.zeros(5, 96) + 0.1, INFO))), "a report is its subject's"
-    assert pages[3].shape[0] > pages[0].shape[0] - 60, "twelve words take two rows"
+    assert not torch.equal(pages[0], pages[1]), "other embeddings have other maps"
+    assert torch.equal(pages[0], subject_report(world, ref, Subject(torch.zeros(5, 96) + 0.1, INFO))), "equal subjects have equal reports"
+    assert pages[3].shape[0] > pages[0].shape[0] - 60, "twelve tokens take two rows"

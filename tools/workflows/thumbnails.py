@@ -17,7 +17,7 @@ from hybridbooth_core.miniature.world_model import LATENT_SHAPE
 from hybridbooth_core.models.adapter import split_prompt
 from hybridbooth_core.models.sampling import generate, initial_noise
 from hybridbooth_core.refine.personalize import personalize
-from hybridbooth_core.report.drawing import FAINT, INK, Page, fitted, heated, outlined
+from hybridbooth_core.report.drawing import FAINT, INK, Page, fitted, outlined, with_heatmap
 from hybridbooth_core.report.subject_report import token_attention
 
 from .miniature import GUIDANCE, PROMPTS, STEPS
@@ -44,7 +44,7 @@ class Studio:
         return personalize(world.model, world.probe, ref, features, class_nouns(who)[0]).subject.embeddings
 
     def looks(self, ref: Reference, words: Tensor) -> Tensor:
-        return heated(fitted(ref.images[0], 256, 256), token_attention(self.world.model, ref.images[0], words).mean(0))
+        return with_heatmap(fitted(ref.images[0], 256, 256), token_attention(self.world.model, ref.images[0], words).mean(0))
 
     def edges(self, ref: Reference) -> Tensor:
         """White lines on black, as the stock Canny node makes them."""
