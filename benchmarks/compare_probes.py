@@ -1,9 +1,9 @@
-"""Is the shipped probe of the miniature better than another one, and how do both bear other views of the one image?
+"""Is the shipped probe of the miniature better than another one, and how well do both read other views of the one image?
 
     git show REVISION:hybridbooth_core/miniature/weights/probe.safetensors > former.safetensors
-    python benchmarks/compare_probes.py former.safetensors
+    python -m benchmarks.compare_probes former.safetensors
 
-writes benchmarks/results/compare_probes.json. Both probes look at the same images of the same test creatures: cropped as a person's
+writes benchmarks/results/compare_probes.json. Both probes look at the same images of the same test creatures: cropped as a user's
 masked image is, mirrored, with a narrower and a wider crop, and without a mask. Identity and prompt as in main_job.py; differences are
 the shipped probe's minus the other's, paired by creature, with 95 % bootstrap intervals. `refined` is after the default steps.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -31,7 +30,9 @@ from hybridbooth_core.models.adapter import class_embedding
 from hybridbooth_core.probe.probe import Features, Probe
 from hybridbooth_core.refine.personalize import personalize
 
-RESULT = Path(__file__).parent / "results" / "compare_probes.json"
+from .provenance import RESULTS, command_line, probe_digest, provenance
+
+RESULT = RESULTS / "compare_probes.json"
 
 View = Callable[[Reference, int], Tensor]
 
@@ -58,8 +59,8 @@ def features_of(world: Miniature, ref: Reference, view: View) -> Features:
         return Features(world.clip(crop), world.dino(crop), world.model.encode_image(crop))
 
 
-def guesses(world: Miniature, probe: Probe, who: Creatures, view: View) -> list[Tensor]:
-    """The words of every creature, by one look at its image."""
+def predictions(world: Miniature, probe: Probe, who: Creatures, view: View) -> list[Tensor]:
+    """The embeddings of every creature, predicted from one view of its image."""
     embeddings = []
     for row, noun in enumerate(class_nouns(who)):
         with torch.no_grad():
@@ -68,7 +69,7 @@ def guesses(world: Miniature, probe: Probe, who: Creatures, view: View) -> list[
 
 
 def refined(world: Miniature, probe: Probe, who: Creatures) -> list[Tensor]:
-    """The words of every creature after the default steps."""
+    """The embeddings of every creature after the default steps."""
     embeddings = []
     for row, noun in enumerate(tqdm(class_nouns(who), desc="refining")):
         ref = reference_of(who, row)
@@ -94,18 +95,19 @@ def main() -> None:
     chosen = options.parse_args()
     world, who = load_miniature(), creatures(split_numbers("test", chosen.identities))
     probes = {"shipped": world.probe, "other": Probe.load(chosen.other)}
+    digests = {"shipped": probe_digest(), "other": probe_digest(chosen.other)}
     rows = {}
     for view, seen in VIEWS.items():
-        embeddings = {name: guesses(world, probe, who, seen) for name, probe in probes.items()}
+        embeddings = {name: predictions(world, probe, who, seen) for name, probe in probes.items()}
         rows[view] = compared({name: evaluate(world.model, world.judge, who, subject) for name, subject in embeddings.items()})
         print(view, json.dumps(rows[view]["identity"]["difference"]), flush=True)
     steps = {name: refined(replace(world, probe=probe), probe, who) for name, probe in probes.items()}
     rows["refined, as given"] = compared({name: evaluate(world.model, world.judge, who, subject) for name, subject in steps.items()})
     result = {
-        "command": " ".join(["python benchmarks/compare_probes.py", *sys.argv[1:]]),
+        **provenance(command_line("compare_probes")),
         "n_identities": chosen.identities,
         "probes": {
-            name: {"regressor": probe.config.regressor, "parameters": sum(p.numel() for p in probe.parameters())}
+            name: {"regressor": probe.config.regressor, "parameters": sum(p.numel() for p in probe.parameters()), "digest": digests[name]}
             for name, probe in probes.items()
         },
         "rows": rows,

@@ -1,12 +1,12 @@
-"""What could make a few steps worth their cost: every lead against the probe's own guess, on tune creatures.
+"""What could make a few steps worth their cost: every lead against the probe's own prediction, on tune creatures.
 
-    python benchmarks/leads.py
-    python benchmarks/leads.py --confirm
+    python -m benchmarks.leads
+    python -m benchmarks.leads --confirm
 
 The first writes benchmarks/results/leads.json, all leads on 32 creatures; the second leads_confirmed.json, the most promising ones on 128
 others, since single creatures gain or lose so much that 32 cannot tell small gains apart. `gain` is identity after the lead minus
-identity of the guess, paired by creature, with its 95 % bootstrap interval; a lead `passes` where identity + prompt gains with an interval
-above zero. The defaults of `RefineConfig` and of the probe's file follow from it; test creatures play no part.
+identity of the prediction, paired by creature, with its 95 % bootstrap interval; a lead `passes` where identity + prompt gains with an
+interval above zero. The defaults of `RefineConfig` and of the probe's file follow from it; test creatures play no part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,16 +26,18 @@ from hybridbooth_core.miniature.bundle import Miniature, load_miniature
 from hybridbooth_core.miniature.captions import scene_prompt
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of, reference_scene
 from hybridbooth_core.miniature.world import Scenes, creatures, split_numbers
-from hybridbooth_core.models.adapter import Prompt, class_embedding
+from hybridbooth_core.models.adapter import DiffusionModel, Prompt, class_embedding
 from hybridbooth_core.probe.probe import Features
 from hybridbooth_core.refine.refine import RefineConfig, Refinement, refine
 
-RESULT = Path(__file__).parent / "results" / "leads.json"
+from .provenance import RESULTS, command_line, provenance
+
+RESULT = RESULTS / "leads.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One creature as a method sees it, and (for the lead that is told it) the scene of its photo."""
+    """One creature as a method sees it, and the scene of its photo, which one lead may read."""
 
     world: Miniature
     ref: Reference
@@ -54,19 +55,19 @@ class Case:
         return refine(**arguments | starts | changes)
 
 
-class Told:
+class ScenePrompts:
     """The model, but every prompt of the refinement also says what else is in the photo."""
 
-    def __init__(self, model, said: Prompt):
-        self._model, self._said = model, said
+    def __init__(self, model: DiffusionModel, scene: Prompt):
+        self._model, self._scene = model, scene
 
     def __getattr__(self, name: str):
         return getattr(self._model, name)
 
     def encode_prompts(self, prompts: Sequence[Prompt]):
-        before, _, after = self._said
+        before, _, after = self._scene
         embeddings = [next(piece for piece in prompt if not isinstance(piece, str)) for prompt in prompts]
-        return self._model.encode_prompts([[before, word, after] for word in embeddings])
+        return self._model.encode_prompts([[before, piece, after] for piece in embeddings])
 
 
 Lead = Callable[[Case], Prompt]
@@ -78,8 +79,8 @@ def plain(config: RefineConfig) -> Lead:
     return lambda case: [case.refined(config).embeddings]
 
 
-def lengths_held(case: Case) -> Prompt:
-    """Direction only: every word is as long as it was."""
+def norms_kept(case: Case) -> Prompt:
+    """Direction only: every embedding keeps its norm."""
     found = case.refined(replace(WORDS, step_size=0.05))
     return [found.embeddings * (found.start.norm(dim=1) / found.embeddings.norm(dim=1))[:, None]]
 
@@ -94,9 +95,9 @@ def mirrored(case: Case) -> Prompt:
     return [case.refined(replace(WORDS, step_size=0.02), ref=ref).embeddings]
 
 
-def told(config: RefineConfig) -> Lead:
+def with_scene(config: RefineConfig) -> Lead:
     def lead(case: Case) -> Prompt:
-        return [case.refined(config, model=Told(case.world.model, scene_prompt(case.scene, 0, [""]))).embeddings]
+        return [case.refined(config, model=ScenePrompts(case.world.model, scene_prompt(case.scene, 0, [""]))).embeddings]
 
     return lead
 
@@ -108,13 +109,13 @@ LEADS: dict[str, Lead] = {
     "words .02": plain(replace(WORDS, step_size=0.02)),
     "words .05": plain(replace(WORDS, step_size=0.05)),
     "words .02, 25 steps": plain(replace(WORDS, step_size=0.02, steps=25)),
-    "words .05, lengths held": lengths_held,
+    "words .05, norms kept": norms_kept,
     "residual, then words": both,
     "words .02, times .35 to .75": plain(replace(WORDS, step_size=0.02, times=(0.35, 0.75))),
     "words .02, times .5 to 1": plain(replace(WORDS, step_size=0.02, times=(0.5, 1.0))),
     "words .02, photo and mirror image": mirrored,
-    "words .02, told the photo's scene (an oracle)": told(replace(WORDS, step_size=0.02)),
-    "guess, class noun after the words": lambda case: [*plain(replace(RESIDUAL, steps=0))(case), case.noun],
+    "words .02, prompts name the photo's scene (an oracle)": with_scene(replace(WORDS, step_size=0.02)),
+    "prediction, class noun after the embeddings": lambda case: [*plain(replace(RESIDUAL, steps=0))(case), case.noun],
     "learned, 3 steps": plain(replace(LEARNED, steps=3)),
     "learned": plain(LEARNED),
     "learned, half steps": plain(replace(LEARNED, step_size=0.5)),
@@ -145,7 +146,7 @@ def main() -> None:
         return scores.identity.mean(1), scores.prompt.mean(1)
 
     identity, prompt = measured(plain(replace(RESIDUAL, steps=0)))
-    rows = [{"lead": "guess", "identity": round(identity.mean().item(), 4), "prompt": round(prompt.mean().item(), 4)}]
+    rows = [{"lead": "prediction", "identity": round(identity.mean().item(), 4), "prompt": round(prompt.mean().item(), 4)}]
     for name in tqdm(leads, desc="leads"):
         found, kept = measured(LEADS[name])
         gain, both_gain = found - identity, found - identity + kept - prompt
@@ -161,8 +162,7 @@ def main() -> None:
             }
         )
         print(json.dumps(rows[-1]), flush=True)
-    command = "python benchmarks/leads.py" + (" --confirm" if options.confirm else "")
-    result = {"command": command, "tune_identities": identities, "scenes": scenes, "steps": 5, "rows": rows}
+    result = {**provenance(command_line("leads")), "tune_identities": identities, "scenes": scenes, "steps": 5, "rows": rows}
     out.write_text(json.dumps(result, indent=2) + "\n")
 
 

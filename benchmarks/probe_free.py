@@ -1,8 +1,8 @@
-"""A start without a probe, measured: what CLIP finds, what steps on the words make of it, and how far a trained probe is ahead.
+"""A start without a probe, measured: what CLIP finds, what steps on the embeddings add, and how far a trained probe is ahead.
 
-    python benchmarks/probe_free.py --search
-    python benchmarks/probe_free.py --confirm
-    python benchmarks/probe_free.py
+    python -m benchmarks.probe_free --search
+    python -m benchmarks.probe_free --confirm
+    python -m benchmarks.probe_free
 
 The first compares settings on 32 tune creatures and writes them into benchmarks/results/probe_free.json; the second compares the best of
 them on 64 others, since single creatures differ by more than settings do; the third measures the methods on test creatures. Each keeps
@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -41,7 +39,9 @@ from hybridbooth_core.refine.many import refine_many
 from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.refine.refine import RefineConfig
 
-RESULT = Path(__file__).parent / "results" / "probe_free.json"
+from .provenance import RESULTS, command_line, provenance
+
+RESULT = RESULTS / "probe_free.json"
 PLAIN = InversionConfig(steps=0)
 NOUN = StartConfig(inversion=PLAIN)
 LOOKS = StartConfig(attributes=True, inversion=PLAIN)
@@ -58,7 +58,7 @@ class Cases:
 
     @cache  # noqa: B019  (one object for the whole run)
     def starts(self, config: StartConfig, retrieve_noun: bool = False) -> list[Start]:
-        """First words of each, from the true noun or from the one that CLIP finds."""
+        """Initial embeddings of each, from the true noun or from the one that CLIP finds."""
         said = ["" if retrieve_noun else noun for noun in self.nouns]
         return [
             initial_embeddings(self.world.model, self.world.space, ref, noun, config) for ref, noun in zip(self.refs, said, strict=True)
@@ -177,7 +177,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--search", action="store_true", help="compare settings on tune creatures")
     parser.add_argument("--confirm", action="store_true", help="compare the best of them on others")
-    parser.add_argument("--settings", nargs="+", choices=list(SEARCH), default=list(SEARCH), help="of the search: only these")
     parser.add_argument("--identities", type=int, help="default 32, to confirm 64")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -186,14 +185,11 @@ def main() -> None:
     if options.confirm:
         part, found = "confirmed", search(world, options.identities or 64, CONFIRM_START, PROMISING)
     elif options.search:
-        part, found = "search", search(world, options.identities or 32, TUNE_START, options.settings)
-        found["settings"] = result.get(part, {}).get("settings", {}) | found["settings"]  # those measured before stay
+        part, found = "search", search(world, options.identities or 32, TUNE_START, tuple(SEARCH))
     else:
         part, found = "measured", measure(world, options.identities or 32)
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    command = " ".join(["python benchmarks/probe_free.py", *map(shlex.quote, sys.argv[1:])])
-    before = result.get(part, {}).get("commands", []) if options.search else []  # a search may be made in parts
-    result[part] = {"commands": [*before, command], **found, "machine": machine}
+    result[part] = {**provenance(command_line("probe_free")), **found, "machine": machine}
     options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -21,10 +21,10 @@ def command_line(module: str, arguments: Sequence[str] | None = None) -> str:
 
 
 def commit() -> str:
-    """The checked-out commit, ten hex digits, with "+" if tracked files differ from it; "unknown" outside a git checkout."""
+    """The checked-out commit, ten hex digits, with "+" if tracked files but results differ from it; "unknown" outside a git checkout."""
     try:
-        head = _git("rev-parse", "--short=10", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+        return _git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -44,7 +44,7 @@ def provenance(command: str) -> dict[str, str]:
 
 
 def made_by(result: dict) -> str:
-    """One sentence on a result for the page that shows it."""
+    """One sentence on where a result comes from, for the page that shows it."""
     probe = result.get("probe")
-    which = "" if probe is None else f"; probe `{probe}`" + (" (the shipped one)" if probe == probe_digest() else "")
+    which = "" if probe is None else ", with the shipped probe" if probe == probe_digest() else f", with the probe `{probe}`"
     return f"Made by `{result['command']}` at commit `{result['commit']}`{which}."

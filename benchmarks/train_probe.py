@@ -1,12 +1,13 @@
 """What training a probe costs at Stable Diffusion 1.5's true size.
 
-    python benchmarks/train_probe.py                      # float32 on the CPU: about a quarter of an hour on two free cores, 20 GB
-    python benchmarks/train_probe.py --device cuda        # bfloat16
-    python benchmarks/train_probe.py --quick --out /tmp/trial.json
+    python -m benchmarks.train_probe                      # float32 on the CPU: about a quarter of an hour on two free cores, 20 GB
+    python -m benchmarks.train_probe --device cuda        # bfloat16
+    python -m benchmarks.train_probe --quick --out /tmp/trial.json
 
 writes benchmarks/results/train_probe.json (of another device: train_probe_cuda.json). Weights are random, at the true layout, 512 x 512
 pixels; shards are made of made-up images. Steps are those of the trainer itself. Every row is measured in a process of its own and
-stored when it is done, so a stopped run goes on where it was; `--again` measures anew. `floor_fraction`: see benchmarks/sd15/measure.py.
+stored when it is done, so a stopped run continues where it stopped; `--again` measures rows a second time. `floor_fraction` and
+`ratio_to_bare`: see benchmarks/sd15/measure.py.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from refine_sd15 import machine
-from sd15.rows import Setting
-from sd15.training import ROWS, scaling_child
-from sd15.world import QUICK, SD15, new_world
+from .provenance import RESULTS, ROOT, command_line, commit
+from .refine_sd15 import machine
+from .sd15.rows import Setting
+from .sd15.training import ROWS, scaling_child
+from .sd15.world import QUICK, SD15, new_world
 
-RESULTS = Path(__file__).parent / "results"
 SAMPLES = 640_000  # of the paper
 SCALING = "scaling"
+MODULE = "benchmarks.train_probe"
 
 
 def new_setting(device: torch.device, quick: bool, repeats: int) -> Setting:
@@ -42,10 +43,11 @@ def new_setting(device: torch.device, quick: bool, repeats: int) -> Setting:
 def child(command: list[str], threads: int) -> dict[str, Any]:
     """What a process of its own prints last, with the load that it found."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, cwd=ROOT)
     if done.returncode:
-        return {"left_out": f"it failed: {(done.stderr.strip().splitlines() or ['no word of why'])[-1][:300]}"}
+        return {"left_out": f"it failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:300]}"}
     row = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
+    row |= {"commit": commit()}
     return row if load is None else row | {"load_before": round(load, 2)}
 
 
@@ -54,11 +56,11 @@ def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     rest = ["--device", options.device, "--threads", str(options.threads), "--repeats", str(options.repeats)]
     rest += ["--quick"] if options.quick else []
     if name != SCALING:
-        return {"title": ROWS[name][0]} | child([sys.executable, __file__, "--row", name, *rest], options.threads)
+        return {"title": ROWS[name][0]} | child([sys.executable, "-m", MODULE, "--row", name, *rest], options.threads)
     found = {}
     for count in (1, 2):
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-        found[count] = child([*launch, __file__, "--row", SCALING, *rest], 1)
+        found[count] = child([*launch, "-m", MODULE, "--row", SCALING, *rest], 1)
     row = {"title": "batch of 2 on 1 and on 2 processes, one thread each", "one": found[1], "two": found[2]}
     if all("seconds" in one for one in found.values()):
         row["speedup"] = round(found[1]["seconds"]["median"] / found[2]["seconds"]["median"], 3)
@@ -77,15 +79,15 @@ def verdicts(rows: dict[str, dict[str, Any]], device: str) -> list[dict[str, Any
         found.append({"what": what, "value": value, "higher": higher, "least": least, "aim": aim, "least_met": good[0], "aim_met": good[1]})
 
     least = 0.35 if device == "cpu" else 0.3
-    for name in ("consumer", "promptnet", "pictures"):
+    for name in ("consumer", "promptnet", "images"):
         title = ROWS[name][0].removesuffix(": step of 1 row")
         add(f"floor_fraction of a training step, {title}", rows.get(name, {}).get("floor_fraction"), least, 0.5, True)
         add(f"share of the time waiting for data, {title}", rows.get(name, {}).get("waiting_for_data"), 0.10, 0.02, False)
         if device != "cpu":
             add(f"hours for 640k samples, {title}", rows.get(name, {}).get("hours_for_640k_samples"), 8, 2, False)
     memory = rows.get("consumer_recipe", {}).get("peak_memory_gb", {})
-    add("GB of the consumer recipe by the forecast", memory.get("forecast"), 8, 8, False)
-    add("GB of the consumer recipe as measured", memory.get("process" if device == "cpu" else "device"), 8, 8, False)
+    add("GB of the consumer recipe, estimated", memory.get("estimate"), 8, 8, False)
+    add("GB of the consumer recipe, measured", memory.get("process" if device == "cpu" else "device"), 8, 8, False)
     return found
 
 
@@ -96,7 +98,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a trial at tiny sizes")
     parser.add_argument("--repeats", type=int, help="timed runs of every row")
     parser.add_argument("--only", help="these rows, by commas")
-    parser.add_argument("--again", action="store_true", help="measure rows anew that are there")
+    parser.add_argument("--again", action="store_true", help="measure rows a second time that are there")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--row", choices=(*ROWS, SCALING), help=argparse.SUPPRESS)  # the child's side of `child`
     options = parser.parse_args()
@@ -129,7 +131,7 @@ def main() -> None:
         print(json.dumps(rows[name]), flush=True)
         ordered = {known: rows[known] for known in names if known in rows}
         result = {
-            "command": " ".join(["python benchmarks/train_probe.py", *sys.argv[1:]]),
+            "command": command_line("train_probe"),
             "machine": setting,
             "samples": SAMPLES,
             "rows": ordered,

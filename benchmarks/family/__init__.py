@@ -1,1 +1,1 @@
-"""The bench of the family: every system on the same creatures, prompts and noise. Measures only; procedures live in `family`."""
+"""Every method on the same creatures, prompts and noise: `python -m benchmarks.family`. Only measures; the methods are the library's."""

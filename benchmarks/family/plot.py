@@ -10,8 +10,10 @@ from hybridbooth_core.errors import UserError
 
 COLOURS = {
     "class_noun": "#8c8c8c",
-    "regression": "#c58b00",
+    "encoder_only": "#c58b00",
     "hybridbooth": "#c8102e",
+    "from_noun": "#e88a9a",
+    "probe_free": "#e0607e",
     "textual_inversion": "#1f77b4",
     "textual_inversion_5": "#17a2b8",
     "dreambooth": "#2e7d32",

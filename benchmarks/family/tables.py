@@ -1,44 +1,24 @@
-"""The bench as Markdown: a short table for the README, and everything for the pages of `docs/`."""
+"""The family's results and the ablations as Markdown tables."""
 
 from __future__ import annotations
+
+from ..provenance import made_by
 
 BOLD = ("hybridbooth", 5)
 
 
-SHORT = (0, 5, 25)  # the step counts that the README shows, beside each method's best
-
-
-def family_table(result: dict) -> str:
-    """The README's table: every method at a few steps and at those that brought it the highest identity."""
-    best = {}
-    for row in result["rows"]:
-        if row["identity"] >= best.get(row["method"], row)["identity"]:
-            best[row["method"]] = row
-    lines = [
-        f"{_setting(result)}:",
-        "",
-        "| method | steps | identity (95 % interval) | minus HybridBooth@5 | prompt | DINO-I | CLIP-T | seconds | GFLOP | stored |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *(_short_row(row) for row in result["rows"] if row["steps"] in SHORT or row is best[row["method"]]),
-    ]
-    return "\n".join(lines)
-
-
-def family_page(result: dict) -> str:
+def family_tables(result: dict) -> str:
     """Everything of `family.json` that a reader may ask for: all rows, the requirements, the paper's claims, the search."""
     choices = [
         f"| {method} | {regime} | {choice['rate']:g} | {choice['chosen_at_steps']} | {'yes' if choice['at_edge'] else ''} |"
         for method, regimes in result["choices"].items()
         for regime, choice in regimes.items()
     ]
-    cost = result["cost"]
+    cost, plan = result["cost"], result["plan"]
     lines = [
-        "# The family, measured",
-        "",
-        f"Written by `python benchmarks/readme.py` from `benchmarks/results/family.json`, which `{result['command']}` made. "
-        f"{_setting(result)}.",
-        "",
-        "![identity against prompt accuracy](family.png)",
+        f"{made_by(result)} {plan['identities']} test creatures x {plan['prompts']} scenes x {len(plan['seeds'])} sampling seeds, the same "
+        f"noise for all; each method's learning rate chosen out of {plan['settings']} on {plan['tune_identities']} other creatures.",
+        *([] if "note" not in result else ["", result["note"]]),
         "",
         "| method | steps | identity (95 % interval) | minus HybridBooth@5 | prompt | class | DINO-I | CLIP-I | CLIP-T | leakage "
         "| diversity | seconds | GFLOP | memory | stored |",
@@ -46,52 +26,43 @@ def family_page(result: dict) -> str:
         *(_family_row(row) for row in result["rows"]),
         "",
         f"Operations: {cost['operations']}. Seconds: {cost['seconds']}. Memory: {cost['memory']}. "
-        f"Class images: {cost['class_pictures_note']} ({1000 * cost['class_pictures_tflop']:.0f} GFLOP).",
+        f"Class images: {cost['class_images_note']} ({1000 * cost['class_images_tflop']:.0f} GFLOP).",
         "",
         *_requirements(result["verdicts"]),
         *_claims(result["claims"]),
-        "## Chosen learning rates",
+        "Chosen learning rates (of methods that refine: step sizes):",
+        "",
         "| method | for | rate | chosen at steps | at the edge of its grid |",
         "|---|---|---|---|---|",
         *choices,
     ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _setting(result: dict) -> str:
-    plan = result["plan"]
-    return (
-        f"{plan['identities']} test creatures x {plan['prompts']} scenes x {len(plan['seeds'])} sampling seeds, the same noise for all; "
-        f"each method's learning rate chosen out of {plan['settings']} on {plan['tune_identities']} other creatures"
-    )
-
-
-def _short_row(row: dict) -> str:
-    return _row(row, f"{row['prompt']:.3f}", *(f"{row[name]:.2f}" for name in ("dino_i", "clip_t")), *_costs(row))
+    return "\n".join(lines).rstrip()
 
 
 def _family_row(row: dict) -> str:
-    scores = [f"{row[name]:.2f}" for name in ("dino_i", "clip_i", "clip_t", "leakage", "diversity")]
-    seconds, operations, stored = _costs(row)
-    memory = "" if row["peak_memory_bytes"] is None else size_text(row["peak_memory_bytes"])
-    return _row(row, f"{row['prompt']:.3f}", f"{row['kind']:.3f}", *scores, seconds, operations, memory, stored)
-
-
-def _costs(row: dict) -> tuple[str, str, str]:
-    return f"{row['seconds']:.2f}", f"{1000 * row['tflop']:.0f}", size_text(row["stored_bytes"])
-
-
-def _row(row: dict, *cells: str) -> str:
     bold = "**" if (row["method"], row["steps"]) == BOLD else ""
     low, high = row["identity_ci95"]
     minus = row.get("minus_headline")
-    first = [f"{bold}{row['title']}{bold}", str(row["steps"]), f"{row['identity']:.2f} ({low:.2f} to {high:.2f})"]
-    return f"| {' | '.join([*first, _difference(minus['identity']) if minus else '', *cells])} |"
+    cells = [
+        f"{bold}{row['title']}{bold}",
+        str(row["steps"]),
+        f"{row['identity']:.2f} ({low:.2f} to {high:.2f})",
+        difference_text(minus["identity"]) if minus else "",
+        f"{row['prompt']:.3f}",
+        f"{row['kind']:.3f}",
+        *(f"{row[name]:.2f}" for name in ("dino_i", "clip_i", "clip_t", "leakage", "diversity")),
+        "" if row["seconds"] is None else f"{row['seconds']:.2f}",
+        f"{1000 * row['tflop']:.0f}",
+        "" if row["peak_memory_bytes"] is None else size_text(row["peak_memory_bytes"]),
+        size_text(row["stored_bytes"]),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
-def _difference(difference: dict) -> str:
+def difference_text(difference: dict, digits: int = 3) -> str:
+    """A paired difference with its interval: +0.008 (+0.004 to +0.013)."""
     low, high = difference["ci95"]
-    return f"{difference['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{difference['mean']:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
 def size_text(count: int) -> str:
@@ -109,7 +80,7 @@ def _requirements(verdicts: list[dict]) -> list[str]:
 
 def _requirement(verdict: dict) -> str:
     if "mean" in verdict:
-        measured = f"{_difference(verdict)} against {verdict['against']}"
+        measured = f"{difference_text(verdict)} against {verdict['against']}"
     elif "ratio" in verdict:
         measured = f"{verdict['ratio']:.1f}x against {verdict['against']}"
     else:
@@ -120,10 +91,10 @@ def _requirement(verdict: dict) -> str:
 def _claims(claims: list[dict]) -> list[str]:
     """Sentences by outcome, those that do not hold first."""
     lines = []
-    for outcome in ("does not hold", "holds", "not measured"):
+    for outcome, title in (("does not hold", "that do not hold here"), ("holds", "that hold here"), ("not measured", "not measured here")):
         some = [claim for claim in claims if claim["outcome"] == outcome]
         if some:
-            lines.append(f"The paper's claims, *{outcome}* here: " + "; ".join(_claim(claim) for claim in some) + ".")
+            lines.append(f"The paper's claims {title}: " + "; ".join(_claim(claim) for claim in some) + ".")
             lines.append("")
     return lines
 
@@ -133,55 +104,19 @@ def _claim(claim: dict) -> str:
     return claim["claim"] + (f" ({numbers})" if numbers else "")
 
 
-def ablation_table(result: dict) -> str:
-    """The README's table: every variant after five steps."""
+def ablation_tables(result: dict) -> str:
+    """Everything of `ablations.json`: every variant as predicted and as refined, and the paper's claims."""
     lines = [
-        f"{_ablation_setting(result)}:",
-        "",
-        "| variant | identity, guessed | identity, 5 steps (95 % interval) | minus all parts | prompt | DINO-I | CLIP-T |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    guessed = {row["variant"]: row for row in result["rows"] if row["steps"] == 0}
-    for row in result["rows"]:
-        if row["steps"]:
-            low, high = row["identity_ci95"]
-            minus = _difference(row["minus_full"]["identity"]) if "minus_full" in row else ""
-            cells = [row["title"], f"{guessed[row['variant']]['identity']:.2f}", f"{row['identity']:.2f} ({low:.2f} to {high:.2f})", minus]
-            lines.append(f"| {' | '.join([*cells, *(f'{row[name]:.2f}' for name in ('prompt', 'dino_i', 'clip_t'))])} |")
-    return "\n".join(lines)
-
-
-def _ablation_setting(result: dict) -> str:
-    return (
-        f"Probes of {result['training']} (the one that was shipped then, a promptnet, had 5000 of 24), {len(result['probe_seeds'])} seeds "
-        f"each, refined in the paper's form; {result['n_identities']} test creatures x {result['n_prompts']} scenes"
-    )
-
-
-def ablation_page(result: dict) -> str:
-    """Everything of `ablations.json`: every variant as guessed and as refined, the grid of constants, the claims."""
-    lines = [
-        "# What each part is worth",
-        "",
-        f"Written by `python benchmarks/readme.py` from `benchmarks/results/ablations.json`, which `{result['command']}` made. "
-        f"{_ablation_setting(result)}; the spread is that of the seeds' means.",
+        f"{made_by(result)} Each probe was trained from scratch for this table: {result['training']}, {len(result['probe_seeds'])} seeds; "
+        f"{result['n_identities']} test creatures x {result['n_prompts']} scenes. *Seeds* is the range of the seeds' means.",
         "",
         "| variant | steps | identity (95 % interval) | seeds | minus all parts | prompt | DINO-I | CLIP-I | CLIP-T | leakage |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *(_ablation_row(row) for row in result["rows"]),
         "",
-        "The paper's two constants, five steps from the shipped probe on tune creatures:",
-        "",
-        "| lambda | lr | lambda x lr | the words moved by | identity | prompt |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {row['lambda']:g} | {row['lr']:g} | {row['product']:g} | {row['moved']:.1e} | {row['identity']:.3f} | {row['prompt']:.3f} |"
-            for row in result["grid"]
-        ),
-        "",
         *_claims(result["claims"]),
     ]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(lines).rstrip()
 
 
 def _ablation_row(row: dict) -> str:
@@ -192,7 +127,7 @@ def _ablation_row(row: dict) -> str:
         str(row["steps"]),
         f"{row['identity']:.2f} ({low:.2f} to {high:.2f})",
         f"{min(seeds):.2f} to {max(seeds):.2f}" if len(seeds) > 1 else "",
-        _difference(row["minus_full"]["identity"]) if "minus_full" in row else "",
+        difference_text(row["minus_full"]["identity"]) if "minus_full" in row else "",
         f"{row['prompt']:.3f}",
         *(f"{row[name]:.2f}" for name in ("dino_i", "clip_i", "clip_t", "leakage")),
     ]

@@ -1,11 +1,11 @@
-"""What a refinement costs at Stable Diffusion 1.5's size (`benchmarks/refine_sd15.py`), as a page of docs/."""
+"""What a refinement and what a training step cost at Stable Diffusion 1.5's size, as Markdown tables."""
 
 from __future__ import annotations
 
 NAMES = {
-    "hybridbooth_learned": "**HybridBooth**, learned steps (the default where the probe has learnt some)",
+    "hybridbooth_learned": "**HybridBooth**, learned optimizer (the default where the probe has one)",
     "hybridbooth_residual": "HybridBooth, K, Q, V of the probe (the paper's form)",
-    "hybridbooth_words": "HybridBooth, words alone",
+    "hybridbooth_words": "HybridBooth, token embeddings alone",
     "textual_inversion": "Textual Inversion, 3000 steps of 4 rows",
     "dreambooth": "DreamBooth, 800 steps of 1 + 1 rows",
     "dreambooth_lora": "DreamBooth, LoRA, 500 steps of 1 + 1 rows",
@@ -13,28 +13,21 @@ NAMES = {
 }
 
 
-def sd15_page(result: dict) -> str:
-    """docs/sd15.md: what each step costs, what a subject costs, and the project's aims."""
-    machine = result["machine"]
-    where = f"{machine['processor']}, {machine['threads']} threads, {machine['dtype']}, torch {machine['versions']['torch']}"
+def refinement_tables(result: dict) -> str:
+    """Everything of refine_sd15.json: what each step costs, what a subject costs, and the project's aims."""
     lines = [
-        "# Stable Diffusion 1.5 at true size: what a refinement costs",
+        f"{_made_by(result)} Random weights at the true layout, 512 px, one row a step ({_where(result['machine'])}); medians, and the "
+        "range in brackets:",
         "",
-        "Written by `python benchmarks/readme.py` from `benchmarks/results/refine_sd15.json`, which `python benchmarks/refine_sd15.py` "
-        "made.",
-        "",
-        f"Random weights at the true layout, 512 px, one row a step ({where}); medians, and the range in brackets:",
-        "",
-        "| | seconds | against the bare pass | TFLOP | floor fraction | peak memory | load |",
-        "|---|---|---|---|---|---|---|",
+        "| | time against the bare pass | TFLOP | floor fraction | peak memory |",
+        "|---|---|---|---|---|",
         *(_row(row) for row in result["rows"].values()),
         "",
-        "*Floor fraction* is the share of the time in which torch's own product of large matrices does as many operations"
-        f"{_rates(result['rows'])}; above 1 the pack's products are the faster ones. Memory is the whole process's.",
-        "*Against the bare pass*: in turns with a bare pass in the same process, not the quotient of two rows. *Load* is the system's load "
-        "average before the row began; the row before it makes 2 of it.",
+        f"The bare pass took {_seconds(result['rows'])}. *Against the bare pass*: each step is followed by a bare pass in one process. "
+        f"*Floor fraction*: the share of the time in which torch's own product of large matrices does as many operations"
+        f"{_rates(result['rows'])}. Operations are counted, a multiply-add as two. Memory is the whole process's.",
         "",
-        "| a subject by | minutes | times the first | with one row (and one of its class) a step |",
+        "| a subject by | bare passes | times the first | with one row (and one of its class) a step |",
         "|---|---|---|---|",
         *_subjects(result["subjects"]),
         "",
@@ -42,37 +35,76 @@ def sd15_page(result: dict) -> str:
         "|---|---|---|---|---|",
         *(_verdict(verdict) for verdict in result["verdicts"]),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def training_table(result: dict) -> str:
+    """The operations, memory and data rates of train_probe.json."""
+    lines = [
+        f"{_made_by(result)} Random weights, one row a step unless said otherwise ({_where(result['machine'])}):",
+        "",
+        "| | TFLOP | peak memory, measured | estimated | waiting for data |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"].values():
+        if "peak_memory_gb" in row:
+            memory = row["peak_memory_gb"]
+            measured = memory.get("process", memory.get("device"))
+            lines.append(
+                f"| {row['title']} | {row['tflop']:.2f} | {measured:.1f} GB | {memory['estimate']:.1f} GB | {row['waiting_for_data']:.2%} |"
+            )
+    notes = [
+        f"{row['title']}: {row['samples_per_second']['median']:.0f} samples/s"
+        for row in result["rows"].values()
+        if "samples_per_second" in row
+    ]
+    scaling = result["rows"].get("scaling", {})
+    if "speedup" in scaling:
+        notes.append(f"{scaling['title']}: {scaling['speedup']:.2f} times as fast, losses differ by {scaling['losses_differ_by']:.0e}")
+    notes += [f"left out: {row['title']} ({row['left_out']})" for row in result["rows"].values() if "left_out" in row]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
+
+def _made_by(result: dict) -> str:
+    commits = sorted({row["commit"] for row in result["rows"].values() if "commit" in row})
+    return f"Made by `{result['command']}` at commit {', '.join(f'`{commit}`' for commit in commits)}."
+
+
+def _where(machine: dict) -> str:
+    threads = machine.get("threads")
+    count = "" if threads is None else ", 1 thread" if threads == 1 else f", {threads} threads"
+    return f"{machine['processor']}{count}, {machine['dtype']}, torch {machine['versions']['torch']}"
 
 
 def _row(row: dict) -> str:
     if "left_out" in row:
-        return f"| {row['title']} | left out: {row['left_out']} | | | | | |"
-    seconds = row["seconds"]
-    memory = f"{row['peak_memory_gb']['process']:.1f} GB" if "peak_memory_gb" in row else ""
-    per_subject = f", {row['seconds_per_subject']:.2f} a subject" if "seconds_per_subject" in row else ""
-    ratio = f"{row['ratio_to_bare']:.2f}x" if "ratio_to_bare" in row else ""
+        return f"| {row['title']} | left out: {row['left_out']} | | | |"
+    memory = row.get("peak_memory_gb", {})
+    used = f"{memory.get('process', memory.get('device')):.1f} GB" if memory else ""
     pixels = f", {row['pixels']} px" if "pixels" in row else ""
-    took = f"{seconds['median']:.2f} ({seconds['min']:.2f} to {seconds['max']:.2f}){per_subject}"
-    counted = f"{row['tflop']:.2f} | {row['floor_fraction']:.2f} | {memory} | {row.get('load_before', '')}"
-    return f"| {row['title']}{pixels} | {took} | {ratio} | {counted} |"
+    ratio = f"{row['ratio_to_bare']:.2f}x"
+    if "ratio_range" in row:
+        low, high = row["ratio_range"]
+        ratio += f" ({low:.2f} to {high:.2f})"
+    return f"| {row['title']}{pixels} | {ratio} | {row['tflop']:.2f} | {row['floor_fraction']:.2f} | {used} |"
+
+
+def _seconds(rows: dict) -> str:
+    found = rows["bare_diffusers"]["seconds"]
+    return f"{found['median']:.1f} s ({found['min']:.1f} to {found['max']:.1f})"
 
 
 def _rates(rows: dict) -> str:
-    """The median rates of the yardstick's run."""
-    rates = rows.get("bare", {}).get("product_gflops")
-    if not rates:
-        return ""
-    return f" ({rates['mm']['median']:.0f} GFLOP/s; the fastest product at hand does {rates['fastest']['median']:.0f})"
+    return f" ({rows['bare_diffusers']['product_gflops']['mm']['median']:.0f} GFLOP/s in the bare pass's run)"
 
 
 def _subjects(subjects: dict) -> list[str]:
     there = [name for name in NAMES if name in subjects]
     lines = []
     for name in there:
-        seconds, single, first = subjects[name]["seconds"], subjects[name].get("seconds_single_rows"), subjects[there[0]]["seconds"]
+        passes, single, first = subjects[name]["passes"], subjects[name].get("passes_single_rows"), subjects[there[0]]["passes"]
         apart = f"{single / first:.1f}" if single else ""
-        lines.append(f"| {NAMES[name]} | {seconds / 60:.1f} | {seconds / first:.1f} | {apart} |")
+        lines.append(f"| {NAMES[name]} | {passes:.0f} | {passes / first:.1f} | {apart} |")
     return lines
 
 

@@ -19,9 +19,9 @@ from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.encoders.catalogue import CLIP_L, DINOV2_L
 from hybridbooth_core.encoders.features import FeatureEncoder
 from hybridbooth_core.encoders.published import Encoder
+from hybridbooth_core.files.images import to_image
 from hybridbooth_core.probe.probe import ProbeConfig
 from hybridbooth_core.probe.untrained import new_probe
-from hybridbooth_core.report.drawing import to_image
 from hybridbooth_core.training.batch import DataShard
 from hybridbooth_core.training.config import Data, LogConfig, ProbeShape, TrainConfig
 from hybridbooth_core.training.context import TrainingContext
@@ -32,8 +32,8 @@ from hybridbooth_core.training.presets import preset
 from hybridbooth_core.training.sources import ShardSource
 from hybridbooth_core.training.trainer import Trainer
 
-from .measure import GIGA, measured, seconds_of, spread
-from .rows import Setting, free_bytes
+from .measure import GIGA, free_bytes, measured, seconds_of, spread
+from .rows import Setting
 from .world import World, filled
 
 Kind = Literal["promptnet", "resampler"]
@@ -106,7 +106,7 @@ def configured(setting: Setting, regressor: Kind, cached: bool, checkpointing: b
 
 
 def step_row(regressor: Kind, cached: bool = True, checkpointing: bool = False, half: bool = False) -> Callable[[Setting], dict]:
-    """One step of a single micro-batch: its time, its operations, its memory beside the forecast, and how long it waits for data.
+    """One step of a single micro-batch: its time, its operations, its memory beside the estimate, and how long it waits for data.
 
     `half`: in bfloat16 and by the recipe's own micro-batch, whatever the device; otherwise one row.
     """
@@ -134,7 +134,7 @@ def step_row(regressor: Kind, cached: bool = True, checkpointing: bool = False, 
                 finally:
                     feed.close()
         if meter.memory is not None:
-            found["peak_memory_gb"]["forecast"] = round(foreseen / GIGA, 2)
+            found["peak_memory_gb"]["estimate"] = round(foreseen / GIGA, 2)
         hours = SAMPLES / rows * found["seconds"]["median"] / 3600
         return found | {"rows": rows, "parameters": sum(p.numel() for p in probe.parameters()), "hours_for_640k_samples": round(hours, 1)}
 
@@ -190,7 +190,7 @@ def data_row(cached: bool) -> Callable[[Setting], dict]:
 
 
 def scaling_child(setting: Setting, steps: int) -> dict | None:
-    """One of several processes that train together on a batch of 2, one thread each; the main one's word is the result."""
+    """One of several processes that train together on a batch of 2, one thread each; the main process returns the result."""
     processes = DistributedEnv.launched("cpu")
     torch.set_num_threads(1)
     config = configured(setting, "resampler", cached=True, checkpointing=False, batch=2)
@@ -215,12 +215,12 @@ ROWS: dict[str, tuple[str, Callable[[Setting], dict]]] = {
     "consumer": ("resampler, cached features: step of 1 row", step_row("resampler")),
     "consumer_checkpointed": ("the same with checkpointing", step_row("resampler", checkpointing=True)),
     "consumer_recipe": (
-        "the same with checkpointing, in bfloat16 and by 2 rows, as the recipe is on a card",
+        "the same with checkpointing, in bfloat16 and by 2 rows: the recipe for one GPU",
         step_row("resampler", checkpointing=True, half=True),
     ),
     "promptnet": ("promptnet, cached features: step of 1 row", step_row("promptnet")),
     "promptnet_checkpointed": ("the same with checkpointing", step_row("promptnet", checkpointing=True)),
-    "pictures": ("promptnet, features computed on the way: step of 1 row", step_row("promptnet", cached=False)),
+    "images": ("promptnet, features computed in the step: step of 1 row", step_row("promptnet", cached=False)),
     "data_cached": ("data alone, cached features", data_row(True)),
-    "data_pictures": ("data alone, images decoded, varied and cropped", data_row(False)),
+    "data_images": ("data alone, images decoded, augmented and cropped", data_row(False)),
 }
