@@ -1,5 +1,5 @@
-"""The DreamBooth protocol (Ruiz et al. 2023): how well a personalised model keeps a subject and follows its prompts, on real photos.
+"""The DreamBooth protocol (Ruiz et al. 2023): subject fidelity and prompt fidelity on real photos.
 
-`protocol` reads the dataset, `encoders` loads what looks at images, `metrics` holds the formulas, `drawing` makes the images,
-`scores` measures them, and `run` does all of it so that it can be stopped and continued at any time.
+`protocol` reads the dataset, `making` trains the subjects, `drawing` generates the images, `encoders` and `metrics` compute `scores`, and
+`run` combines them into a run that can be stopped and resumed at any time.
 """

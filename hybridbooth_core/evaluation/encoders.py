@@ -1,7 +1,7 @@
-"""The four networks that the protocol looks with: DINO ViT-S/16, CLIP ViT-B/32 and ViT-L/14, and LPIPS on VGG16.
+"""The protocol's encoders: DINO ViT-S/16, CLIP ViT-B/32 and ViT-L/14, and LPIPS on VGG16.
 
-All are read from `.safetensors`, from a folder or the cache of the Hugging Face hub; nothing is unpickled, and nothing is fetched
-unless that is asked for. LPIPS is its authors' own package, whose calibration weights come with it; only its VGG16 trunk is read here.
+Loads `.safetensors` files from a folder or the Hugging Face cache, never pickles, and downloads only on request. LPIPS is its authors'
+package, which includes the calibration weights; only its VGG16 trunk is loaded here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DINO_HUB, VGG_HUB = "timm/vit_small_patch16_224.dino", "timm/vgg16.tv_in1k"
 
 
 class Dino(nn.Module):
-    """Images to the class token of the last layer, [N, 384]."""
+    """Encodes N images to the last layer's class tokens [N, 384]."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -44,7 +44,7 @@ class Dino(nn.Module):
 
 
 class Clip(nn.Module):
-    """Images and prompts to the common space of a CLIP, [N, 512] or [N, 768]."""
+    """Encodes images and prompts into CLIP's joint space, [N, 512] or [N, 768]."""
 
     def __init__(self, network: Any, tokenize: Tokenize):
         super().__init__()
@@ -61,7 +61,7 @@ class Clip(nn.Module):
 
 
 class Lpips(nn.Module):
-    """The distance of two images [3, H, W] of one size in -1..1: 0 for the same image (LPIPS 0.1 on VGG16)."""
+    """The LPIPS distance (version 0.1, VGG16) of two images [3, H, W] in -1..1; 0 for equal images."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -75,7 +75,7 @@ class Lpips(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Encoders:
-    """All of them. `clips` is by size, `b32` and `l14`; `untrained` means that their figures say nothing."""
+    """All encoders. `clips` has the keys `b32` and `l14`; `untrained` marks random weights, whose metrics are meaningless."""
 
     dino: Dino
     clips: Mapping[str, Clip]
@@ -83,38 +83,38 @@ class Encoders:
     untrained: bool = False
 
     def networks(self) -> dict[str, nn.Module]:
-        """Each under the name that results give it."""
+        """The encoders by their names in results."""
         return {"dino_vits16": self.dino, **{f"clip_{key}": clip for key, clip in self.clips.items()}, "lpips_vgg16": self.lpips}
 
     def to(self, device: torch.device | str) -> Encoders:
-        """Itself, frozen and on that device."""
+        """Moves the encoders to a device in eval mode, frozen; returns itself."""
         for network in self.networks().values():
             network.eval().requires_grad_(False).to(device)
         return self
 
     def fingerprints(self) -> dict[str, str]:
-        """What the figures were computed with: equal for equal weights."""
+        """A hash of each encoder's weights."""
         return {name: weights_fingerprint(network) for name, network in self.networks().items()}
 
 
 def load_encoders(folder: Path | None = None, download: bool = False) -> Encoders:
-    """The published weights.
+    """The encoders with published weights, on the CPU.
 
     Args:
-        folder: holds `clip-vit-base-patch32`, `clip-vit-large-patch14`, `vit_small_patch16_224.dino` and `vgg16.tv_in1k`, each as on
-            the hub; None reads the hub's cache on this machine.
-        download: fetch from the hub what its cache lacks.
+        folder: contains the hub's repositories `clip-vit-base-patch32`, `clip-vit-large-patch14`, `vit_small_patch16_224.dino` and
+            `vgg16.tv_in1k` as subfolders; None uses the Hugging Face cache.
+        download: download what the cache lacks.
     Raises:
-        UserError: a file is missing, damaged, or of another network; or a package of the extra `evaluate` is missing.
+        UserError: a file is missing, damaged or of another network, or a package of the extra `evaluate` is missing.
     """
     check_packages()
-    clips = {size.key: load_clip(size, _place(size.hub, folder, download)) for size in CLIP_SIZES}
-    dino, vgg = (_place(hub, folder, download) / "model.safetensors" for hub in (DINO_HUB, VGG_HUB))
+    clips = {size.key: load_clip(size, _local_folder(size.hub, folder, download)) for size in CLIP_SIZES}
+    dino, vgg = (_local_folder(hub, folder, download) / "model.safetensors" for hub in (DINO_HUB, VGG_HUB))
     return Encoders(load_dino(dino), clips, load_lpips(vgg)).to("cpu")
 
 
 def check_packages() -> None:
-    """UserError unless the packages of the extra `evaluate` are there."""
+    """UserError if a package of the extra `evaluate` is missing."""
     try:
         import lpips  # noqa: F401
         import timm  # noqa: F401
@@ -124,7 +124,7 @@ def check_packages() -> None:
 
 
 def load_clip(size: ClipSize, source: Path) -> Clip:
-    """A CLIPModel and its tokenizer from a folder; UserError if they are not there, or it is another CLIP."""
+    """Loads a CLIP model and its tokenizer from a folder; UserError if files are missing or it is another CLIP."""
     from transformers import CLIPModel, CLIPTokenizer
 
     try:
@@ -135,60 +135,60 @@ def load_clip(size: ClipSize, source: Path) -> Clip:
     vision = network.config.vision_config
     found, wanted = (vision.patch_size, vision.num_hidden_layers, vision.hidden_size), (size.patch, size.layers, size.width)
     if found != wanted:
-        raise UserError(f"expected patch, layers and width {wanted} of {size.hub}, found {found} in {source}; put that model there")
+        raise UserError(f"expected {size.hub} with patch size, layers and width {wanted}, found {found} in {source}; use that model")
     return Clip(network, lambda prompts: tokenizer(list(prompts), padding=True, truncation=True, max_length=77, return_tensors="pt"))
 
 
 def new_dino() -> nn.Module:
-    """The layout of DINO ViT-S/16 without trained weights: 22 M parameters, [N, 3, 224, 224] to [N, 384]."""
+    """DINO ViT-S/16 with random weights: 22 M parameters, [N, 3, 224, 224] to [N, 384]."""
     import timm
 
     return timm.create_model("vit_small_patch16_224.dino", pretrained=False, num_classes=0)
 
 
 def new_lpips() -> nn.Module:
-    """LPIPS 0.1 on VGG16 with its authors' calibration, and a trunk without trained weights."""
+    """LPIPS 0.1 on VGG16 with its authors' calibration weights and a trunk with random weights."""
     import lpips
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it calls torchvision in a way that torchvision has since renamed
+        warnings.simplefilter("ignore")  # it uses deprecated arguments of torchvision
         return lpips.LPIPS(net="vgg", version="0.1", pnet_rand=True, verbose=False)
 
 
 def load_dino(path: Path) -> Dino:
-    """UserError if the file does not hold this network."""
+    """Loads timm's DINO ViT-S/16; UserError if the file contains another network."""
     network = new_dino()
-    network.load_state_dict(_named(path, "DINO ViT-S/16", {name: list(t.shape) for name, t in network.state_dict().items()}))
+    network.load_state_dict(_read(path, "DINO ViT-S/16", {name: list(t.shape) for name, t in network.state_dict().items()}))
     return Dino(network)
 
 
 def load_lpips(path: Path) -> Lpips:
-    """`path` holds torchvision's VGG16 under timm's names; UserError if it does not."""
+    """LPIPS with the trunk of a file that contains timm's VGG16; UserError if it does not."""
     network = new_lpips()
     trunk: nn.Module = network.get_submodule("net")
-    # the package cuts the trunk into slices and keeps each layer's number: slice2.5.weight is features.5.weight
-    places = {name: "features." + name.split(".", 1)[1] for name in trunk.state_dict()}
-    tensors = _named(path, "VGG16", {places[name]: list(t.shape) for name, t in trunk.state_dict().items()})
-    trunk.load_state_dict({name: tensors[place] for name, place in places.items()})
+    # the package splits the trunk into slices but keeps the layers' indices: slice2.5.weight is features.5.weight
+    names = {name: "features." + name.split(".", 1)[1] for name in trunk.state_dict()}
+    tensors = _read(path, "VGG16", {names[name]: list(t.shape) for name, t in trunk.state_dict().items()})
+    trunk.load_state_dict({name: tensors[stored] for name, stored in names.items()})
     return Lpips(network)
 
 
-def _named(path: Path, what: str, expected: Mapping[str, list[int]]) -> dict[str, Tensor]:
-    """The expected tensors of a file that may hold others too (a classifier that nothing here needs)."""
+def _read(path: Path, what: str, expected: Mapping[str, list[int]]) -> dict[str, Tensor]:
+    """The expected tensors of a file. It may contain others, such as a classifier."""
     header, _ = read_header(path, what, MAX_BYTES)
     return read_tensors(path, what, header, expected, others=True)
 
 
-def _place(hub: str, folder: Path | None, download: bool) -> Path:
-    """Where on this machine a published model is: in a person's folder, or in the hub's cache.
+def _local_folder(hub: str, folder: Path | None, download: bool) -> Path:
+    """The local folder of a hub repository: in the user's folder or in the Hugging Face cache.
 
-    The cache is looked up by its own layout and not asked through the loaders, which go to the network even when told not to (hub 2.4).
+    Looks up the cache directly, since transformers' loaders use the network even with `local_files_only` (huggingface_hub 2.4).
     """
     if folder is not None:
-        place = folder / hub.split("/")[1]
-        if not place.is_dir():
-            raise UserError(f"{folder} lacks the encoder {place.name}; run: hf download {hub} --local-dir {place}")
-        return place
+        local = folder / hub.split("/")[1]
+        if not local.is_dir():
+            raise UserError(f"{folder} lacks the encoder {local.name}; run: hf download {hub} --local-dir {local}")
+        return local
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
     if download:
@@ -198,12 +198,12 @@ def _place(hub: str, folder: Path | None, download: bool) -> Path:
             raise _missing(hub, error) from error
     found = try_to_load_from_cache(hub, "model.safetensors")
     if not isinstance(found, str):
-        raise _missing(hub, FileNotFoundError("it is not in the hub's cache on this machine"))
+        raise _missing(hub, FileNotFoundError("it is not in the Hugging Face cache"))
     return Path(found).parent
 
 
 def hub_cache() -> Path:
-    """Where the hub's client keeps what was fetched on this machine."""
+    """The Hugging Face cache on this machine."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
@@ -211,21 +211,21 @@ def hub_cache() -> Path:
 
 def _missing(source: str, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-    return UserError(f"the encoder {source} cannot be loaded ({reason}); give its folder with --encoders, or allow --download")
+    return UserError(f"the encoder {source} cannot be loaded ({reason}); set its folder with --encoders, or use --download")
 
 
 @torch.no_grad()
-def _in_batches(look: Callable[[Tensor], Tensor], images: Sequence[Image], preprocess: Preprocess, device: torch.device) -> Tensor:
+def _in_batches(encode: Callable[[Tensor], Tensor], images: Sequence[Image], preprocess: Preprocess, device: torch.device) -> Tensor:
     """Features [N, d], float32 on the CPU, of N RGB images."""
     rows = []
     for first in range(0, len(images), BATCH):
         pixels = torch.stack([preprocess(image) for image in images[first : first + BATCH]])
-        rows.append(look(pixels.to(device)).float().cpu())
+        rows.append(encode(pixels.to(device)).float().cpu())
     return torch.cat(rows)
 
 
 def _pooled(output: Any) -> Tensor:
-    """transformers 4 returns the projected features themselves, 5 returns them as `pooler_output`."""
+    """transformers 4 returns the projected features, 5 returns them as `pooler_output`."""
     return output if isinstance(output, Tensor) else output.pooler_output
 
 

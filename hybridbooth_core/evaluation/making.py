@@ -1,4 +1,4 @@
-"""How the evaluated subjects come about: by a method of the family, from files that were made elsewhere, or not at all (the baseline)."""
+"""Subjects to evaluate: trained by a method, loaded from files, or the class noun alone (the baseline)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..probe.probe import Probe
 from .photos import reference_photos, write_text
 from .protocol import PhotoSubject
 
-CLASS_NOUN = "class_noun"  # the baseline: no subject, only its class
+CLASS_NOUN = "class_noun"  # the baseline: prompts with the class noun, no subject
 OnStep = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
 class MakingConfig:
-    """What decides what a subject becomes; all of it is in the result.
+    """Options of the subjects, stored in the result.
 
     Attributes:
-        method: a name of the family, or "class_noun"; "files" with `artefacts`.
-        steps, rate: None is the method's own (published) default.
-        inputs: how many of a subject's photos the method is given, from the first on; None gives all.
-        artefacts: a folder of <subject>.safetensors, instead of making them.
+        method: a registered method, or "class_noun"; "files" with `artefacts`.
+        steps, rate: None uses the method's published default.
+        inputs: number of photos that the method gets, starting with the first; None for all.
+        artefacts: a folder of <subject>.safetensors to load instead of training.
     """
 
     method: str = CLASS_NOUN
@@ -44,13 +44,13 @@ class MakingConfig:
     def __post_init__(self):
         known = ["files"] if self.artefacts else [CLASS_NOUN, *METHODS]
         if self.method not in known:
-            raise UserError(f"expected a method out of {', '.join(known)}, found {self.method!r}")
+            raise UserError(f"expected one of the methods {', '.join(known)}, found {self.method!r}")
         if self.inputs is not None and self.inputs < 1:
-            raise UserError(f"expected at least 1 photo as input, found {self.inputs}")
+            raise UserError(f"expected at least 1 input photo, found {self.inputs}")
 
     @property
     def trained_steps(self) -> int:
-        """How many steps the method takes."""
+        """The number of training steps."""
         config = METHODS[self.method].config if self.method in METHODS else None
         if self.steps is not None or config is None:
             return self.steps or 0
@@ -59,7 +59,7 @@ class MakingConfig:
 
 @dataclass(frozen=True, eq=False)
 class ProbeKit:
-    """A probe and the two encoders that it reads images with."""
+    """A probe and its two image encoders."""
 
     probe: Probe
     clip: FeatureEncoder
@@ -67,7 +67,7 @@ class ProbeKit:
 
     @staticmethod
     def load(path: Path, folders: Sequence[Path] = ()) -> ProbeKit:
-        """A probe's file, and its encoders from files in `folders`; UserError: the file is no probe, or its encoders are not there."""
+        """Loads a probe, and its encoders from `folders`; UserError if the file is not a probe or an encoder is missing."""
         from ..encoders import load_encoders
 
         probe = Probe.load(path)
@@ -75,7 +75,7 @@ class ProbeKit:
 
 
 class Maker:
-    """Makes subjects of photos with one model, and keeps each as a file, so that none is made twice."""
+    """Trains subjects on photos with one model and saves each to a file, which later runs reuse."""
 
     def __init__(self, model: TrainableModel, config: MakingConfig, prior: Prior, kit: ProbeKit | None = None):
         if config.method in METHODS and METHODS[config.method].probe and kit is None:
@@ -83,21 +83,21 @@ class Maker:
         self.model, self.config, self.prior, self.kit = model, config, prior, kit
 
     def applied(self, subject: PhotoSubject, folder: Path, on_step: OnStep | None = None) -> AbstractContextManager[Prompt]:
-        """While open, the subject is part of the model; yields what stands for it in a prompt.
+        """While open, the subject is applied to the model; yields its pieces of a prompt.
 
         Args:
-            folder: where the subject's file is, or is put.
+            folder: contains the subject's file, or receives it.
         """
         if self.config.method == CLASS_NOUN:
             return nullcontext([subject.noun])
-        path = self._given(subject, folder) if self.config.artefacts else folder / f"{subject.name}.safetensors"
+        path = self._artefact(subject, folder) if self.config.artefacts else folder / f"{subject.name}.safetensors"
         if not path.exists():
             ref = reference_photos(subject.photos[: self.config.inputs], self.model.image_size)
-            self._made(ref, subject.noun, on_step).save(path)
-        # read back even if it was made just now: a continued run reads it, and both must draw the same
+            self._train(ref, subject.noun, on_step).save(path)
+        # load it even if it was just saved, so that a resumed run gives the same images
         return load_artefact(path, self.model.embedding_width).applied(self.model)
 
-    def _made(self, ref: Reference, noun: str, on_step: OnStep | None):
+    def _train(self, ref: Reference, noun: str, on_step: OnStep | None):
         kit, config = self.kit, self.config
         features = extract_features(self.model, kit.clip, kit.dino, ref) if kit else None
         trained = run_method(
@@ -106,19 +106,19 @@ class Maker:
         )  # fmt: skip
         return trained.artefact
 
-    def _given(self, subject: PhotoSubject, folder: Path) -> Path:
-        """The subject's file of `artefacts`; UserError if it is not there, or not the one that images were drawn with before."""
+    def _artefact(self, subject: PhotoSubject, folder: Path) -> Path:
+        """The subject's file in `artefacts`; UserError if it is missing, or differs from the one that existing images were made with."""
         path = Path(self.config.artefacts or "") / f"{subject.name}.safetensors"
         try:
             with path.open("rb") as file:
                 found = _sha256(file)
         except OSError as error:
-            raise UserError(f"the subject's file {path} cannot be read ({error.strerror or error}); put it there") from error
+            raise UserError(f"the subject's file {path} cannot be read ({error.strerror or error}); check --artefacts") from error
         note = folder / "artefact.sha256"
         if not note.exists():
             write_text(found + "\n", note)
         elif note.read_text(encoding="utf-8").strip() != found:
-            raise UserError(f"{path} is not the file that the images in {folder} were drawn with; choose another --out")
+            raise UserError(f"{path} is not the file that the images in {folder} were generated with; choose another --out")
         return path
 
 

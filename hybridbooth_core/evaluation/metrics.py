@@ -1,7 +1,7 @@
-"""The protocol's figures as pure functions, computed in float64.
+"""The protocol's metrics as pure functions, in float64.
 
-Axes: G generated images, R real ones, N image-prompt pairs, d width of a feature.
-Source: Ruiz et al., "DreamBooth", CVPR 2023, section 4.1; LPIPS diversity: their supplement (DIV).
+Axes: G generated images, R real images, N image-prompt pairs, d feature width.
+Source: Ruiz et al., "DreamBooth", CVPR 2023, section 4.1; LPIPS diversity (DIV): the supplement.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DIGITS = 5
 
 
 def unit(features: Tensor) -> Tensor:
-    """Each row of [N, d] divided by its length, float64. ValueError: a row is zero or not finite, so that it has no direction."""
+    """Normalises each row of [N, d] to unit norm, in float64. ValueError: a row is zero or not finite."""
     wide = features.detach().cpu().double()
     if wide.ndim != 2 or wide.shape[0] == 0:
         raise ValueError(f"expected features [N, d] of at least one image, found {list(wide.shape)}")
-    lengths = wide.norm(dim=1, keepdim=True)
-    if not bool(torch.isfinite(lengths).all()) or float(lengths.min()) == 0:
-        raise ValueError("expected features that are finite and not zero; an encoder put out something else")
-    return wide / lengths
+    norms = wide.norm(dim=1, keepdim=True)
+    if not bool(torch.isfinite(norms).all()) or float(norms.min()) == 0:
+        raise ValueError("expected features that are finite and not zero")
+    return wide / norms
 
 
 def mean_cosine(generated: Tensor, real: Tensor) -> float:
@@ -36,7 +36,7 @@ def mean_cosine(generated: Tensor, real: Tensor) -> float:
 
 
 def mean_cosine_among(real: Tensor) -> float | None:
-    """Mean cosine over the R (R - 1) / 2 pairs of different images in [R, d], what the real photos score; None for one image."""
+    """Mean cosine over the R (R - 1) / 2 pairs of different images in [R, d], the score of the real photos; None for one image."""
     if len(real) < 2:
         return None
     rows, columns = torch.triu_indices(len(real), len(real), 1)
@@ -51,22 +51,20 @@ def mean_matching_cosine(images: Tensor, prompts: Tensor) -> float:
 
 
 def diversity(groups: Sequence[Sequence[Tensor]], distance: Callable[[Tensor, Tensor], float]) -> float | None:
-    """Mean distance over all pairs of images of one subject and prompt (DIV, with LPIPS as the distance).
+    """Mean distance over all pairs of images of one prompt (DIV with LPIPS); None if no prompt has two images.
 
     Args:
-        groups: for each prompt the images drawn for it, each [3, H, W].
-    Returns:
-        None if no prompt has two images.
+        groups: for each prompt its generated images, each [3, H, W].
     """
     distances = [distance(a, b) for group in groups for a, b in combinations(group, 2)]
     return fmean(distances) if distances else None
 
 
 def mean_with_interval(values: Sequence[float | None]) -> dict[str, Any]:
-    """`mean` over the subjects that have a value, its 95 % interval `ci95` (by resampling subjects) and how many these `subjects` are.
+    """`mean` over the subjects that have a value, its bootstrap 95 % interval `ci95`, and the number of these `subjects`.
 
-    Both are None where there are too few subjects: none for the mean, fewer than two for the interval.
+    `mean` is None without subjects, `ci95` with fewer than two.
     """
-    there = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
-    mean = round(there.mean().item(), DIGITS) if len(there) else None
-    return {"mean": mean, "ci95": interval(there, digits=DIGITS) if len(there) > 1 else None, "subjects": len(there)}
+    present = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
+    mean = round(present.mean().item(), DIGITS) if len(present) else None
+    return {"mean": mean, "ci95": interval(present, digits=DIGITS) if len(present) > 1 else None, "subjects": len(present)}

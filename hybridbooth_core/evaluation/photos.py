@@ -1,4 +1,4 @@
-"""Photos of the dataset and images that were drawn, from and to files."""
+"""Reads photos and generated images, and writes small text files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..files.atomic import write_atomic
 
 
 def open_photo(path: Path) -> Image.Image:
-    """An RGB image, upright; UserError if the file is no image."""
+    """The RGB image of a file, rotated by its EXIF orientation; UserError if the file cannot be read as an image."""
     try:
         with Image.open(path) as file:
             return ImageOps.exif_transpose(file).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"the image {path} cannot be read ({error}); get it again, or remove it to have it drawn again") from error
+        raise UserError(f"the image {path} cannot be read ({error}); restore it, or delete it to generate it again") from error
 
 
 def reference_photos(paths: Sequence[Path], size: int) -> Reference:
-    """What a method is given: the centre squares of photos, [B, size, size, 3] in 0..1; the dataset has no masks."""
+    """A method's input: the centre squares of photos, [B, size, size, 3] in 0..1, without masks."""
     squares = []
     for path in paths:
         values = np.asarray(open_photo(path), dtype=np.float32) / 255
@@ -33,9 +33,9 @@ def reference_photos(paths: Sequence[Path], size: int) -> Reference:
 
 
 def write_text(text: str, path: Path) -> None:
-    """A small text file, whole or not at all; UserError if the place cannot be written."""
+    """Writes a text file atomically and creates its folder; UserError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place with --out") from error
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another folder with --out") from error

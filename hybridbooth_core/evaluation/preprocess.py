@@ -1,4 +1,4 @@
-"""What each encoder wants done to an image before it looks, exactly as its authors do it (PIL resizing, torchvision's centre crop)."""
+"""Each encoder's preprocessing, exactly as its authors do it (PIL's resize, torchvision's centre crop)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def _square(resize: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Pre
 
 
 def for_clip() -> Preprocess:
-    """An RGB image to [3, 224, 224]: shorter side to 224, bicubic, centre square, CLIP's mean and deviation (openai/CLIP)."""
+    """An RGB image to [3, 224, 224]: shorter side to 224, bicubic, centre square, CLIP's mean and std (openai/CLIP)."""
     return _square(224, CLIP_MEAN, CLIP_STD)
 
 
 def for_dino() -> Preprocess:
-    """An RGB image to [3, 224, 224]: shorter side to 256, bicubic, centre 224, ImageNet's mean and deviation (facebookresearch/dino).
+    """An RGB image to [3, 224, 224]: shorter side to 256, bicubic, centre 224, ImageNet's mean and std (facebookresearch/dino).
 
-    timm's own transform for these weights resizes to 248; the protocol's figures are made with 256.
+    timm's transform for these weights resizes to 248; the protocol uses 256.
     """
     return _square(256, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def for_lpips() -> Preprocess:
-    """An RGB image to [3, H, W] in -1..1, at its own size (Zhang et al. 2018)."""
+    """An RGB image to [3, H, W] in -1..1, not resized (Zhang et al. 2018)."""
     return Compose([ToTensor(), Normalize((0.5,) * 3, (0.5,) * 3)])

@@ -1,4 +1,4 @@
-"""Reads the DreamBooth dataset: one folder of photos for each subject, and `prompts_and_classes.txt` with its classes and prompts."""
+"""Reads the DreamBooth dataset: one folder of photos per subject, and `prompts_and_classes.txt` with classes and prompts."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from ..errors import UserError
 from ..models.adapter import Piece
 
 LIST_FILE = "prompts_and_classes.txt"
-LIVE_CLASSES = frozenset({"cat", "dog"})  # the paper's 9 live subjects; the list file does not say which of its two lists is whose
+LIVE_CLASSES = frozenset({"cat", "dog"})  # the paper's 9 live subjects; the list file does not assign its two prompt lists to classes
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_LIST_BYTES = 1 << 20
 
 _CLASS_LINE = re.compile(r"([A-Za-z0-9_-]{1,64}),([A-Za-z][A-Za-z -]{0,63})")
 _TEMPLATE_LINE = re.compile(r"""(['"])(.*)\1\.format\(unique_token, class_token\),?""")
-_SUBJECT = "{0} {1}"  # the rare token and the class noun; what stands for the subject takes the place of both
+_SUBJECT = "{0} {1}"  # the rare token and the class noun; the subject replaces both
 
 
 @dataclass(frozen=True)
 class ScenePrompt:
-    """A prompt around its subject: "a", "in the jungle"."""
+    """The text before and after the subject of a prompt: "a", "in the jungle"."""
 
     before: str
     after: str
 
     def pieces(self, subject: Sequence[Piece]) -> list[Piece]:
-        """The prompt for the model, with whatever stands for the subject in it."""
+        """The prompt for the model, with the subject's pieces in place."""
         return [*([self.before] if self.before else []), *subject, *([self.after] if self.after else [])]
 
     def text(self, noun: str) -> str:
-        """The prompt for CLIP-T: the class noun, and no rare token, which CLIP does not know and the figure would be lowered by."""
+        """The prompt for CLIP-T: with the class noun and without the rare token, which would lower the score."""
         return " ".join(part for part in (self.before, noun, self.after) if part)
 
 
 @dataclass(frozen=True)
 class PromptLists:
-    """What the list file says: the class noun of each subject, and the prompts for objects and for live subjects."""
+    """The contents of the list file: each subject's class noun, and the prompts for objects and for live subjects."""
 
     classes: dict[str, str]
     object_prompts: tuple[ScenePrompt, ...]
@@ -47,7 +47,7 @@ class PromptLists:
 
 @dataclass(frozen=True)
 class PhotoSubject:
-    """One subject of the dataset. `photos` are in the order of their names; the first is the one a one-image method is given."""
+    """One subject of the dataset. `photos` are sorted by name; a one-image method gets the first."""
 
     name: str
     noun: str
@@ -57,10 +57,10 @@ class PhotoSubject:
 
 
 def parse_lists(text: str) -> PromptLists:
-    """The list file's content. The prompts are Python source in the dataset; they are matched as text, never run.
+    """Parses the list file. Its prompts are Python source, which is matched as text and never run.
 
     Raises:
-        UserError: no classes, no prompts, or a prompt without its subject.
+        UserError: there are no classes or no prompts, or a prompt has no subject.
     """
     classes: dict[str, str] = {}
     prompts: dict[str, list[ScenePrompt]] = {"object": [], "live": []}
@@ -76,7 +76,7 @@ def parse_lists(text: str) -> PromptLists:
     if not classes or not all(prompts.values()):
         raise UserError(
             f"expected classes, object prompts and live subject prompts in {LIST_FILE}, found {len(classes)} classes, "
-            f"{len(prompts['object'])} and {len(prompts['live'])} prompts; take the file as it is in google/dreambooth"
+            f"{len(prompts['object'])} and {len(prompts['live'])} prompts; use the original file of google/dreambooth"
         )
     return PromptLists(classes, tuple(prompts["object"]), tuple(prompts["live"]))
 
@@ -84,22 +84,22 @@ def parse_lists(text: str) -> PromptLists:
 def _scene_prompt(template: str) -> ScenePrompt:
     before, found, after = template.partition(_SUBJECT)
     if not found or "{" in before + after:
-        raise UserError(f"expected a prompt with {_SUBJECT!r} once, found {template[:80]!r} in {LIST_FILE}; mend that line")
+        raise UserError(f"expected a prompt with {_SUBJECT!r} once, found {template[:80]!r} in {LIST_FILE}; fix that line")
     return ScenePrompt(before.strip(), after.strip())
 
 
 def read_dataset(folder: Path, subjects: int | None = None, prompts: int | None = None) -> list[PhotoSubject]:
-    """The subjects whose folders are there, in the order of their names.
+    """The subjects that have a folder, sorted by name.
 
     Args:
-        subjects, prompts: take only the first so many (of each subject's 25 prompts); None takes all.
+        subjects, prompts: maximum number of subjects, and of prompts per subject; None uses all.
     Raises:
-        UserError: the folder or its list is missing, or it holds none of the listed subjects, or a subject has no photo.
+        UserError: the folder or its list file is missing, it contains none of the listed subjects, or a subject has no photo.
     """
     path = folder / LIST_FILE
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
-            raise UserError(f"{path} has more than {MAX_LIST_BYTES} bytes; take the file as it is in google/dreambooth")
+            raise UserError(f"{path} is larger than {MAX_LIST_BYTES} bytes; use the original file of google/dreambooth")
         lists = parse_lists(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
@@ -107,17 +107,17 @@ def read_dataset(folder: Path, subjects: int | None = None, prompts: int | None 
         ) from error
     for what, number in (("subjects", subjects), ("prompts", prompts)):
         if number is not None and number < 1:
-            raise UserError(f"expected at least 1 of the {what}, found {number}; leave --{what} out to take all")
-    there = [name for name in sorted(lists.classes) if (folder / name).is_dir()][:subjects]
-    if not there:
-        raise UserError(f"{folder} holds none of the {len(lists.classes)} subjects of {LIST_FILE}; expected folders such as dog6 in it")
-    return [_subject(folder / name, lists, prompts) for name in there]
+            raise UserError(f"expected at least 1 of the {what}, found {number}; leave --{what} out to use all")
+    names = [name for name in sorted(lists.classes) if (folder / name).is_dir()][:subjects]
+    if not names:
+        raise UserError(f"expected folders such as dog6 in {folder}, found none of the {len(lists.classes)} subjects of {LIST_FILE}")
+    return [_subject(folder / name, lists, prompts) for name in names]
 
 
 def _subject(folder: Path, lists: PromptLists, prompts: int | None) -> PhotoSubject:
     photos = tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")))
     if not photos:
-        raise UserError(f"{folder} holds no photo (.jpg, .png or .webp); get the dataset again, or remove the folder")
+        raise UserError(f"{folder} contains no photo (.jpg, .png or .webp); download the dataset again, or remove the folder")
     noun = lists.classes[folder.name]
     live = noun in LIVE_CLASSES
     chosen = lists.live_prompts if live else lists.object_prompts

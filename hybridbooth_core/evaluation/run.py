@@ -1,7 +1,7 @@
-"""The whole protocol: subjects made, images drawn, figures measured. It may be killed at any time; running it again continues.
+"""Runs the protocol: trains subjects, generates images and computes metrics. A killed run resumes where it stopped.
 
-OUT/settings.json says what the images there were made with, OUT/<subject>/ holds a subject's file and images, OUT/result.json the
-figures. On a CPU a continued run gives the same files as an uninterrupted one; on a GPU the last bits may differ, as they do there anyway.
+OUT/settings.json records the settings, OUT/<subject>/ contains a subject's file and images, OUT/result.json the metrics. On a CPU a
+resumed run gives the same files as an uninterrupted one; on a GPU the last bits may differ between runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..methods.prior_images import Prior
 from ..models.diffusers_adapter import DiffusersModel
 from ..models.fingerprint import weights_fingerprint
-from .drawing import DrawingConfig, draw_prompt, missing_prompts
+from .drawing import DrawingConfig, generate_images, missing_prompts
 from .encoders import Encoders
 from .making import Maker, MakingConfig, ProbeKit
 from .photos import write_text
@@ -30,19 +30,19 @@ from .scores import VARIANTS, score_subject, summary
 
 FORMAT = "hybridbooth.evaluation"
 PACKAGES = ("torchvision", "diffusers", "transformers", "timm", "lpips")
-WARNING = "the encoders had random weights: the figures mean nothing"
+WARNING = "the encoders have random weights: the metrics are meaningless"
 FULL = {"subjects": 30, "prompts": 25, "images": 4}
 
 OnEvent = Callable[[str, int, int], None]
-"""Called with what is being done and how much of it is done, out of how much; may raise to stop."""
+"""Called with (activity, units done, units in total); may raise to stop."""
 
 
 def settings_of(
     model: DiffusersModel, dataset: Path, making: MakingConfig, drawing: DrawingConfig, kit: ProbeKit | None = None
 ) -> dict[str, Any]:
-    """Everything that decides what an image looks like, as it is written to OUT/settings.json.
+    """All settings that affect an image, as stored in OUT/settings.json.
 
-    How many subjects and prompts are taken is not among it: a run of a few can be continued with all.
+    Excludes the number of subjects and prompts: a run on a few can be extended to all.
     """
     made = asdict(making) | {"steps": making.trained_steps, "artefacts": making.artefacts is not None}
     return {
@@ -56,7 +56,7 @@ def settings_of(
 
 
 def check_settings(settings: dict[str, Any], out: Path) -> None:
-    """Note the settings in a new folder; UserError if the folder's images were made with others."""
+    """Writes the settings to a new folder; UserError if the folder has images made with other settings."""
     path = out / "settings.json"
     if not path.exists():
         write_text(json.dumps(settings, indent=2) + "\n", path)
@@ -64,15 +64,15 @@ def check_settings(settings: dict[str, Any], out: Path) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged, so nobody knows how the images beside it were made; choose another --out") from error
+        raise UserError(f"{path} is damaged, so the settings of its images are unknown; choose another --out") from error
     ours, theirs = _flat(settings), _flat(before)
-    differing = [f"{key} {theirs.get(key)!r} there and {ours.get(key)!r} here" for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    differing = [f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}" for key in ours | theirs if ours.get(key) != theirs.get(key)]
     if differing:
-        raise UserError(f"{out} holds a run with other settings ({'; '.join(differing[:3])}); choose another --out, or give the same ones")
+        raise UserError(f"{out} contains a run with other settings ({'; '.join(differing[:3])}); use the same settings or another --out")
 
 
 def _flat(settings: Any) -> dict[str, Any]:
-    """A table without tables in it."""
+    """Flattens nested dictionaries, joining their keys."""
     if not isinstance(settings, dict):
         return {"settings": settings}
     flat: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def _flat(settings: Any) -> dict[str, Any]:
     return flat
 
 
-def draw_all(
+def generate_all(
     model: DiffusersModel,
     subjects: Sequence[PhotoSubject],
     making: MakingConfig,
@@ -90,7 +90,7 @@ def draw_all(
     kit: ProbeKit | None = None,
     on_event: OnEvent | None = None,
 ) -> None:
-    """Make every subject that lacks images, and draw these."""
+    """Trains every subject that lacks images, and generates them."""
     prior = Prior(model, making.seed, drawing.steps, drawing.guidance)
     maker = Maker(model, making, prior, kit)
     for subject in subjects:
@@ -101,13 +101,13 @@ def draw_all(
 
         def on_step(done: int, total: int, loss: float, name: str = subject.name) -> None:
             if on_event:
-                on_event(f"{name}: making it, loss {loss:.4f}", done, total)
+                on_event(f"{name}: training, loss {loss:.4f}", done, total)
 
-        with maker.applied(subject, out / subject.name, on_step) as stands_for:
+        with maker.applied(subject, out / subject.name, on_step) as pieces:
             for count, index in enumerate(missing):
-                draw_prompt(model, subject, index, stands_for, drawing, out)
+                generate_images(model, subject, index, pieces, drawing, out)
                 if on_event:
-                    on_event(f"{subject.name}: drawing", count + 1, len(missing))
+                    on_event(f"{subject.name}: generating", count + 1, len(missing))
 
 
 def evaluate(
@@ -122,18 +122,18 @@ def evaluate(
     command: str = "",
     on_event: OnEvent | None = None,
 ) -> dict[str, Any]:
-    """Run the protocol, or what is left of it, and write OUT/result.json.
+    """Runs or resumes the protocol; returns the result and writes it to OUT/result.json.
 
     Args:
         dataset: the folder that `subjects` were read from.
         kit: needed by the methods that start from a probe.
-        command: the exact command, for the record.
+        command: the command line, stored in the result.
     Raises:
-        UserError: OUT holds a run with other settings, or what the method, an image or the place raises.
+        UserError: OUT contains a run with other settings, or a method, an image or a file fails.
     """
     settings = settings_of(model, dataset, making, drawing, kit)
     check_settings(settings, out)
-    draw_all(model, subjects, making, drawing, out, kit, on_event)
+    generate_all(model, subjects, making, drawing, out, kit, on_event)
     encoders.to(model.device)
     rows = {}
     for count, subject in enumerate(subjects):

@@ -1,4 +1,4 @@
-"""Means and bootstrap intervals over identities, also of differences that are paired by identity."""
+"""Means and bootstrap intervals over identities, and of paired differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAMPLES = 10_000
 
 
 def interval(values: Tensor, samples: int = SAMPLES, digits: int = 4) -> list[float]:
-    """The 95 % percentile bootstrap interval [low, high] of the mean of values [N], one for each identity."""
+    """The 95 % percentile bootstrap interval [low, high] of the mean of values [N], one per identity."""
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"expected values [N] of at least one identity, found {list(values.shape)}")
     generator = torch.Generator().manual_seed(0)
@@ -23,7 +23,7 @@ def mean_of(values: Tensor, digits: int = 4) -> float:
 
 
 def paired(values: Tensor, baseline: Tensor) -> dict[str, float | list[float]]:
-    """`mean` and `ci95` of values - baseline, both [N] with row i of one identity."""
+    """`mean` and `ci95` of values - baseline, both [N] in the same order of identities."""
     if values.shape != baseline.shape:
         raise ValueError(f"expected values of the same identities, found {list(values.shape)} and {list(baseline.shape)}")
     difference = values - baseline

@@ -1,4 +1,4 @@
-"""`hybridbooth evaluate`, run as a person runs it."""
+"""`hybridbooth evaluate` from the command line."""
 
 import dataclasses
 import json
@@ -28,14 +28,14 @@ def error_of(capsys, *arguments: str) -> str:
     return lines[0]
 
 
-def test_a_run_prints_its_figures_and_says_that_they_mean_nothing(arguments, encoders, monkeypatch, capsys, tmp_path):
+def test_a_run_prints_its_metrics_and_a_warning(arguments, encoders, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
     method = ["--method", "textual_inversion", "--training-steps", "1", "--untrained"]
     assert main([*arguments, *method]) == 0
     printed = capsys.readouterr().out
-    assert "dino_vs_all" in printed and "the figures mean nothing" in printed and "not 30 x 25 x 4" in printed
+    assert "dino_vs_all" in printed and "the metrics are meaningless" in printed and "not 30 x 25 x 4" in printed
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert "mean nothing" in result["warning"]
+    assert "meaningless" in result["warning"]
     assert main([*arguments, *method]) == 0
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
 
@@ -48,20 +48,20 @@ def test_the_recorded_command_is_the_same_run(arguments, encoders, monkeypatch, 
     assert command[0] == "hybridbooth" and vars(parser().parse_args(command[1:])) == vars(parser().parse_args(given))
 
 
-def test_what_cannot_work_is_said_before_any_work(arguments, capsys, tmp_path, monkeypatch):
+def test_invalid_options_fail_before_any_work(arguments, capsys, tmp_path, monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     assert "--download" in error_of(capsys, *arguments)
     assert "found both" in error_of(capsys, *arguments, "--method", "dreambooth", "--artefacts", str(tmp_path))
-    assert "expected a method" in error_of(capsys, *arguments, "--method", "magic")
+    assert "expected one of the methods" in error_of(capsys, *arguments, "--method", "magic")
     assert "photos or all" in error_of(capsys, *arguments, "--inputs", "some")
     assert "the subjects" in error_of(capsys, *arguments, "--subjects", "0")
     assert "lacks the encoder" in error_of(capsys, *arguments, "--encoders", str(tmp_path))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_method_with_a_probe_is_refused_in_one_sentence(arguments, encoders, new_probe, monkeypatch, capsys, tmp_path):
+def test_a_method_with_a_wrong_probe_is_refused(arguments, encoders, new_probe, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
     given = [*arguments, "--untrained", "--method", "hybridbooth"]
     assert "--probe" in error_of(capsys, *given)
@@ -98,6 +98,6 @@ def test_a_method_with_a_probe_of_stable_diffusion(arguments, method, steps, enc
     assert result["means"]["dino_vs_all"]["mean"] is not None and method in result["command"]
 
 
-def test_a_device_that_is_not_there(arguments, encoders, monkeypatch, capsys):
+def test_an_unknown_device_is_refused(arguments, encoders, monkeypatch, capsys):
     monkeypatch.setattr(untrained, "untrained_encoders", lambda: encoders)
     assert "nonsense" in error_of(capsys, *arguments, "--untrained", "--device", "nonsense")

@@ -1,4 +1,4 @@
-"""The encoders at their real layouts, with random weights: what they compute, and reading them from files."""
+"""The encoders at full size with random weights: their outputs, and loading them from files."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ pytest.importorskip("lpips")
 
 from hybridbooth_core.evaluation.encoders import CLIP_B32, CLIP_L14, load_clip, load_dino, load_encoders, load_lpips
 from hybridbooth_core.evaluation.photos import open_photo
-from hybridbooth_core.evaluation.untrained import untrained_encoders, word_numbers
+from hybridbooth_core.evaluation.untrained import checksum_tokens, untrained_encoders
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_layouts_have_the_published_sizes(encoders):
     assert parameters(encoders.lpips.network.net) == 14_714_688  # VGG16's convolutions
 
 
-def test_dino_is_the_class_token_of_the_last_layer(encoders, photos):
+def test_dino_returns_the_last_class_token(encoders, photos):
     features = encoders.dino(photos)
     pixels = torch.stack([encoders.dino.preprocess(photo) for photo in photos])
     with torch.no_grad():
@@ -38,18 +38,18 @@ def test_dino_is_the_class_token_of_the_last_layer(encoders, photos):
     torch.testing.assert_close(features, tokens[:, 0])
 
 
-def test_clip_features_give_clips_own_logits(encoders, photos):
+def test_clip_features_give_transformers_logits(encoders, photos):
     clip, prompts = encoders.clips["b32"], ["a cat in the snow", "a cat"]
     images, texts = clip(photos), clip.texts(prompts)
     assert images.shape == (3, 512) and texts.shape == (2, 512)
     pixels = torch.stack([clip.preprocess(photo) for photo in photos])
     with torch.no_grad():
-        own = clip.network(pixel_values=pixels, **word_numbers(prompts))
+        own = clip.network(pixel_values=pixels, **checksum_tokens(prompts))
     cosines = nn.functional.normalize(images, dim=1) @ nn.functional.normalize(texts, dim=1).T
     torch.testing.assert_close(cosines * clip.network.logit_scale.exp(), own.logits_per_image)
 
 
-def test_many_images_come_in_order(encoders, photos):
+def test_batches_keep_the_order(encoders, photos):
     features = encoders.dino(photos * 7)
     torch.testing.assert_close(features[18:], features[:3], atol=1e-4, rtol=1e-4)
 
@@ -86,7 +86,7 @@ def test_lpips_is_the_published_formula(encoders, photos):
     assert encoders.lpips(a, a) == 0 and encoders.lpips(b, a) == pytest.approx(seen, rel=1e-6)
 
 
-def test_dino_and_lpips_come_back_from_files(encoders, photos, tmp_path):
+def test_dino_and_lpips_load_from_files(encoders, photos, tmp_path):
     save_file(encoders.dino.network.state_dict(), tmp_path / "dino.safetensors")
     again = load_dino(tmp_path / "dino.safetensors").eval()
     assert torch.equal(again(photos), encoders.dino(photos))
@@ -97,7 +97,7 @@ def test_dino_and_lpips_come_back_from_files(encoders, photos, tmp_path):
     assert lpips(a, b) == encoders.lpips(a, b)
 
 
-def test_timms_vgg16_has_the_names_that_are_read():
+def test_timms_vgg16_has_the_expected_names():
     import timm
 
     with torch.device("meta"):
@@ -106,7 +106,7 @@ def test_timms_vgg16_has_the_names_that_are_read():
     assert {f"features.{n}.{p}" for n in layers for p in ("weight", "bias")} == {name for name in timms if name.startswith("features.")}
 
 
-def test_clip_comes_back_from_a_folder(encoders, photos, tmp_path, refuses, write_vocabulary, monkeypatch):
+def test_clip_loads_from_a_folder(encoders, photos, tmp_path, refuses, write_vocabulary, monkeypatch):
     import copy
     import socket
 
@@ -119,7 +119,7 @@ def test_clip_comes_back_from_a_folder(encoders, photos, tmp_path, refuses, writ
     asked = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: asked.append(args) or [])
     again = load_clip(CLIP_B32, tmp_path / "clip")
-    assert not asked, "the network was asked for what is there"
+    assert not asked, "the network was used for what is there"
     assert again.network.dtype == torch.float32
     torch.testing.assert_close(again.eval()(photos), encoders.clips["b32"](photos), atol=2e-2, rtol=2e-2)
     assert again.texts(["a cat in the snow", "a toy"]).shape == (2, 512)
@@ -138,7 +138,7 @@ def test_refusals(tmp_path, refuses):
     refuses(load_dino, tmp_path / "x.safetensors")
 
 
-def test_without_a_folder_nothing_is_fetched(tmp_path, refuses, monkeypatch):
+def test_without_a_folder_nothing_is_downloaded(tmp_path, refuses, monkeypatch):
     import socket
 
     import huggingface_hub
@@ -151,31 +151,31 @@ def test_without_a_folder_nothing_is_fetched(tmp_path, refuses, monkeypatch):
     assert "openai/clip-vit-base-patch32" in message and "--download" in message and not asked
 
 
-def test_what_the_hubs_cache_holds_is_found_without_asking(tmp_path, monkeypatch):
+def test_cached_encoders_load_without_the_network(tmp_path, monkeypatch):
     import socket
 
     import huggingface_hub
 
-    from hybridbooth_core.evaluation.encoders import DINO_HUB, _place
+    from hybridbooth_core.evaluation.encoders import DINO_HUB, _local_folder
 
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: pytest.fail("the network was asked"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: pytest.fail("the network was used"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     model, revision = tmp_path / f"models--{DINO_HUB.replace('/', '--')}", "a" * 40
     (model / "refs").mkdir(parents=True)
     (model / "refs" / "main").write_text(revision)
     (model / "snapshots" / revision).mkdir(parents=True)
     (model / "snapshots" / revision / "model.safetensors").write_bytes(b"")
-    assert _place(DINO_HUB, None, download=False) == model / "snapshots" / revision
+    assert _local_folder(DINO_HUB, None, download=False) == model / "snapshots" / revision
 
 
-def test_untrained_weights_are_those_of_their_seed(encoders):
+def test_untrained_weights_are_seeded(encoders):
     again = untrained_encoders((), seed=0)
     assert again.untrained and again.clips == {}
     assert set(encoders.fingerprints()) == {"dino_vits16", "clip_b32", "lpips_vgg16"}
     assert untrained_encoders((), seed=1).fingerprints() != untrained_encoders((), seed=2).fingerprints()
 
 
-def test_word_numbers_have_the_shape_of_clips_tokens():
-    tokens = word_numbers(["a cat", "a " * 100])
+def test_checksum_tokens_have_the_shape_of_clips_tokens():
+    tokens = checksum_tokens(["a cat", "a " * 100])
     assert tokens["input_ids"].shape == (2, 77) and tokens["attention_mask"].sum(1).tolist() == [4, 77]
     assert tokens["input_ids"][0, [0, 3]].tolist() == [49406, 49407] and int(tokens["input_ids"][1, 76]) == 49407

@@ -1,4 +1,4 @@
-"""The figures against the formulas, written here a second time in float64 numpy, pair by pair."""
+"""The metrics against their formulas in float64 numpy, pair by pair."""
 
 from itertools import combinations
 
@@ -25,7 +25,7 @@ def test_mean_cosine_is_the_mean_over_all_pairs(features):
     assert mean_cosine(generated, real) == pytest.approx(expected, abs=1e-12)
 
 
-def test_mean_cosine_among_leaves_a_image_and_itself_out(features):
+def test_mean_cosine_among_excludes_an_image_with_itself(features):
     real = features[1]
     assert mean_cosine_among(real) == pytest.approx(np.mean([cosine(a, b) for a, b in combinations(real, 2)]), abs=1e-12)
     assert mean_cosine_among(real[:1]) is None
@@ -39,7 +39,7 @@ def test_mean_matching_cosine_pairs_rows(features):
         mean_matching_cosine(images, prompts[:1])
 
 
-def test_length_does_not_matter_and_half_precision_is_widened_first(features):
+def test_norms_do_not_matter_and_half_precision_is_widened_first(features):
     generated, real = features
     assert mean_cosine(generated * 1e4, real * 1e-4) == pytest.approx(mean_cosine(generated, real), abs=1e-6)
     half = generated.half()
@@ -47,7 +47,7 @@ def test_length_does_not_matter_and_half_precision_is_widened_first(features):
 
 
 @pytest.mark.parametrize("bad", [torch.zeros(2, 4), torch.full((2, 4), torch.nan), torch.ones(4), torch.ones(0, 4)])
-def test_what_has_no_direction_is_refused(bad):
+def test_zero_and_non_finite_features_are_refused(bad):
     with pytest.raises(ValueError, match="expected features"):
         unit(bad)
 
@@ -59,7 +59,7 @@ def test_diversity_is_the_mean_over_pairs_within_prompts():
     assert diversity([[groups[0][0]], [groups[1][0]]], lambda a, b: 1.0) is None
 
 
-def test_interval_is_that_of_resampled_subjects():
+def test_the_interval_resamples_subjects():
     values = np.random.default_rng(0).normal(0.6, 0.1, 30)
     figure = mean_with_interval(list(values))
     draws = np.random.default_rng(1).choice(values, (20_000, 30)).mean(1)

@@ -1,4 +1,4 @@
-"""Preprocessing against the libraries' own, on the dataset's photos and on images that are not square."""
+"""Preprocessing against the original libraries, on photos and on images that are not square."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hybridbooth_core.evaluation.preprocess import for_clip, for_dino, for_lpips
 
 
 def images(dataset):
-    """Square photos, and crops whose margins are even, so that no two roundings of their centre can differ."""
+    """Square photos, and crops with even margins, whose centre does not depend on rounding."""
     photos = [open_photo(dataset / "cat" / "00.jpg"), open_photo(dataset / "duck_toy" / "01.jpg")]
     wide = photos[0].resize((448, 336)).crop((0, 0, 448, 224))
     return [*photos, photos[0].resize((512, 512)), wide, photos[1].resize((224, 300))]

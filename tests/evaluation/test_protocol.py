@@ -1,4 +1,4 @@
-"""The dataset's own files, and damaged ones."""
+"""The dataset's files, and damaged ones."""
 
 import shutil
 
@@ -18,20 +18,20 @@ def test_the_published_lists(dataset):
     assert lists.live_prompts[20].text("dog") == "a red dog"
 
 
-def test_the_subject_takes_the_place_of_token_and_noun(dataset):
+def test_the_subject_replaces_token_and_noun(dataset):
     lists = parse_lists((dataset / LIST_FILE).read_text())
     assert lists.object_prompts[0].pieces(["sks", "toy"]) == ["a", "sks", "toy", "in the jungle"]
     assert lists.object_prompts[24].pieces(["toy"]) == ["a cube shaped", "toy"]
 
 
-def test_subjects_that_are_there_get_the_prompts_of_their_kind(dataset):
+def test_existing_subjects_get_the_prompts_of_their_kind(dataset):
     cat, duck = read_dataset(dataset)
     assert (cat.name, cat.noun, cat.live, duck.name, duck.noun, duck.live) == ("cat", "cat", True, "duck_toy", "toy", False)
     assert [photo.name for photo in cat.photos] == ["00.jpg", "01.jpg", "02.jpg"]
     assert cat.prompts[10].after == "wearing a red hat" and duck.prompts[10].after == "with a wheat field in the background"
 
 
-def test_a_part_is_the_beginning(dataset):
+def test_a_limit_selects_the_first(dataset):
     (one,) = read_dataset(dataset, subjects=1, prompts=2)
     assert one.name == "cat" and one.prompts == read_dataset(dataset)[0].prompts[:2]
 
@@ -39,7 +39,7 @@ def test_a_part_is_the_beginning(dataset):
 def test_refusals(dataset, tmp_path, refuses):
     assert "prompts_and_classes.txt" in refuses(read_dataset, tmp_path)
     shutil.copy(dataset / LIST_FILE, tmp_path)
-    assert "none of the 30" in refuses(read_dataset, tmp_path)
+    assert "found none of the 30" in refuses(read_dataset, tmp_path)
     (tmp_path / "dog").mkdir()
     assert "no photo" in refuses(read_dataset, tmp_path)
     assert "at least 1" in refuses(read_dataset, dataset, 0)
@@ -54,6 +54,6 @@ def test_a_prompt_without_its_subject_is_refused(dataset, refuses, line):
     assert "expected a prompt" in refuses(parse_lists, text)
 
 
-def test_a_list_without_prompts_is_refused_and_paths_are_no_names(refuses):
+def test_a_list_without_prompts_is_refused_and_paths_are_not_names(refuses):
     assert "found 0 classes" in refuses(parse_lists, "")
     assert "found 1 classes" in refuses(parse_lists, "Classes\n\nsubject_name,class\ncat,cat\n../secret,cat\n")

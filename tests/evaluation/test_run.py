@@ -1,4 +1,4 @@
-"""The whole protocol on real photos at the smallest real layouts: resumable, reproducible, and every figure from the files."""
+"""The protocol on real photos with small models: runs are resumable and reproducible, and metrics come from the files."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def model(model_folder):
 
 @pytest.fixture(scope="module")
 def run(model, dataset, encoders):
-    """A function: making, OUT and where to stop ("making" or images drawn) to the result of 2 subjects x 2 prompts x 2 images."""
+    """A function that runs the protocol on 2 subjects x 2 prompts x 2 images and returns its result."""
 
     def call(making, out, on_event=None, subjects=2, drawing=DRAWING):
         chosen = read_dataset(dataset, subjects, 2)
@@ -42,7 +42,7 @@ def run(model, dataset, encoders):
 
 @pytest.fixture(scope="module")
 def inverted(run, tmp_path_factory):
-    """An uninterrupted run of Textual Inversion, and its folder."""
+    """An uninterrupted run of textual inversion: its result and folder."""
     out = tmp_path_factory.mktemp("inverted")
     return run(MakingConfig("textual_inversion", **SHORT), out), out
 
@@ -51,7 +51,7 @@ def files(out) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def test_a_run_leaves_images_subjects_settings_and_result(inverted):
+def test_a_run_writes_images_subjects_settings_and_result(inverted):
     result, out = inverted
     images = [f"{name}/{prompt}/{k}.png" for name in ("cat", "duck_toy") for prompt in ("00", "01") for k in (0, 1)]
     others = ["cat/cat.safetensors", "duck_toy/duck_toy.safetensors", "result.json", "settings.json"]
@@ -62,9 +62,9 @@ def test_a_run_leaves_images_subjects_settings_and_result(inverted):
     assert json.loads((out / "result.json").read_text()) == result
 
 
-def test_a_result_says_what_it_is(inverted):
+def test_a_result_is_self_describing(inverted):
     result, _ = inverted
-    assert "mean nothing" in result["warning"] and not result["full_protocol"]
+    assert "meaningless" in result["warning"] and not result["full_protocol"]
     assert result["size"] == {"subjects": 2, "prompts": 2, "images": 2} and result["command"] == "the command"
     assert result["settings"]["making"]["method"] == "textual_inversion" and result["settings"]["making"]["steps"] == 2
     assert {"vs_all", "vs_input"} <= set(result["variants"]) and result["versions"]["torch"] == torch.__version__
@@ -86,8 +86,8 @@ def test_a_result_says_what_it_is(inverted):
     assert set(result["means"]) == figures
 
 
-def test_figures_are_those_of_the_files(inverted, dataset, encoders):
-    """One subject's figures, pair by pair in float64."""
+def test_metrics_are_those_of_the_files(inverted, dataset, encoders):
+    """One subject's metrics, pair by pair in float64."""
     result, out = inverted
     drawn = [open_photo(out / "duck_toy" / prompt / f"{k}.png") for prompt in ("00", "01") for k in (0, 1)]
     photos = [open_photo(path) for path in sorted((dataset / "duck_toy").glob("*.jpg"))]
@@ -97,17 +97,17 @@ def test_figures_are_those_of_the_files(inverted, dataset, encoders):
         values = tensor.double().numpy()
         return values / np.linalg.norm(values, axis=1, keepdims=True)
 
-    seen = result["subjects"]["duck_toy"]
-    for name, look in (("dino", encoders.dino), ("clip_i_b32", clip)):
-        cosines = rows(look(drawn)) @ rows(look(photos)).T
-        assert seen[f"{name}_vs_all"] == pytest.approx(cosines.mean(), abs=2e-5)
-        assert seen[f"{name}_vs_input"] == pytest.approx(cosines[:, 0].mean(), abs=2e-5)
-        among = rows(look(photos)) @ rows(look(photos)).T
-        assert seen[f"{name}_real"] == pytest.approx((among.sum() - 3) / 6, abs=2e-5)
-    said = rows(clip.texts(["a toy in the jungle", "a toy in the jungle", "a toy in the snow", "a toy in the snow"]))
-    assert seen["clip_t_b32"] == pytest.approx((rows(clip(drawn)) * said).sum(1).mean(), abs=2e-5)
+    scores = result["subjects"]["duck_toy"]
+    for name, encode in (("dino", encoders.dino), ("clip_i_b32", clip)):
+        cosines = rows(encode(drawn)) @ rows(encode(photos)).T
+        assert scores[f"{name}_vs_all"] == pytest.approx(cosines.mean(), abs=2e-5)
+        assert scores[f"{name}_vs_input"] == pytest.approx(cosines[:, 0].mean(), abs=2e-5)
+        among = rows(encode(photos)) @ rows(encode(photos)).T
+        assert scores[f"{name}_real"] == pytest.approx((among.sum() - 3) / 6, abs=2e-5)
+    prompts = rows(clip.texts(["a toy in the jungle", "a toy in the jungle", "a toy in the snow", "a toy in the snow"]))
+    assert scores["clip_t_b32"] == pytest.approx((rows(clip(drawn)) * prompts).sum(1).mean(), abs=2e-5)
     tensors = [encoders.lpips.preprocess(image) for image in drawn]
-    assert seen["diversity"] == pytest.approx((encoders.lpips(*tensors[:2]) + encoders.lpips(*tensors[2:])) / 2, abs=2e-5)
+    assert scores["diversity"] == pytest.approx((encoders.lpips(*tensors[:2]) + encoders.lpips(*tensors[2:])) / 2, abs=2e-5)
     both = [result["subjects"][name]["dino_vs_all"] for name in ("cat", "duck_toy")]
     assert result["means"]["dino_vs_all"]["mean"] == pytest.approx(np.mean(both), abs=2e-5)
     assert min(both) - 2e-5 <= result["means"]["dino_vs_all"]["ci95"][0] <= result["means"]["dino_vs_all"]["ci95"][1] <= max(both) + 2e-5
@@ -120,7 +120,7 @@ class Killed(Exception):
 @pytest.mark.slow
 @pytest.mark.parametrize("events", [1, 3, 4, 9])
 def test_killed_and_continued_equals_uninterrupted(inverted, run, tmp_path, events):
-    """Killed while making the first subject, after its first prompt, between subjects, while measuring ..."""
+    """Killed while training the first subject, after its first prompt, between subjects, while computing metrics ..."""
     result, whole = inverted
     count = 0
 
@@ -138,35 +138,35 @@ def test_killed_and_continued_equals_uninterrupted(inverted, run, tmp_path, even
     assert files(tmp_path) == files(whole)
 
 
-def test_a_lost_image_is_drawn_again_alike_and_nothing_else_is(inverted, run, tmp_path, monkeypatch):
+def test_a_deleted_image_is_generated_again_equal_and_alone(inverted, run, tmp_path, monkeypatch):
     result, whole = inverted
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "cat" / "01" / "1.png").unlink()
     kept = (tmp_path / "cat" / "01" / "0.png").stat().st_mtime_ns
     drawn = []
-    draw = run_module.draw_prompt
+    draw = run_module.generate_images
 
     def noted(model, subject, index, *rest):
         drawn.append((subject.name, index))
         draw(model, subject, index, *rest)
 
-    monkeypatch.setattr(run_module, "draw_prompt", noted)
+    monkeypatch.setattr(run_module, "generate_images", noted)
     assert run(MakingConfig("textual_inversion", **SHORT), tmp_path) == result
     assert drawn == [("cat", 1)] and files(tmp_path) == files(whole)
     assert (tmp_path / "cat" / "01" / "0.png").stat().st_mtime_ns == kept
 
 
 @pytest.mark.slow
-def test_a_part_continued_with_the_rest_equals_the_whole(inverted, run, tmp_path):
+def test_an_extended_run_equals_a_full_run(inverted, run, tmp_path):
     result, whole = inverted
     run(MakingConfig("textual_inversion", **SHORT), tmp_path, subjects=1)
     assert run(MakingConfig("textual_inversion", **SHORT), tmp_path) == result and files(tmp_path) == files(whole)
 
 
-def test_another_runs_folder_is_refused(inverted, run, refuses, tmp_path):
+def test_a_folder_with_other_settings_is_refused(inverted, run, refuses, tmp_path):
     _, whole = inverted
     message = refuses(run, MakingConfig("textual_inversion", steps=3, rate=0.05), whole)
-    assert "making steps 2 there and 3 here" in message
+    assert "making steps was 2, now 3" in message
     assert "drawing images" in refuses(run, MakingConfig("textual_inversion", **SHORT), whole, drawing=DrawingConfig(images=3, steps=2))
     (tmp_path / "settings.json").write_text("[]")
     assert "other settings" in refuses(run, MakingConfig(), tmp_path)
@@ -175,7 +175,7 @@ def test_another_runs_folder_is_refused(inverted, run, refuses, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["dreambooth", "dreambooth_lora", "custom_diffusion"])
-def test_methods_that_tune_the_denoiser_leave_no_trace_in_it(run, model, tmp_path, state_of, method):
+def test_methods_that_train_the_denoiser_do_not_change_it(run, model, tmp_path, state_of, method):
     before = state_of(model.unet, model.text_encoder)
     config = MakingConfig(method, steps=1, rate=1e-3, options={"prior_images": 2})
     result = run(config, tmp_path, subjects=1, drawing=DrawingConfig(images=1, steps=1, guidance=1.0))
@@ -183,7 +183,7 @@ def test_methods_that_tune_the_denoiser_leave_no_trace_in_it(run, model, tmp_pat
     assert all(torch.equal(value, before[name]) for name, value in state_of(model.unet, model.text_encoder).items())
 
 
-def test_given_files_draw_what_the_method_drew_and_must_stay_the_same(inverted, run, refuses, tmp_path):
+def test_artefacts_give_the_methods_images_and_must_not_change(inverted, run, refuses, tmp_path):
     result, whole = inverted
     given = tmp_path / "given"
     given.mkdir()
@@ -199,7 +199,7 @@ def test_given_files_draw_what_the_method_drew_and_must_stay_the_same(inverted, 
     assert "cannot be read" in refuses(run, MakingConfig("files", artefacts=given), tmp_path / "other")
 
 
-def test_the_baseline_draws_the_class_noun_on_the_same_noise(run, model, dataset, tmp_path):
+def test_the_baseline_uses_the_class_noun_on_the_same_noise(run, model, dataset, tmp_path):
     from hybridbooth_core.models.sampling import generate, initial_noise
 
     run(MakingConfig(), tmp_path, subjects=1)
@@ -211,7 +211,7 @@ def test_the_baseline_draws_the_class_noun_on_the_same_noise(run, model, dataset
     assert len({noise_seed(0, name, prompt) for name in ("cat", "dog") for prompt in range(25)}) == 50
 
 
-def test_all_photos_as_input_are_read_and_are_what_vs_input_means(run, tmp_path):
+def test_vs_input_uses_all_input_photos(run, tmp_path):
     result = run(MakingConfig("textual_inversion", **SHORT, inputs=None), tmp_path, subjects=1)
     cat = result["subjects"]["cat"]
     assert cat["dino_vs_input"] == cat["dino_vs_all"]
@@ -230,7 +230,7 @@ def test_refusals(model, refuses, tmp_path):
     from hybridbooth_core.methods.prior_images import Prior
 
     assert "class_noun" in refuses(MakingConfig, "photoshop")
-    assert "at least 1 photo" in refuses(MakingConfig, inputs=0)
+    assert "at least 1 input photo" in refuses(MakingConfig, inputs=0)
     assert "--probe" in refuses(Maker, model, MakingConfig("hybridbooth"), Prior(model))
     for changes in ({"images": 0}, {"steps": 0}, {"guidance": 31}, {"guidance": float("nan")}):
         refuses(lambda settings: DrawingConfig(**settings), changes)
@@ -238,7 +238,7 @@ def test_refusals(model, refuses, tmp_path):
     assert "cannot be read" in refuses(open_photo, tmp_path / "broken.png")
 
 
-def test_published_numbers_of_steps_are_the_defaults():
+def test_published_step_counts_are_the_defaults():
     assert MakingConfig("textual_inversion").trained_steps == 3000
     assert MakingConfig("class_noun").trained_steps == MakingConfig("regression").trained_steps == 0
     assert MakingConfig("hybridbooth").trained_steps == 5
