@@ -7,35 +7,27 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
 from ..probe.probe import Probe
-from .sharding import shard
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first process validates and draws; who dies is noticed by the launcher
 
 log = logging.getLogger("hybridbooth")
-Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
 class DistributedEnv:
-    """Which of how many processes this is.
-
-    Attributes:
-        accelerator: None for one process alone.
-        plugin: what accelerate's configuration says of FSDP; None where every process holds all weights.
-    """
+    """Which of how many processes this is. Every process holds the whole probe. `accelerator` is None for one process alone."""
 
     device: torch.device
     rank: int = 0
     world: int = 1
     accelerator: Any = None
-    plugin: Any = None
 
     @staticmethod
     def alone(device: torch.device) -> DistributedEnv:
@@ -49,49 +41,36 @@ class DistributedEnv:
         Args:
             device: "cpu" keeps it there; "" takes what accelerate finds.
         Raises:
-            UserError: accelerate is to use the first version of FSDP.
+            UserError: accelerate's configuration asks for FSDP.
         """
         from accelerate import Accelerator
-        from accelerate.utils import FullyShardedDataParallelPlugin, InitProcessGroupKwargs, disable_fsdp_ram_efficient_loading
+        from accelerate.utils import InitProcessGroupKwargs
 
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+            raise UserError("expected plain data parallelism, found FSDP in accelerate's configuration; use docs/accelerate_ddp.yaml")
         # Without a GPU, accelerate would take several processes for so many single ones. Precision is the trainer's own affair.
         cpu = device == "cpu" or ("LOCAL_RANK" in os.environ and not torch.cuda.is_available())
         accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
-        world, plugin = accelerator.num_processes, None
+        world = accelerator.num_processes
         if world == 1 and "MASTER_PORT" in os.environ and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
             log.warning(
                 "accelerate launch --cpu starts one process, whatever --num_processes says; for several on CPUs: "
                 "accelerate launch --multi_gpu --num_processes 2 ... --device cpu"
             )
-        if world > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-            plugin = FullyShardedDataParallelPlugin()  # out of what `accelerate launch` has put into the environment
-            if plugin.fsdp_version != 2:
-                raise UserError(f"expected fsdp_version 2 in accelerate's configuration, found {plugin.fsdp_version}; change it")
-            disable_fsdp_ram_efficient_loading()  # else transformers may leave the frozen text encoder to the first process alone
-        return DistributedEnv(accelerator.device, accelerator.process_index, world, accelerator, plugin)
+        return DistributedEnv(accelerator.device, accelerator.process_index, world, accelerator)
 
     @property
     def main(self) -> bool:
         """Whether this is the process that writes files."""
         return self.rank == 0
 
-    @property
-    def split(self) -> bool:
-        """Whether every process holds a part of the weights only."""
-        return self.plugin is not None
-
     def wrap(self, probe: Probe) -> Probe:
-        """The probe as it is to be called, so that gradients are averaged over processes. With FSDP its parameters become others."""
-        if self.split:
-            shard(probe, self.device, self.world, self.plugin.reshard_after_forward)
-            return probe
+        """The probe as it must be called so that gradients are averaged over the processes."""
         return probe if self.world == 1 else self.accelerator.prepare(probe)
 
     def adding_up(self, wrapped: Probe, last: bool) -> AbstractContextManager[Any]:
         """While open, gradients add up; only those of the last micro-batch are exchanged."""
-        if self.split:
-            cast(Any, wrapped).set_requires_gradient_sync(last)
-        return nullcontext() if last or self.split or self.world == 1 else self.accelerator.no_sync(wrapped)
+        return nullcontext() if last or self.world == 1 else self.accelerator.no_sync(wrapped)
 
     def mean(self, values: Tensor) -> Tensor:
         """Means over the processes."""

@@ -29,7 +29,7 @@ def dry_run(config: TrainConfig, context: TrainingContext, probe: Probe, process
             print(line, flush=True)
 
     probe.to(context.model.device)
-    foreseen = estimate_memory(context, probe, config)
+    foreseen = estimate_memory(context, probe, config, processes.world)
     say(f"estimated memory: {foreseen}" + (" in each process" if processes.world > 1 else ""))
     used = watch_peak(context.model.device)
     rate = _samples_per_second(Trainer(config, context, probe, processes=processes))

@@ -10,10 +10,9 @@ autoencoder at work on the images. Every row counts as masked.
 So told, a step agrees with what PyTorch's own allocator hands out to less than a percent (tests/training/test_forecast.py).
 
 Not counted: what a library takes inside one of its operations, and for itself, which on the CPU are about 0.1 GB from the first step on;
-what an allocator holds in reserve or cannot give back; Python; the buffers in which several processes exchange their gradients, as much
-again as these, and what FSDP saves; images that wait for their turn, and, in the machine's memory, the shards that are read
-(--data.interleave
-of them); validations and boards, which keep nothing for a way back but have the averaged probe beside the one that is trained.
+what an allocator holds in reserve or cannot give back; Python; images that wait for their turn, and, in the machine's memory, the shards
+that are read (--data.interleave of them); validations and sample grids, which keep nothing for a backward pass but have the averaged
+probe beside the one that is trained.
 """
 
 from __future__ import annotations
@@ -44,7 +43,8 @@ class Memory:
     """Bytes on the device.
 
     Attributes:
-        weights: of the frozen networks and of the probe. optimiser: gradients, moments and moving average.
+        weights: of the frozen networks and of the probe.
+        optimiser: gradients, moments and moving average; with several processes also the buffers in which they exchange gradients.
         activations: what the fullest moment of a step has beyond these.
     """
 
@@ -63,11 +63,11 @@ class Memory:
         )
 
 
-def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig) -> Memory:
-    """What training this probe will take in each process; neither the probe nor the setting is changed.
+def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig, world: int = 1) -> Memory:
+    """What training this probe will take in each of `world` processes; neither the probe nor the context is changed.
 
     Raises:
-        UserError: what the setting's source raises when it makes its first batch.
+        UserError: what the context's source raises when it makes its first batch.
     """
     device = context.model.device
     batches = context.source.batches(0, DataShard(config.micro_batch, config.micro_batch))
@@ -82,12 +82,14 @@ def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig)
     weights = [*memo.values(), *trained.state_dict().values()]
     live = _Live(device, [*weights, *vars(batch).values()])
     with fake, live, _Answers(len(batch.rows)):
-        staying = _rehearse(config, frozen, trained, batch)
-    return Memory(_bytes(weights, device), staying, max(live.most - staying, 0))
+        gradients, others = _rehearse(config, frozen, trained, batch)
+    staying = gradients + others
+    exchanged = gradients if world > 1 else 0  # DistributedDataParallel keeps a copy of all gradients, in buckets
+    return Memory(_bytes(weights, device), staying + exchanged, max(live.most - staying, 0))
 
 
-def _rehearse(config: TrainConfig, context: TrainingContext, probe: Probe, batch: Batch) -> int:
-    """A step as the trainer does it. Returns the bytes of what is there beside it: moments, gradients and moving average."""
+def _rehearse(config: TrainConfig, context: TrainingContext, probe: Probe, batch: Batch) -> tuple[int, int]:
+    """A step as the trainer does it. Returns the bytes of the gradients, and of the moments and the moving average."""
     accumulates = config.batch > config.micro_batch
     trainer = Trainer(replace(config, batch=config.micro_batch), context, probe)
     trainer.scaler = None  # a few numbers, which it would have to know
@@ -99,7 +101,7 @@ def _rehearse(config: TrainConfig, context: TrainingContext, probe: Probe, batch
         _set_gradients(optimizer.parameters)
     trainer.one_step(cast(Any, _Same(batch)))
     moments = [entry for part in optimizer.parts.values() for state in part.state.values() for entry in state.values()]
-    return gradients + _bytes([*moments, *trainer.average.weights.values()], device)
+    return gradients, _bytes([*moments, *trainer.average.weights.values()], device)
 
 
 def _set_gradients(weights: Iterable[Tensor]) -> None:

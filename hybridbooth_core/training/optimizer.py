@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .sharding import spread_moments, whole
-
 
 class Optimizer:
     """AdamW for all weights, or (`muon_lr` given) Muon for those with two or more axes and AdamW for vectors and embedding tables.
@@ -54,7 +52,7 @@ class Optimizer:
         if scaler:
             for part in self.parts.values():
                 scaler.unscale_(part)
-        norm = whole(nn.utils.clip_grad_norm_(self._stepped, self.clip)).item()
+        norm = nn.utils.clip_grad_norm_(self._stepped, self.clip).item()
         if math.isfinite(norm):
             for name, part in self.parts.items():
                 for group in part.param_groups:
@@ -73,7 +71,7 @@ class Optimizer:
         """The moments of a state; rates and decays stay those that this one was made with."""
         for name, part in self.parts.items():
             own = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
-            part.load_state_dict(spread_moments(state[name], [p for group in part.param_groups for p in group["params"]]))
+            part.load_state_dict(state[name])
             for group, settings in zip(part.param_groups, own, strict=True):
                 group.update(settings)
 

@@ -31,7 +31,6 @@ from .metrics import MetricsLogger, Throughput
 from .objective import objective, times_and_noise
 from .optimizer import Average, Optimizer, rate_at
 from .prefetcher import Prefetcher
-from .sharding import spread_weights, whole
 from .validation import Validation, verdict
 
 CONFIG, BOARDS = "config.json", "grids"
@@ -55,14 +54,12 @@ class Trainer:
         callbacks: Callbacks | None = None,
         processes: DistributedEnv | None = None,
     ):
-        """UserError if the batch does not divide among the processes, or Muon meets FSDP."""
+        """UserError if the batch does not divide among the processes."""
         self.config, self.context, self.probe, self.callbacks = config, context, probe, callbacks or Callbacks()
         self.processes = processes or DistributedEnv.alone(context.model.device)
         self.share = DataShard(config.batch, config.micro_batch, self.processes.rank, self.processes.world)
         self.accumulation = config.accumulation(self.processes.world)
         o = config.optim
-        if self.processes.split and o.kind == "muon":
-            raise UserError("Muon needs whole matrices, and FSDP splits them; choose --optim.kind adamw, or train without FSDP")
         probe.to(context.model.device).requires_grad_(True).train()
         if probe.learned_optimizer is not None:
             probe.learned_optimizer.requires_grad_(False)  # learned steps are no part of the guess, and have a training of their own
@@ -76,7 +73,7 @@ class Trainer:
         """Train to the end; what is complete already is only loaded.
 
         Returns:
-            The probe with the moving average of its weights, in eval mode and frozen. With FSDP that is a new one, which is whole.
+            The probe with the moving average of its weights, in eval mode and frozen.
         Raises:
             UserError: the folder holds another training, or one that is at work; the disk refuses, a shard is missing, or a number is no
                 longer finite. The checkpoints in the folder stay as they are.
@@ -87,8 +84,6 @@ class Trainer:
             if self.step < self.config.steps:
                 self._train(folder)
             self.processes.wait()
-        if self.processes.split:
-            return self.averaged()
         self.probe.load_state_dict(self.average.weights)
         return self.probe.eval().requires_grad_(False)
 
@@ -99,9 +94,8 @@ class Trainer:
         feed = Prefetcher(self.context.source.batches(self.step, self.share))
         try:
             validation = Validation(self.config, self.context) if main else None
-            if self.step == 0:
-                untrained = self.averaged()
-                self.first = validation.rows(untrained) if validation else None
+            if self.step == 0 and validation:
+                self.first = validation.rows(self.averaged())
             meter = Throughput(self.config.batch, self.context.model.device)
             while self.step < steps:
                 self.window.append(self.one_step(feed))
@@ -113,11 +107,12 @@ class Trainer:
                 judged = self.step % log.validate_every == 0 or last or self.step == self._early()
                 drawn = log.grid_every and (self.step % log.grid_every == 0 or last)
                 if judged or drawn:
-                    probe = self.averaged()  # in all processes alike, though one alone looks at it
-                    if validation and judged:
-                        self._write(records, bar, self._validate(validation, probe))
-                    if main and drawn and self.callbacks.grid:
-                        self._draw(self.callbacks.grid, folder, probe)
+                    if validation:
+                        probe = self.averaged()
+                        if judged:
+                            self._write(records, bar, self._validate(validation, probe))
+                        if drawn and self.callbacks.grid:
+                            self._draw(self.callbacks.grid, folder, probe)
                     meter.pause()
                 if self.step % log.save_every == 0 or last:
                     self._save(folder)
@@ -177,10 +172,10 @@ class Trainer:
             )
 
     def averaged(self) -> Probe:
-        """A copy of the probe with the averaged weights, as it would be exported. With FSDP all processes must ask for it together."""
+        """A copy of the probe with the averaged weights, as it would be exported."""
         with torch.device("meta"):
             made = Probe(self.probe.config)
-        weights = {name: tensor.to(self.context.model.device, copy=True) for name, tensor in whole(self.average.weights).items()}
+        weights = {name: tensor.to(self.context.model.device, copy=True) for name, tensor in self.average.weights.items()}
         made.load_state_dict(weights, assign=True)
         return made.eval().requires_grad_(False)
 
@@ -229,14 +224,15 @@ class Trainer:
                 write_atomic(folder / CONFIG, json.dumps(to_json(self.config), indent=2) + "\n", durable=True)
 
     def _save(self, folder: Path) -> None:
-        main, device = self.processes.main, self.context.model.device
-        weights = whole([self.probe.state_dict(), self.average.weights, self.optimizer.state_dict()], keep=main)
+        if not self.processes.main:
+            return
+        device = self.context.model.device
         state = {
             "config": json.dumps(to_json(self.config)),
             "probe_config": json.dumps(asdict(self.probe.config)),
-            "probe": weights[0],
-            "average": weights[1],
-            "optimizer": weights[2],
+            "probe": self.probe.state_dict(),
+            "average": self.average.weights,
+            "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else {},
             "rng": torch.get_rng_state(),
             "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -244,16 +240,15 @@ class Trainer:
             "window": self.window,
             "first": self.first,
         }
-        if main:
-            save_checkpoint(folder, self.step, state, self.config.log.keep)
+        save_checkpoint(folder, self.step, state, self.config.log.keep)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._compare(to_json(from_json(json.loads(state["config"]))), to_json(self.config))
         if state["step"] > self.config.steps:
             raise UserError(f"the training in {self.config.out} is at step {state['step']} already; choose --steps from there on")
         try:
-            self.probe.load_state_dict(spread_weights(state["probe"], self.probe.state_dict()))
-            self.average.load(spread_weights(state["average"], self.average.weights))
+            self.probe.load_state_dict(state["probe"])
+            self.average.load(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"the weights in {self.config.out} are of another probe than this one; start anew in another folder") from error

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.errors import UserError
 from hybridbooth_core.files import atomic
 from hybridbooth_core.miniature.bundle import load_miniature
@@ -31,6 +31,7 @@ from hybridbooth_core.training import metrics as records
 from hybridbooth_core.training.callbacks import Callbacks
 from hybridbooth_core.training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig, from_json
 from hybridbooth_core.training.distributed import DistributedEnv
+from hybridbooth_core.training.memory_estimate import estimate_memory
 from hybridbooth_core.training.metrics import read_curve
 from hybridbooth_core.training.trainer import Trainer
 
@@ -49,9 +50,8 @@ CONFIG = TrainConfig(
 KILLED = replace(CONFIG, steps=12, log=replace(CONFIG.log, log_every=3, keep=2))
 SHARED = {
     "ddp": {"batch": 4, "micro_batch": 1, "steps": 4},
-    "fsdp": {"batch": 4, "micro_batch": 1, "steps": 4, "log": replace(CONFIG.log, grid_every=2)},
+    "grids": {"batch": 4, "micro_batch": 1, "steps": 4, "log": replace(CONFIG.log, grid_every=2)},
     "promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", num_tokens=3)},
-    "fsdp_promptnet": {"micro_batch": 1, "steps": 1, "checkpointing": True, "probe": ProbeShape("promptnet", num_tokens=3)},
 }
 MEASURED = ("memory_gb", "samples_per_second", "waiting")
 the_miniature = cache(load_miniature)
@@ -82,31 +82,28 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 
 def together(folder: Path, processes: DistributedEnv) -> None:
-    """What several processes do, with all weights in each of them and with split ones. The last training fails in one of them."""
-    whole, split = replace(processes, plugin=None), processes
+    """What several processes do. The last training fails in one of them."""
     told: dict[str, Any] = {"rank": processes.rank, "world": processes.world, "seen": [], "shards": []}
     for name, changes in SHARED.items():
         drawn = Callbacks(grid=lambda probe, path: path.write_text("an image")) if processes.main else None  # as the command does it
-        kind = split if "fsdp" in name else whole
-        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), kind, drawn, learned_optimizer=4 * (name == "ddp"))
+        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), processes, drawn, learned_optimizer=4 * (name == "ddp"))
         if name == "ddp":
             watch_rows(trainer.context.source, told["seen"])
-        if name == "fsdp":
-            sizes = [(p.to_local().numel(), p.numel()) for p in trainer.probe.parameters()]
-            told["share"] = sum(own for own, _ in sizes) / sum(whole for _, whole in sizes)
         torch.save(trainer.run().state_dict(), folder / f"{name}-{processes.rank}.pt")
-    for name in ("gone_on", "fsdp_gone_on"):
-        trainer = trainer_of(replace(CONFIG, out=folder / name, micro_batch=1), split if "fsdp" in name else whole)
-        torch.save(trainer.run(resume=True).state_dict(), folder / f"{name}-{processes.rank}.pt")
-    told["muon"] = said(trainer_of, replace(CONFIG, micro_batch=1, optim=replace(CONFIG.optim, kind="muon")), split)
-    told["nan"] = said(spoilt(trainer_of(replace(CONFIG, out=folder / "nan", micro_batch=1), whole), processes.rank).run)
-    shared = from_json(json.loads((folder / "fsdp_sd15.json").read_text()))
-    trainer = Trainer(shared, *training_bases().prepare(shared, torch.device("cpu")), split)
+        if name == "grids":
+            sizes = trainer.wrapped._get_ddp_logging_data()["bucket_sizes"]
+            told["exchanged"] = [sum(map(int, sizes.split(","))), sum(p.numel() * p.element_size() for p in trainer.probe.parameters())]
+            told["estimated"] = [estimate_memory(trainer.context, trainer.probe, trainer.config, world).optimiser for world in (1, 2)]
+    trainer = trainer_of(replace(CONFIG, out=folder / "gone_on", micro_batch=1), processes)
+    torch.save(trainer.run(resume=True).state_dict(), folder / f"gone_on-{processes.rank}.pt")
+    told["nan"] = said(spoilt(trainer_of(replace(CONFIG, out=folder / "nan", micro_batch=1), processes), processes.rank).run)
+    shared = from_json(json.loads((folder / "sd15.json").read_text()))
+    trainer = Trainer(shared, *training_bases().prepare(shared, torch.device("cpu")), processes)
     watch_rows(trainer.context.source, told["shards"])
-    torch.save(trainer.run().state_dict(), folder / f"fsdp_sd15-{processes.rank}.pt")
+    torch.save(trainer.run().state_dict(), folder / f"sd15-{processes.rank}.pt")
     (folder / f"told-{processes.rank}.json").write_text(json.dumps(told))
     processes.wait()
-    broken = trainer_of(replace(CONFIG, out=folder / "broken", micro_batch=1), whole)
+    broken = trainer_of(replace(CONFIG, out=folder / "broken", micro_batch=1), processes)
     if not processes.main:
         stop_after(broken.context.source, 3)
     broken.run()
