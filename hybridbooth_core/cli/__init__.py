@@ -11,10 +11,13 @@ from ..errors import UserError
 from . import demo, evaluate, export_probe, generate, mappers, miniature, personalize, prepare, train_probe
 
 EPILOG = """\
-examples:
+with your own checkpoint:
+  hybridbooth personalize dog.jpg --class-noun dog --model v1-5-pruned-emaonly.safetensors --out rex.safetensors
+  hybridbooth generate "a photo of <rex> on the moon" --subject rex=rex.safetensors --model v1-5-pruned-emaonly.safetensors --out moon.png
+without any download:
   hybridbooth demo
   hybridbooth miniature creature 7 --out cat.png
-  hybridbooth personalize cat.png --mask cat_mask.png --class-word cat --out whiskers.safetensors
+  hybridbooth personalize cat.png --mask cat_mask.png --class-noun cat --out whiskers.safetensors
   hybridbooth generate "a photo of <whiskers> with a hat on snow" --subject whiskers=whiskers.safetensors --out hat.png
 """
 
@@ -23,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
         prog="hybridbooth",
-        description="One image of a subject in, five words out, the subject in new images. Runs on the miniature world, a complete "
-        "small text-to-image model that comes with the package; for Stable Diffusion 1.5 use the ComfyUI nodes.",
+        description="One photo of a subject in, five token embeddings out, the subject in new images. --model is your Stable Diffusion 1.5 "
+        "checkpoint; without it, the miniature world that comes with the package.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

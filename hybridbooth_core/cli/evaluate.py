@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..methods.registry import METHODS
+from .options import add_model_options
 
 if TYPE_CHECKING:
     from ..evaluation.encoders import Encoders
@@ -23,23 +25,23 @@ def add_to(commands) -> None:
         "openai/clip-vit-large-patch14, timm/vit_small_patch16_224.dino and timm/vgg16.tv_in1k.",
     )
     command.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="folders of photos, and prompts_and_classes.txt")
-    command.add_argument("--model", type=Path, required=True, metavar="PATH", help="SD1.5: a folder of diffusers, or a .safetensors file")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="images and result; a stopped run continues there")
+    model = add_model_options(command, required=True)
+    model.add_argument("--download", action="store_true", help="fetch encoders of the metrics that the hub's cache lacks (2.9 GB)")
+    model.add_argument(
+        "--untrained", action="store_true", help="metrics by encoders with random weights, to try the procedure: they mean nothing"
+    )
     making = command.add_argument_group("making subjects")
     making.add_argument(
         "--method",
         default="class_noun",
         metavar="NAME",
-        help="hybridbooth, regression, textual_inversion, textual_inversion_5, dreambooth, dreambooth_lora, custom_diffusion; or "
-        "class_noun, the baseline that knows nothing of the subject (default)",
+        help=f"{', '.join(METHODS)}; or class_noun, the baseline that knows nothing of the subject (default)",
     )
     making.add_argument("--artefacts", type=Path, metavar="DIR", help="use DIR/<subject>.safetensors instead of a method")
     making.add_argument("--training-steps", type=int, metavar="N", help="of the method (default: its published number)")
     making.add_argument("--rate", type=float, metavar="R", help="the method's learning rate (default: its published one)")
     making.add_argument("--inputs", default="1", metavar="N", help="photos that the method is given, from the first on, or all (default 1)")
-    making.add_argument(
-        "--probe", type=Path, metavar="FILE", help="for hybridbooth and regression; its encoders are looked for where the others are"
-    )
     drawing = command.add_argument_group("drawing")
     drawing.add_argument("--subjects", type=int, metavar="N", help="only the first N (default all)")
     drawing.add_argument("--prompts", type=int, metavar="N", help="only the first N of each subject's 25 (default all)")
@@ -47,15 +49,6 @@ def add_to(commands) -> None:
     drawing.add_argument("--steps", type=int, default=50, help="sampling steps (default 50)")
     drawing.add_argument("--guidance", type=float, default=7.5, help="classifier-free guidance, 0 to 30 (default 7.5)")
     drawing.add_argument("--seed", type=int, default=0, help="of making and of the starting noise (default 0)")
-    drawing.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: cuda where there is one)")
-    measuring = command.add_argument_group("measuring").add_mutually_exclusive_group()
-    measuring.add_argument(
-        "--encoders", type=Path, metavar="DIR", help="holds the four encoders' folders, and a probe's encoders (default: the hub's cache)"
-    )
-    measuring.add_argument("--download", action="store_true", help="fetch encoders that the hub's cache lacks (2.9 GB)")
-    measuring.add_argument(
-        "--untrained", action="store_true", help="encoders with random weights, to try the procedure: its figures mean nothing"
-    )
     command.set_defaults(run=run)
 
 
@@ -65,14 +58,15 @@ def run(options: argparse.Namespace) -> None:
     check_packages()
     from tqdm import tqdm
 
-    from ..bases.sd15 import load_model
     from ..evaluation.drawing import DrawingConfig
     from ..evaluation.encoders import hub_cache
     from ..evaluation.making import MakingConfig, ProbeKit
     from ..evaluation.protocol import read_dataset
     from ..evaluation.run import WARNING, evaluate
-    from ..models.device import compute_device
+    from .options import load
 
+    if bool(options.encoders) + options.download + options.untrained > 1:
+        raise UserError("expected one of --encoders, --download and --untrained, found several; leave the others out")
     if options.artefacts and options.method != "class_noun":
         raise UserError("expected --method or --artefacts, found both; files need no method")
     making = MakingConfig(
@@ -85,16 +79,21 @@ def run(options: argparse.Namespace) -> None:
     )
     drawing = DrawingConfig(options.images, options.steps, options.guidance, options.seed)
     subjects = read_dataset(options.dataset, options.subjects, options.prompts)
-    kit = ProbeKit.load(options.probe, [options.encoders or hub_cache()]) if options.probe else None
+    folders = options.encoders or [hub_cache()]
+    kit = ProbeKit.load(Path(options.probe), folders) if options.probe else None
     encoders = _encoders(options)  # before the hours of drawing, so that they are not in vain
-    model = load_model(options.model, compute_device(options.device))
+    booth = load(options)
+    needs = METHODS[making.method].needs if making.method in METHODS else ()
+    space = booth.base.clip_space([*folders, *booth.encoders]) if "clip_space" in needs else None
     with tqdm(bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]", total=1) as bar:
 
         def on_event(what: str, done: int, total: int) -> None:
             bar.total, bar.n = total, done
             bar.set_description_str(what)
 
-        result = evaluate(model, options.dataset, subjects, making, drawing, encoders, options.out, kit, command_of(options), on_event)
+        result = evaluate(
+            booth.base.model, options.dataset, subjects, making, drawing, encoders, options.out, kit, command_of(options), on_event, space
+        )
     for name, figure in result["means"].items():
         print(f"{name:>20}: {_figure(figure)}")
     if not result["full_protocol"]:
@@ -111,7 +110,9 @@ def command_of(options: argparse.Namespace) -> str:
     for name, value in vars(options).items():
         if callable(value) or value is None or value is False:
             continue
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        if value != []:
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return shlex.join(words)
 
 
@@ -131,7 +132,7 @@ def _encoders(options: argparse.Namespace) -> Encoders:
         return untrained_encoders()
     from ..evaluation.encoders import load_encoders
 
-    return load_encoders(options.encoders, options.download)
+    return load_encoders(options.encoders[0] if options.encoders else None, options.download)
 
 
 def _figure(figure: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..training.export import export_probe
-    from .train_probe import training_bases
+    from ..bases.training import training_bases
 
     files = export_probe(options.run_folder, options.out, options.overwrite, training_bases().hub_model)
     print(f"wrote {', '.join(str(path) for path in files)}")

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..errors import UserError
-from ..files.images import load_image, output_file, save_image
-from . import methods, probe_free
-
-if TYPE_CHECKING:
-    from ..encoders.features import Reference
-    from ..miniature.bundle import Miniature
-    from ..refine.personalize import Personalization
+from ..files.images import output_file, save_image
+from . import methods
+from .options import add_model_options, load
 
 
 def add_to(commands) -> None:
     command = commands.add_parser(
         "personalize",
         help="make a subject from one or more images of it",
-        description="Looks at the images with the probe, refines its guess for a few steps, and writes the subject's words. Other "
-        "methods are there to compare with.",
+        description="Makes a subject that prompts can name: initial embeddings by a probe, by CLIP or from the class noun, refined by a few "
+        "steps through the model; or by one of the methods it is compared with.",
     )
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image of the subject; several must be of one size")
     command.add_argument(
         "--class-noun",
         "--class-word",
         dest="class_noun",
+        default="",
         metavar="NOUN",
         help="what kind of thing it is, such as cat (probe_free finds one without)",
     )
@@ -39,108 +36,87 @@ def add_to(commands) -> None:
         metavar="FILE",
         help="white on the subject, black elsewhere; once for each image, in their order (better results; may be left out)",
     )
+    add_model_options(command)
     methods.add_options(command)
-    command.add_argument(
-        "--mode",
-        choices=["auto", "learned", "residual", "words", "paper_literal"],
-        help="of hybridbooth: the steps that the probe has learnt (learned), the gradient on its cross-attentions (residual, the paper's "
-        "form) or on the words, or the paper's printed constants, which move nothing (default auto: learned if the probe can)",
-    )
-    command.add_argument(
-        "--step-size",
-        "--effective-step",
-        dest="step_size",
-        type=float,
-        metavar="S",
-        help="of hybridbooth: share of a learned step, lambda x learning rate, or share of a word's length (default: the probe's own); of "
-        "probe_free: share of a word's length",
-    )
     command.add_argument("--seed", type=int, default=0, help="of all noise (default 0)")
-    command.add_argument("--out", type=Path, required=True, metavar="NAME.safetensors", help="the file's name is the subject's name")
     command.add_argument(
-        "--report",
+        "--out",
         type=Path,
-        metavar="FILE.png",
-        help="of hybridbooth and probe_free: also draw the image, mask, where the words look and how the loss fell",
+        required=True,
+        metavar="NAME.safetensors",
+        help="the file's name is the subject's name; dreambooth on Stable Diffusion writes a checkpoint, or a diffusers folder without an ending",
+    )
+    command.add_argument(
+        "--report", type=Path, metavar="FILE.png", help="also draw the image, its mask, where the tokens attend, and how the loss fell"
     )
     command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..files.subject import check_name
+    from ..files.subject import Subject, check_name
+    from ..methods.registry import find_method
 
-    out = output_file(options.out, ".safetensors", options.overwrite)
-    if options.report:
-        output_file(options.report, ".png", options.overwrite)
-        if options.method not in methods.REFINED:
-            raise UserError(f"the method {options.method} has no --report; leave it out, or choose the method hybridbooth or probe_free")
-    check_name(out.stem)
+    given = methods.chosen(options)
+    if given.get("prior_weight") == 0 and "prior_images" in given:
+        raise UserError("with --prior-weight 0 no class image is drawn, so --prior-images means nothing; leave one of them out")
     if options.mask and len(options.mask) != len(options.images):
         raise UserError(f"expected a mask for each of the {len(options.images)} images or none, found {len(options.mask)}")
+    if options.method != methods.AUTO:
+        found = find_method(options.method)
+        if options.report and found.makes != "subject":
+            raise UserError(f"the method {found.name} has no --report; leave it out, or choose a method that makes a subject")
+        if "class_noun" in found.needs and not options.class_noun.strip():
+            raise UserError(f"the method {found.name} needs --class-noun NOUN, such as cat; only probe_free finds one by itself")
+        found.configuration(**given)
+    if options.out.suffix:
+        output_file(options.out, ".safetensors", options.overwrite)
+    if options.report:
+        output_file(options.report, ".png", options.overwrite)
+    check_name(options.out.stem)
 
-    if not options.class_noun and options.method != "probe_free":
-        raise UserError(f"the method {options.method} needs --class-word NOUN, such as cat; only probe_free finds one by itself")
-    methods.chosen_options(options)
-
-    import torch
-
-    from ..encoders.features import reference
-    from ..files.subject import Subject
-    from ..miniature.bundle import load_miniature
-    from ..report.subject_report import subject_report
-
-    images = [load_image(path) for path in options.images]
-    shapes = {tuple(image.shape[1:]) for image in images}
-    if len(shapes) > 1:
-        raise UserError("expected images of one size and kind, found several; crop them to one")
-    masks = [load_image(path, "L")[..., 0] for path in options.mask]
-    ref = reference(torch.cat(images), _stack(masks))
-    world = load_miniature()
-    if options.method == "hybridbooth":
-        result = _hybridbooth(options, world, ref)
-        artefact, report = result.subject, result.report()
-    elif options.method == "probe_free":
-        result, report = probe_free.personalized(options, world, ref)
-        artefact = result.subject
-    else:
-        trained = methods.train(options, world, ref)
-        artefact, report = trained.artefact, f"{options.method}, {len(trained.losses)} steps"
-    image = subject_report(world.model, ref, artefact) if options.report and isinstance(artefact, Subject) else None
-    artefact.save(out, options.overwrite)
-    if image is not None:
-        save_image(image, options.report)
-    print(report)
-    print(f'wrote {out} ({out.stat().st_size} bytes); use it as "a photo of <{out.stem}> on snow"')
+    booth = load(options)
+    method = booth.best_method() if options.method == methods.AUTO else find_method(options.method)
+    if not options.out.suffix and method.makes != "full":
+        raise UserError(f"expected an output file that ends in .safetensors, found {options.out.name!r}")
+    booth.base.check_output(options.out, method.makes)
+    if options.method == methods.AUTO and method.name != "hybridbooth":
+        print(f"no probe for {booth.base.title}: the method is {method.name} ({method.summary})")
+    made = _made(booth, options, method.name, given)
+    report = booth.report(made.artefact, options.images, options.mask or None) if options.report else None  # type: ignore[arg-type]
+    booth.save(made.artefact, options.out, options.overwrite)  # type: ignore[arg-type]
+    if report is not None:
+        save_image(report, options.report)
+    print(f"{made.report}\nmethod: {method.name}, model: {booth.base.model.name}")
+    size = f" ({options.out.stat().st_size} bytes)" if options.out.is_file() else ""
+    artefact: Any = made.artefact
+    use = f"<{options.out.stem}>" if isinstance(artefact, Subject) else f"{artefact.info.token} {artefact.info.class_noun}"
+    print(f'wrote {options.out}{size}; use it as "a photo of {use} on snow"')
 
 
-def _hybridbooth(options: argparse.Namespace, world: Miniature, ref: Reference) -> Personalization:
+def _made(booth: Any, options: argparse.Namespace, method: str, given: dict[str, Any]) -> Any:
+    """The artefact and its report, with bars that show the progress."""
     from tqdm import tqdm
 
-    from ..encoders.features import extract_features
-    from ..refine.personalize import personalize
-    from ..refine.refine import RefineConfig
+    with tqdm(desc="drawing the class", disable=None, leave=False) as drawing, tqdm(desc=method, disable=None) as bar:
 
-    chosen = methods.chosen_options(options)
-    mode, steps = chosen.pop("mode", "auto"), methods.steps_of(options)
-    if chosen:
-        raise UserError(f"the method hybridbooth has no --{next(iter(chosen)).replace('_', '-')}; leave it out, or choose another --method")
-    config = RefineConfig(mode=mode, steps=steps, step_size=options.step_size, seed=options.seed)
-    with tqdm(total=steps, desc="refining", disable=steps == 0) as bar:
+        def on_class_images(done: int, total: int) -> None:
+            drawing.total = total
+            drawing.update(done - drawing.n)
 
         def on_step(done: int, total: int, loss: float) -> None:
+            bar.total = total
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        features = extract_features(world.model, world.clip, world.dino, ref)
-        return personalize(world.model, world.probe, ref, features, options.class_noun, config, on_step)
-
-
-def _stack(masks):
-    import torch
-
-    if not masks:
-        return None
-    if len({mask.shape for mask in masks}) > 1:
-        raise UserError("expected masks of one size, the images'; found several sizes")
-    return torch.cat(masks)
+        return booth.make(
+            options.images,
+            options.class_noun,
+            mask=options.mask or None,
+            method=method,
+            steps=options.steps,
+            seed=options.seed,
+            on_step=on_step,
+            on_class_images=on_class_images,
+            **given,
+        )

@@ -35,13 +35,15 @@ def add_to(commands) -> None:
     )
     keeping.add_argument("--max-blur", type=float, default=0.6, metavar="B", help="0 is sharp, 1 keeps all (default 0.6)")
     saying = command.add_argument_group("what is known of them")
-    saying.add_argument("--class-word", metavar="NOUN", help="of images that say nothing of it: cat, toy, person")
+    saying.add_argument("--class-noun", "--class-word", dest="class_word", metavar="NOUN", help="of images that say nothing of it: cat, toy, person")
     saying.add_argument("--licence", metavar="NAME", help="of images that say nothing of it; goes into the shards and the probe")
     masks = command.add_argument_group("masks", "cat.mask.png or cat_mask.png beside cat.jpg, an image's transparency, or made")
     masks.add_argument("--make-masks", type=Path, metavar="CKPT", help="InSPyReNet's weights, for images without a mask (extra `prep`)")
     masks.add_argument("--mask-mode", default="base", metavar="MODE", help="which weights they are: base (default), fast, base-nightly")
     caching = command.add_argument_group("what frozen networks see, computed now so that training need not (about 1.2 MB an image)")
-    caching.add_argument("--model", type=Path, metavar="DIR", help="SD1.5 as a folder of diffusers: cache its latents")
+    caching.add_argument("--model", metavar="MODEL", help="a Stable Diffusion 1.5 checkpoint or diffusers folder: cache its latents")
+    caching.add_argument("--base", dest="model", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    caching.add_argument("--comfyui", type=Path, metavar="DIR", help="a ComfyUI folder: its checkpoints are found by name")
     caching.add_argument("--encoders", type=Path, nargs="+", metavar="DIR", help="hold CLIP ViT-L/14 and DINOv2: cache their tokens")
     caching.add_argument("--dino", choices=["L", "B", "S"], default="L", help="size of DINOv2 (default L)")
     caching.add_argument(
@@ -81,18 +83,18 @@ def run(options: argparse.Namespace) -> None:
     if counts["kept"] < counts["read"]:
         print(f"left out: {reasons(counts)}; named in {options.out / 'left_out.jsonl'}")
     if counts["with_class"] < counts["kept"]:
-        print(f"{counts['kept'] - counts['with_class']} images have no class noun; --class-word gives one")
+        print(f"{counts['kept'] - counts['with_class']} images have no class noun; --class-noun gives one")
 
 
 def _cache(options: argparse.Namespace) -> FeatureCache | None:
     if not options.model and not options.encoders:
         return None
-    from ..bases.data_networks import load_autoencoder
+    from ..bases.autoencoder import load_autoencoder
     from ..data.cache import FeatureCache
     from ..encoders.published import find_encoders
     from ..models.device import compute_device
 
     device = compute_device(options.device)
     encoders = find_encoders(options.encoders, options.dino, device) if options.encoders else None
-    autoencoder = load_autoencoder(options.model, device) if options.model else None
+    autoencoder = load_autoencoder(options.model, device, options.comfyui) if options.model else None
     return FeatureCache(encoders, autoencoder, options.whole_share)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..encoders.clip_space import ClipSpace
 from ..encoders.features import FeatureEncoder, Reference, extract_features
 from ..errors import UserError
 from ..methods.prior_images import Prior
-from ..methods.registry import METHODS, load_artefact, run_method
+from ..methods.registry import ALIASES, METHODS, find_method, load_artefact, run_method
 from ..models.adapter import Prompt, TrainableModel
 from ..probe.probe import Probe
 from .photos import reference_photos, write_text
@@ -43,7 +44,7 @@ class MakingConfig:
 
     def __post_init__(self):
         known = ["files"] if self.artefacts else [CLASS_NOUN, *METHODS]
-        if self.method not in known:
+        if self.method not in [*known, *ALIASES]:
             raise UserError(f"expected one of the methods {', '.join(known)}, found {self.method!r}")
         if self.inputs is not None and self.inputs < 1:
             raise UserError(f"expected at least 1 input photo, found {self.inputs}")
@@ -51,10 +52,9 @@ class MakingConfig:
     @property
     def trained_steps(self) -> int:
         """The number of training steps."""
-        config = METHODS[self.method].config if self.method in METHODS else None
-        if self.steps is not None or config is None:
+        if self.steps is not None or self.method in (CLASS_NOUN, "files"):
             return self.steps or 0
-        return next(int(f.default) for f in fields(config) if f.name == "steps")  # type: ignore[arg-type]
+        return find_method(self.method).configuration().steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +77,20 @@ class ProbeKit:
 class Maker:
     """Trains subjects on photos with one model and saves each to a file, which later runs reuse."""
 
-    def __init__(self, model: TrainableModel, config: MakingConfig, prior: Prior, kit: ProbeKit | None = None):
-        if config.method in METHODS and METHODS[config.method].probe and kit is None:
-            raise UserError(f"the method {config.method} starts from a probe's guess; give the probe's file with --probe")
-        self.model, self.config, self.prior, self.kit = model, config, prior, kit
+    def __init__(
+        self,
+        model: TrainableModel,
+        config: MakingConfig,
+        prior: Prior,
+        kit: ProbeKit | None = None,
+        clip_space: ClipSpace | None = None,
+    ):
+        needs = () if config.method in (CLASS_NOUN, "files") else find_method(config.method).needs
+        if "probe" in needs and kit is None:
+            raise UserError(f"the method {config.method} starts from a probe's prediction; give the probe's file with --probe")
+        if "clip_space" in needs and clip_space is None:
+            raise UserError(f"the method {config.method} needs CLIP ViT-L/14; give the folder that holds it with --encoders")
+        self.model, self.config, self.prior, self.kit, self.clip_space = model, config, prior, kit, clip_space
 
     def applied(self, subject: PhotoSubject, folder: Path, on_step: OnStep | None = None) -> AbstractContextManager[Prompt]:
         """While open, the subject is applied to the model; yields its pieces of a prompt.
@@ -102,7 +112,7 @@ class Maker:
         features = extract_features(self.model, kit.clip, kit.dino, ref) if kit else None
         trained = run_method(
             config.method, self.model, ref, noun, steps=config.trained_steps, rate=config.rate, seed=config.seed,
-            probe=kit.probe if kit else None, features=features, prior=self.prior, on_step=on_step, **config.options,
+            probe=kit.probe if kit else None, features=features, clip_space=self.clip_space, prior=self.prior, on_step=on_step, **config.options,
         )  # fmt: skip
         return trained.artefact
 

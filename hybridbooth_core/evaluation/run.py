@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
 from ..methods.prior_images import Prior
 from ..models.diffusers_adapter import DiffusersModel
@@ -89,10 +90,11 @@ def generate_all(
     out: Path,
     kit: ProbeKit | None = None,
     on_event: OnEvent | None = None,
+    clip_space: ClipSpace | None = None,
 ) -> None:
     """Trains every subject that lacks images, and generates them."""
     prior = Prior(model, making.seed, drawing.steps, drawing.guidance)
-    maker = Maker(model, making, prior, kit)
+    maker = Maker(model, making, prior, kit, clip_space)
     for subject in subjects:
         missing = missing_prompts(out, subject, drawing.images)
         if not missing:
@@ -121,19 +123,20 @@ def evaluate(
     kit: ProbeKit | None = None,
     command: str = "",
     on_event: OnEvent | None = None,
+    clip_space: ClipSpace | None = None,
 ) -> dict[str, Any]:
     """Runs or resumes the protocol; returns the result and writes it to OUT/result.json.
 
     Args:
         dataset: the folder that `subjects` were read from.
-        kit: needed by the methods that start from a probe.
+        kit, clip_space: needed by the methods that start from a probe, or by CLIP.
         command: the command line, stored in the result.
     Raises:
         UserError: OUT contains a run with other settings, or a method, an image or a file fails.
     """
     settings = settings_of(model, dataset, making, drawing, kit)
     check_settings(settings, out)
-    generate_all(model, subjects, making, drawing, out, kit, on_event)
+    generate_all(model, subjects, making, drawing, out, kit, on_event, clip_space)
     encoders.to(model.device)
     rows = {}
     for count, subject in enumerate(subjects):

@@ -1,7 +1,7 @@
 """Weights that know a subject, in one file: a whole denoiser, a LoRA, or K and V of the cross-attentions with a word.
 
 Tensors are named as other programs read them:
-    full              the parameters of diffusers' UNet2DConditionModel
+    full              a stock checkpoint (`bases.whole_model`), or the parameters of diffusers' UNet2DConditionModel alone
     lora              kohya's layout, `lora_unet_..._attn1_to_q.lora_down.weight`, `.lora_up.weight`, `.alpha`: stock LoraLoader, diffusers
     custom_diffusion  `....attn2.processor.to_k_custom_diffusion.weight`, as diffusers' saver writes them, and the word as `emb_params`
 Everything else is metadata. It never holds pixels or paths.
@@ -21,9 +21,10 @@ from typing import Any, Literal, get_args
 from torch import Tensor, tensor
 
 from ..errors import UserError
-from ..methods.prior_preservation import PreservationConfig
-from ..models.adapter import Prompt, TrainableModel, class_embedding
+from ..models.adapter import Prompt, TrainableModel, check_family, class_embedding
+from ..models.ldm_layout import UNET, from_checkpoint
 from ..models.low_rank import LowRank, attention_projections, kohya_name, low_rank_on
+from .modelspec import modelspec
 from .safetensors import read_header, read_tensors, write_tensors
 from .subject import check_name
 
@@ -31,7 +32,7 @@ log = logging.getLogger("hybridbooth")
 
 Form = Literal["full", "lora", "custom_diffusion"]
 FORMAT, FORMAT_VERSION = "hybridbooth.tuned", 1
-MAX_BYTES = 4 << 30
+MAX_BYTES = 8 << 30
 WORD = "emb_params"
 _OLD_NAMES = {"class_word": "class_noun", "pictures": "images"}  # of fields in files of 0.1
 _NAMES = {
@@ -48,6 +49,8 @@ class AdapterInfo:
     form: Form
     class_noun: str
     token: str  # text before the class noun; of custom_diffusion what the word started from
+    family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
+    width: int = 0  # of the base model's embeddings; 0 in files of 0.1
     base_model: str = ""
     base_fingerprint: str = ""
     steps: int = 0
@@ -58,19 +61,13 @@ class AdapterInfo:
     licence: str = ""
 
     def __post_init__(self):
-        texts = (self.form, self.class_noun, self.token, self.base_model, self.base_fingerprint, self.licence)
-        numbers = (self.steps, self.learning_rate, self.seed, self.images, self.prior_weight)
+        texts = (self.form, self.class_noun, self.token, self.family, self.base_model, self.base_fingerprint, self.licence)
+        numbers = (self.width, self.steps, self.learning_rate, self.seed, self.images, self.prior_weight)
         plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
         if not plain or not all(isinstance(text, str) and len(text) <= 4096 for text in texts):
             raise UserError("what the file says of itself mixes up texts and numbers; it is damaged")
         if self.form not in get_args(Form) or not self.class_noun.strip() or not self.token.strip():
             raise UserError(f"expected one of {', '.join(get_args(Form))}, a class noun and a token in the file, found {self.form[:40]!r}")
-
-    @staticmethod
-    def of(form: Form, model: TrainableModel, config: PreservationConfig, noun: str, token: str, steps: int, images: int) -> AdapterInfo:
-        """That of a training run, after so many steps."""
-        told = {"learning_rate": config.learning_rate, "seed": config.seed, "prior_weight": config.prior_weight}
-        return AdapterInfo(form, noun, token, model.name, model.fingerprint, steps, images=images, **told)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,24 +77,23 @@ class AdapterWeights:
     tensors: dict[str, Tensor]
     info: AdapterInfo
 
-    def save(self, path: Path, overwrite: bool = False, half: bool = False) -> None:
+    def save(self, path: str | Path, overwrite: bool = False, half: bool = False) -> None:
         """Write the file. UserError: it exists and `overwrite` is off, or the place cannot be written. `half` stores float16."""
+        path = Path(path)
         check_name(path.stem)
         if path.exists() and not overwrite:
             raise UserError(f"{path.name} exists already; choose another name or allow overwriting")
-        kind = {"full": "", "lora": "/lora", "custom_diffusion": "/custom-diffusion"}[self.info.form]
+        kind = {"full": "", "lora": "lora", "custom_diffusion": "custom-diffusion"}[self.info.form]
         metadata = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
             "info": json.dumps(asdict(self.info)),
-            "modelspec.title": path.stem,
-            "modelspec.architecture": f"stable-diffusion-v1{kind}",
-            "modelspec.trigger_phrase": f"{self.info.token} {self.info.class_noun}",
+            **modelspec(path.stem, f"{self.info.token} {self.info.class_noun}", self.info.family, kind),
         }
         write_tensors(path, {name: t.half() if half else t.float() for name, t in self.tensors.items()}, metadata)
 
     @staticmethod
-    def load(path: Path, width: int | None = None) -> AdapterWeights:
+    def load(path: str | Path, width: int | None = None) -> AdapterWeights:
         """Read a file that `save` wrote. Whether its weights fit a model is checked when they are applied.
 
         Args:
@@ -105,7 +101,7 @@ class AdapterWeights:
         Raises:
             UserError: the file is damaged, of another kind or a newer format, or of another width.
         """
-        what = "file of tuned weights"
+        path, what = Path(path), "file of adapter weights"
         header, metadata = read_header(path, what, MAX_BYTES)
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path.name} is no {what} of this program; choose one that `personalize` wrote")
@@ -119,6 +115,8 @@ class AdapterWeights:
             raise UserError(f"{path.name}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"what {path.name} says of itself is damaged; get the {what} again") from error
+        if info.form == "full":  # a whole checkpoint: its other networks are the base model's own
+            header = {name: entry for name, entry in header.items() if name.startswith(UNET)} or header
         tensors = read_tensors(path, what, header, _expected(path.name, header, info.form, width))
         return AdapterWeights(tensors, info)
 
@@ -152,8 +150,8 @@ class AdapterWeights:
 
     def _changed(self, model: TrainableModel, strength: float) -> AbstractContextManager[None]:
         """The model with these weights, checked to fit, not yet entered."""
-        if WORD in self.tensors and self.tensors[WORD].shape[1] != model.embedding_width:
-            raise self._misfit(model)
+        width = self.tensors[WORD].shape[1] if WORD in self.tensors else self.info.width or model.embedding_width
+        check_family(model, f"this {self.info.form}", width, self.info.family, self.info.base_model)
         same_words = self.info.base_fingerprint == model.fingerprint
         if self.info.form == "lora":
             if not same_words:
@@ -163,6 +161,8 @@ class AdapterWeights:
             raise self._misfit(model)
         own = dict(model.denoiser.named_parameters())
         targets = {_parameter_name(name): value for name, value in self.tensors.items() if name != WORD}
+        if any(name.startswith(UNET) for name in targets):
+            targets = from_checkpoint(targets, own)
         if any(name not in own or own[name].shape != value.shape for name, value in targets.items()):
             raise self._misfit(model)
         if self.info.form == "full" and len(targets) < len(own):

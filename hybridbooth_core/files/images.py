@@ -50,7 +50,8 @@ def as_images(given: ImageLike | Sequence[ImageLike], channels: str | None = Non
     """
     import torch
 
-    images = [_tensor_of(image, channels) for image in (given if isinstance(given, list | tuple) else [given])]
+    several: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+    images = [_tensor_of(image, channels) for image in several]
     if not images:
         raise UserError("expected at least one image, found none; give one of the subject")
     if len({tuple(image.shape[1:]) for image in images}) > 1:
@@ -109,7 +110,7 @@ def save_image(image: Tensor | Image.Image, path: Path, facts: Mapping[str, str]
     info = PngInfo()
     for name, text in (facts or {}).items():
         info.add_itxt(name, text)
-    drawn = image if hasattr(image, "getbands") else to_image(image)  # type: ignore[arg-type]
+    drawn: Any = image if hasattr(image, "getbands") else to_image(image)  # type: ignore[arg-type]
     try:
         with atomic(path) as file:
             drawn.save(file, format="PNG", pnginfo=info)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..models.adapter import check_family
+from .modelspec import modelspec
 from .safetensors import read_header, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class SubjectInfo:
     """Where a subject came from. Every field is in the file's metadata; none is needed to use the words."""
 
     class_noun: str = ""
+    family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
     base_model: str = ""
     base_fingerprint: str = ""
     probe: str = ""
@@ -75,8 +78,9 @@ class Subject:
         if not bool(torch.isfinite(self.embeddings).all()):
             raise ValueError("expected finite subject words, found NaN or infinity")
 
-    def save(self, path: Path, overwrite: bool = False, half: bool = False) -> None:
+    def save(self, path: str | Path, overwrite: bool = False, half: bool = False) -> None:
         """Write the file. UserError: it exists and `overwrite` is off, or the place cannot be written. `half` stores float16."""
+        path = Path(path)
         check_name(path.stem)
         if path.exists() and not overwrite:
             raise UserError(f"{path.name} exists already; choose another name or allow overwriting")
@@ -84,15 +88,14 @@ class Subject:
         metadata |= {
             "format": "hybridbooth.subject",
             "format_version": str(FORMAT_VERSION),
-            "modelspec.title": path.stem,
-            "modelspec.architecture": "stable-diffusion-v1/textual-inversion",
-            "modelspec.trigger_phrase": f"<{path.stem}>",
+            "width": str(self.embeddings.shape[1]),
+            **modelspec(path.stem, f"<{path.stem}>", self.info.family, "textual-inversion"),
         }
         embeddings = self.embeddings.half() if half else self.embeddings.float()
         write_tensors(path, {"emb_params": embeddings}, metadata)
 
     @staticmethod
-    def load(path: Path, width: int | None = None) -> Subject:
+    def load(path: str | Path, width: int | None = None) -> Subject:
         """Read a file made by us or by any trainer that writes `emb_params`.
 
         Args:
@@ -100,6 +103,7 @@ class Subject:
         Raises:
             UserError: the file is damaged, of another kind, or of another width.
         """
+        path = Path(path)
         header, metadata = read_header(path, "subject file", MAX_BYTES)
         if len(header) > 1:
             raise UserError(f"a subject file holds one tensor, emb_params, but {path.name} holds {len(header)}; it is another kind of file")
@@ -140,11 +144,7 @@ class Subject:
         Raises:
             UserError: the words are for another family of models, or what `at_strength` raises.
         """
-        if self.embeddings.shape[1] != model.embedding_width:
-            raise UserError(
-                f"the subject's words have width {self.embeddings.shape[1]}, but {model.name} reads words of width {model.embedding_width}; "
-                "use a subject made for this family of models"
-            )
+        check_family(model, "the subject", self.embeddings.shape[1], self.info.family, self.info.base_model)
         rows = model.token_embeddings(self.info.class_noun) if self.info.class_noun and strength != 1 else None
         yield [self.at_strength(strength, rows)]
 

@@ -33,6 +33,7 @@ def mapper_subject(mapper: Mapper, vision: Vision, model: TextModel, ref: Refere
         embeddings = torch.cat([embeddings, model.token_embeddings(noun).cpu()])
     info = SubjectInfo(
         class_noun=noun,
+        family=model.family,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         probe=mapper.source,

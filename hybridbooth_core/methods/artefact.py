@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..models.adapter import Prompt, TrainableModel
+from ..refine.refine import Refinement
 
 
 class Artefact(Protocol):
@@ -30,10 +31,19 @@ class Artefact(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a procedure made: the artefact after each number of steps that was asked for (the last step always among them)."""
+    """What a method made.
+
+    Attributes:
+        artefacts: by the number of steps after which each was kept; the last step is always among them.
+        losses: one for each step.
+        report: a few lines for the user.
+        refinement: of the methods that refine token embeddings.
+    """
 
     artefacts: dict[int, Artefact]
-    losses: list[float] = field(default_factory=list)  # one for each step
+    losses: list[float] = field(default_factory=list)
+    report: str = ""
+    refinement: Refinement | None = None
 
     @property
     def artefact(self) -> Artefact:

@@ -9,19 +9,20 @@ from torch import Tensor
 
 from ..encoders.features import Reference
 from ..errors import UserError
-from ..files.adapter_weights import WORD, AdapterInfo, AdapterWeights, custom_diffusion_name
+from ..files.adapter_weights import WORD, AdapterWeights, custom_diffusion_name
 from ..models.adapter import TrainableModel, class_embedding
 from .artefact import Trained
+from .method import Inputs, method
 from .prior_images import Prior
-from .prior_preservation import PreservationConfig, Preserving
-from .training import OnStep, train
+from .prior_preservation import PreservationConfig, Preserving, adapter_info
+from .training import OnStep, loss_scale, train
 
 
 @dataclass(frozen=True, kw_only=True)
 class CustomDiffusionConfig(PreservationConfig):
     """As published: 250 steps at 1e-5 with 2 + 2 rows a step (the authors' script multiplies the rate by the rows and GPUs: 8e-5).
 
-    `token` is where the new word starts from. The miniature takes 50 steps at 1e-3 with 4 + 4 rows.
+    `token` is where the new token starts from.
     """
 
     steps: int = 250
@@ -63,7 +64,20 @@ def custom_diffusion(
 
     def snapshot(done: int) -> AdapterWeights:
         tensors = {custom_diffusion_name(name): copy.detach().cpu().clone() for name, copy in copies.items()}
-        info = AdapterInfo.of("custom_diffusion", model, config, noun, token, done, len(ref.images))
+        info = adapter_info("custom_diffusion", model, config, noun, token, done, len(ref.images))
         return AdapterWeights({**tensors, WORD: word.detach().cpu().clone()}, info)
 
-    return train([*copies.values(), word], loss_at, snapshot, config, on_step)
+    return train([*copies.values(), word], loss_at, snapshot, config, on_step, loss_scale(model))
+
+
+@method(
+    "custom_diffusion",
+    "a new token, and K and V of the cross-attentions",
+    CustomDiffusionConfig,
+    needs=("class_noun", "prior_images"),
+    makes="custom_diffusion",
+    defaults={"miniature": {"steps": 50, "learning_rate": 1e-3, "batch": 4, "prior_images": 32}},
+)
+def run(inputs: Inputs, config: CustomDiffusionConfig, on_step: OnStep | None = None) -> Trained:
+    """See `custom_diffusion`."""
+    return custom_diffusion(inputs.model, inputs.ref, inputs.class_noun, config, inputs.prior, on_step)

@@ -13,23 +13,21 @@ from torch import Tensor
 
 from ..encoders.features import Reference
 from ..errors import UserError
-from ..files.adapter_weights import AdapterInfo, AdapterWeights, Form, low_rank_tensors
+from ..files.adapter_weights import AdapterWeights, Form, low_rank_tensors
 from ..models.adapter import TrainableModel, class_embedding
 from ..models.low_rank import attention_projections, low_rank_on, new_low_rank
 from .artefact import Trained
+from .method import Inputs, method
 from .prior_images import Prior
-from .prior_preservation import PreservationConfig, Preserving
-from .training import OnStep, step_generator, train
+from .prior_preservation import PreservationConfig, Preserving, adapter_info
+from .training import OnStep, loss_scale, step_generator, train
 
 MAX_RANK = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class DreamBoothConfig(PreservationConfig):
-    """The whole denoiser. As published for Stable Diffusion: 800 steps at 5e-6 with 1 + 1 rows a step (diffusers' script).
-
-    The miniature, a two-hundredth of the size, takes 2e-4 with 4 + 4 rows.
-    """
+    """The whole denoiser. As published for Stable Diffusion: 800 steps at 5e-6 with 1 + 1 rows a step (diffusers' script)."""
 
     steps: int = 800
     learning_rate: float = 5e-6
@@ -38,10 +36,7 @@ class DreamBoothConfig(PreservationConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DreamBoothLoraConfig(DreamBoothConfig):
-    """Low-rank residuals of rank r on q, k, v and out of all attentions: 500 steps at 1e-4, r = 4 (diffusers' script).
-
-    The miniature takes 1e-3 with 4 + 4 rows.
-    """
+    """Low-rank residuals of rank r on q, k, v and out of all attentions: 500 steps at 1e-4, r = 4 (diffusers' script)."""
 
     steps: int = 500
     learning_rate: float = 1e-4
@@ -76,16 +71,16 @@ def dreambooth(
     with torch.no_grad():
         context = model.encode_prompts([["a photo of a", f"{token} {noun}"]]).context
     task = Preserving(model, ref, noun, config, prior)
-    update_rule = _LowRank(model, config) if isinstance(config, DreamBoothLoraConfig) else _Full(model)
+    moved = _LowRank(model, config) if isinstance(config, DreamBoothLoraConfig) else _Full(model)
 
     def loss_at(generator: torch.Generator) -> Tensor:
-        with update_rule.computing():
+        with moved.computing():
             return task.loss(context, generator)
 
     def snapshot(done: int) -> AdapterWeights:
-        return AdapterWeights(update_rule.tensors(), AdapterInfo.of(update_rule.form, model, config, noun, token, done, len(ref.images)))
+        return AdapterWeights(moved.tensors(), adapter_info(moved.form, model, config, noun, token, done, len(ref.images)))
 
-    return train(update_rule.leaves, loss_at, snapshot, config, on_step)
+    return train(moved.leaves, loss_at, snapshot, config, on_step, loss_scale(model))
 
 
 class _Full:
@@ -121,3 +116,24 @@ class _LowRank:
 
     def tensors(self) -> dict[str, Tensor]:
         return low_rank_tensors(self.residuals)
+
+
+@method(
+    "dreambooth",
+    "all weights of the denoiser",
+    DreamBoothConfig,
+    needs=("class_noun", "prior_images"),
+    makes="full",
+    defaults={"miniature": {"steps": 200, "learning_rate": 2e-4, "batch": 4, "prior_images": 32}},
+)
+@method(
+    "dreambooth_lora",
+    "a LoRA of the denoiser's attentions",
+    DreamBoothLoraConfig,
+    needs=("class_noun", "prior_images"),
+    makes="lora",
+    defaults={"miniature": {"steps": 100, "learning_rate": 1e-3, "batch": 4, "prior_images": 32}},
+)
+def run(inputs: Inputs, config: DreamBoothConfig, on_step: OnStep | None = None) -> Trained:
+    """See `dreambooth`."""
+    return dreambooth(inputs.model, inputs.ref, inputs.class_noun, config, inputs.prior, on_step)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..encoders.features import Reference
 from ..errors import UserError
+from ..files.adapter_weights import AdapterInfo, Form
 from ..models.adapter import TrainableModel
 from .prior_images import Prior, class_prompt
 from .rare_tokens import rare_token
@@ -25,7 +26,7 @@ class PreservationConfig(TrainingConfig):
 
     Attributes:
         prior_weight: of the class images' loss; 0 leaves them out, and none is drawn.
-        prior_pictures: how many class images there are; 200 in the published scripts.
+        prior_images: how many class images there are; 200 in the published scripts.
         token: text that names the subject before its class noun; empty takes the model's rarest (see `rare_tokens`).
     """
 
@@ -70,3 +71,23 @@ class Preserving:
         rows = rows.joined(draw_rows(self.class_latents, batch, times, generator))
         both = row_losses(self.model, rows, torch.cat([contexts, self.class_context.expand(batch, -1, -1)]))
         return both[:batch].mean() + self.config.prior_weight * both[batch:].mean()
+
+
+def adapter_info(
+    form: Form, model: TrainableModel, config: PreservationConfig, noun: str, token: str, steps: int, images: int
+) -> AdapterInfo:
+    """What a file of adapter weights says of the run that made them, after so many steps on so many images."""
+    return AdapterInfo(
+        form,
+        noun,
+        token,
+        family=model.family,
+        width=model.embedding_width,
+        base_model=model.name,
+        base_fingerprint=model.fingerprint,
+        steps=steps,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        images=images,
+        prior_weight=config.prior_weight,
+    )

@@ -11,16 +11,16 @@ from ..errors import UserError
 from ..files.subject import MAX_WORDS, Subject, SubjectInfo
 from ..models.adapter import DiffusionModel, class_embedding
 from .artefact import Trained
+from .method import Inputs, method
 from .reference_latents import image_latents
 from .training import OnStep, TrainingConfig, draw_rows, row_losses, train
+
+MINIATURE = {"miniature": {"steps": 100, "learning_rate": 1e-2}}  # its text encoder is shallower
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextualInversionConfig(TrainingConfig):
-    """As published: 3000 steps at 5e-4 with 4 rows a step (diffusers' script; the paper's own: 5000 at 5e-3).
-
-    The miniature's text encoder is shallower: there 100 steps at 1e-2 do.
-    """
+    """As published: 3000 steps at 5e-4 with 4 rows a step (diffusers' script; the paper's own: 5000 at 5e-3)."""
 
     steps: int = 3000
     learning_rate: float = 5e-4
@@ -56,6 +56,7 @@ def textual_inversion(
         found = embeddings.detach().cpu().clone()
         info = SubjectInfo(
             class_noun=class_noun.strip(),
+            family=model.family,
             base_model=model.name,
             base_fingerprint=model.fingerprint,
             method="textual_inversion",
@@ -69,3 +70,12 @@ def textual_inversion(
         return Subject(found, info)
 
     return train([embeddings], loss_at, snapshot, config, on_step)
+
+
+@method("textual_inversion", "one new token by gradient steps alone", TextualInversionConfig, defaults=MINIATURE)
+@method(
+    "textual_inversion_5", "five new tokens by gradient steps alone", TextualInversionConfig, fixed={"num_tokens": 5}, defaults=MINIATURE
+)
+def run(inputs: Inputs, config: TextualInversionConfig, on_step: OnStep | None = None) -> Trained:
+    """See `textual_inversion`."""
+    return textual_inversion(inputs.model, inputs.ref, inputs.class_noun, config, on_step)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..models.adapter import DiffusionModel
+from ..models.adapter import DiffusionModel, TrainableModel
+from ..models.gradient_scaling import HALF_SCALE
 from ..refine.losses import denoising_loss
 from .artefact import Artefact, Trained
 
@@ -86,12 +87,14 @@ def train(
     snapshot: Callable[[int], Artefact],
     config: TrainingConfig,
     on_step: OnStep | None = None,
+    scale: float = 1.0,
 ) -> Trained:
     """Minimise a loss over leaves by AdamW.
 
     Args:
         loss_at: the loss of one step, whose rows are drawn from the generator given: step k draws the same in a run of any length.
         snapshot: the artefact as it is after so many steps.
+        scale: a power of two that the loss is multiplied by in the backward pass and the gradients divided by after it (see `loss_scale`).
     Raises:
         UserError: the loss is not finite.
     """
@@ -104,14 +107,22 @@ def train(
             if not bool(torch.isfinite(loss)):
                 raise UserError(f"the loss of step {done} is not finite; lower the learning rate, or check the image and the checkpoint")
             optimizer.zero_grad()
-            loss.backward(inputs=list(leaves))
+            (loss * scale).backward(inputs=list(leaves))
+            for leaf in leaves if scale != 1 else ():
+                assert leaf.grad is not None
+                leaf.grad /= scale
             optimizer.step()
             losses.append(loss.item())
             if done in config.keep or done == config.steps:
                 artefacts[done] = snapshot(done)
             if on_step:
                 on_step(done, config.steps, losses[-1])
-    return Trained(artefacts, losses)
+    return Trained(artefacts, losses, f"{len(losses)} steps, loss {losses[0]:.4f} in the first and {losses[-1]:.4f} in the last")
+
+
+def loss_scale(model: TrainableModel) -> float:
+    """What to scale the loss by, so that gradients to the denoiser's weights do not round to zero in float16."""
+    return HALF_SCALE if next(model.denoiser.parameters()).dtype == torch.float16 else 1.0
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

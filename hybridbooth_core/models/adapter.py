@@ -55,6 +55,11 @@ class TextModel(Protocol):
         ...
 
     @property
+    def family(self) -> str:
+        """The family of base models whose embeddings it reads, "stable-diffusion-v1" (its ModelSpec name) or "miniature"; "" if unknown."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """A hash of its words (`vocabulary_fingerprint`): equal for two models whose words mean the same rows."""
         ...
@@ -127,6 +132,26 @@ class TrainableModel(DiffusionModel, Protocol):
             ValueError: a name that the denoiser does not have, or a tensor of another shape than its parameter.
         """
         ...
+
+
+def check_family(model: TextModel, what: str, width: int, family: str = "", made_for: str = "") -> None:
+    """Refuse embeddings that were made for another family of models.
+
+    Args:
+        what: names them in the message, such as "pet.safetensors".
+        width: of their vectors.
+        family, made_for: the family and the model they were made for; "" where the file does not say.
+    Raises:
+        UserError: another width, or another family.
+    """
+    if width == model.embedding_width and (not family or not model.family or family == model.family):
+        return
+    origin = " ".join(filter(None, (made_for, f"({family})" if family else ""))) or "another model"
+    own = f" ({model.family})" if model.family else ""
+    raise UserError(
+        f"{what} was made for {origin}, width {width}, but {model.name}{own} reads width {model.embedding_width}; "
+        "use one made for this family"
+    )
 
 
 COMMON_WORDS = "a photo of a small red cat with a hat on the left in snow at night"

@@ -7,6 +7,11 @@ import torch
 from ..errors import UserError
 
 
+def default_dtype(device: torch.device) -> torch.dtype:
+    """What a denoiser computes in on a device where the user says nothing: float16 on CUDA, float32 elsewhere."""
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
 def compute_device(name: str | None) -> torch.device:
     """The named device, by default CUDA if available and else the CPU.
 

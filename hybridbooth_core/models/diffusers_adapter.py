@@ -14,8 +14,11 @@ from ..errors import UserError
 from .adapter import AttentionCapture, EncodedPrompts, Prompt, vocabulary_fingerprint
 from .attention import head_probabilities
 from .checkpointing import checkpointed
+from .gradient_scaling import HALF_SCALE, scale_gradient
 from .memory import MemoryPlan
 from .noise_schedule import NoiseSchedule
+
+MAX_SIDE = 2048  # pixels
 
 
 class Tokenizer(Protocol):
@@ -57,8 +60,9 @@ class DiffusersModel:
         coder: ImageCoder,
         schedule: NoiseSchedule,
         image_size: int,
+        family: str = "",
     ):
-        self.name, self.image_size = name, image_size
+        self.name, self.image_size, self.family = name, image_size, family
         self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
         self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
         self._weights: Mapping[str, Tensor] = {}
@@ -77,6 +81,24 @@ class DiffusersModel:
     @property
     def device(self) -> torch.device:
         return self._table.weight.device
+
+    def to(self, device: torch.device | str) -> DiffusersModel:
+        """The same model with its networks moved to a device."""
+        for part in (self.unet, self.text_encoder, self.coder):
+            if isinstance(part, nn.Module):
+                part.to(device)
+        return self
+
+    def latent_shape(self, size: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of a square image of `size` pixels, by default the model's own; UserError if no latents fit it."""
+        size = size or self.image_size
+        cell = self.image_size // self.unet.config.sample_size
+        halvings = 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if size % (cell * halvings) or not 0 < size <= MAX_SIDE:
+            raise UserError(
+                f"expected a size in steps of {cell * halvings} pixels up to {MAX_SIDE}, found {size}; {self.image_size} is usual"
+            )
+        return self.unet.config.in_channels, size // cell, size // cell
 
     def token_table(self) -> Tensor:
         """The word table [V, d], detached."""
@@ -153,12 +175,14 @@ class DiffusersModel:
 
     def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
         """What the denoiser itself puts out (eps or v), for its own training; computed in its own precision, given in that of `noisy`."""
-        given = noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)
-        with self._capturing(capture):
-            if self._weights:  # which would be gone on the way back: no checkpointing with these
+        # other weights would get scaled gradients too, so their trainer scales its loss instead
+        scale = HALF_SCALE if self.unet.dtype == torch.float16 and context.requires_grad and not self._weights else 1.0
+        given = scale_gradient(noisy, 1 / scale).to(self.unet.dtype), t, scale_gradient(context, 1 / scale).to(self.unet.dtype)
+        with self._capturing(capture, scale):
+            if self._weights:  # which would be gone in the backward pass: no checkpointing with these
                 return functional_call(self.unet, dict(self._weights), given).sample.to(noisy.dtype)
             with checkpointed(self._blocks() if self._checkpointing and torch.is_grad_enabled() else ()):
-                return self.unet(*given).sample.to(noisy.dtype)
+                return scale_gradient(self.unet(*given).sample.to(noisy.dtype), scale)
 
     def _blocks(self) -> list[nn.Module]:
         """The residual blocks and transformers, none inside another."""
@@ -196,10 +220,11 @@ class DiffusersModel:
             self._weights = before
 
     @contextmanager
-    def _capturing(self, capture: AttentionCapture | None) -> Iterator[None]:
-        """While open, each tapped cross-attention's query and key projections are overheard; at the end the maps are computed from them.
+    def _capturing(self, capture: AttentionCapture | None, scale: float) -> Iterator[None]:
+        """While open, hooks keep the query and key projections of the captured cross-attentions; the maps are computed at the end.
 
-        At the end, since a block under checkpointing runs again on the way back, when nobody listens any more.
+        At the end, since a checkpointed block runs again in the backward pass, when the hooks are gone. Gradients into the maps are
+        multiplied by `scale`, like those into the denoiser's output.
         """
         if capture is None:
             yield
@@ -217,7 +242,7 @@ class DiffusersModel:
             for hook in hooks:
                 hook.remove()
         for attention, query, key in zip(attentions, captured[::2], captured[1::2], strict=True):
-            capture.maps.append(head_probabilities(query, key, attention.heads, capture.columns))
+            capture.maps.append(scale_gradient(head_probabilities(query, key, attention.heads, capture.columns), scale))
 
     def _captured_attentions(self) -> list[Any]:
         """The cross-attentions handed out by `AttentionCapture`, in the order in which the denoiser runs them."""

@@ -16,36 +16,38 @@ class PipelineTokenizer:
     """transformers' CLIPTokenizer behind `diffusers_model.Tokenizer`."""
 
     def __init__(self, tokenizer: Any):
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.start, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.pad, self.length = tokenizer.pad_token_id, tokenizer.model_max_length
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        return self._tokenizer.get_vocab()
+        return self.tokenizer.get_vocab()
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False).input_ids
+        return self.tokenizer(text, add_special_tokens=False).input_ids
 
 
 class PipelineCoder:
     """diffusers' AutoencoderKL behind `diffusers_model.ImageCoder`: the mode of its posterior, times its scaling factor."""
 
     def __init__(self, vae: Any):
-        self._vae = vae
+        self.vae = vae
 
     def encode(self, images: Tensor) -> Tensor:
-        pixels = images.movedim(-1, 1).to(self._vae.dtype) * 2 - 1
-        return self._vae.encode(pixels).latent_dist.mode() * self._vae.config.scaling_factor
+        pixels = images.movedim(-1, 1).to(self.vae.dtype) * 2 - 1
+        return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        pixels = self._vae.decode(latents.to(self._vae.dtype) / self._vae.config.scaling_factor).sample
+        pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
         return (pixels.movedim(1, -1) * 0.5 + 0.5).clamp(0, 1)
 
 
-def model_of(pipeline: Any, name: str = "Stable Diffusion 1.5") -> DiffusersModel:
-    """The parts of a StableDiffusionPipeline as one model behind the seam. They are shared with the pipeline, and frozen.
+def model_of(pipeline: Any, name: str = "Stable Diffusion 1.5", family: str = "") -> DiffusersModel:
+    """The parts of a StableDiffusionPipeline as one model behind the adapter. They are shared with the pipeline, and frozen.
 
+    Args:
+        family: the ModelSpec name of its family, which goes into the files made for it.
     Raises:
         UserError: the pipeline is of another family (two text encoders, inpainting, another prediction than epsilon or v).
     """
@@ -57,9 +59,15 @@ def model_of(pipeline: Any, name: str = "Stable Diffusion 1.5") -> DiffusersMode
         )
     if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
         raise UserError(f"expected a model that predicts epsilon or v, found {scheduler.config.prediction_type!r}; load a plain checkpoint")
-    for part in (unet, pipeline.text_encoder, pipeline.vae):
-        part.requires_grad_(False).eval()
     schedule = NoiseSchedule(torch.as_tensor(scheduler.alphas_cumprod).float(), scheduler.config.prediction_type)
-    size = unet.config.sample_size * 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    tokenizer, coder = PipelineTokenizer(pipeline.tokenizer), PipelineCoder(pipeline.vae)
-    return DiffusersModel(name, unet, pipeline.text_encoder, tokenizer, coder, schedule, size)
+    return model_of_parts(name, unet, pipeline.text_encoder, pipeline.tokenizer, pipeline.vae, schedule, family)
+
+
+def model_of_parts(
+    name: str, unet: Any, text_encoder: Any, tokenizer: Any, vae: Any, schedule: NoiseSchedule, family: str = ""
+) -> DiffusersModel:
+    """The same from single parts: a UNet2DConditionModel, a CLIPTextModel, a CLIPTokenizer and an AutoencoderKL."""
+    for part in (unet, text_encoder, vae):
+        part.requires_grad_(False).eval()
+    size = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
+    return DiffusersModel(name, unet, text_encoder, PipelineTokenizer(tokenizer), PipelineCoder(vae), schedule, size, family)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+UNET = "model.diffusion_model."  # what a checkpoint puts before the names of its denoiser
 _OUTER = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
@@ -40,6 +41,12 @@ def to_ldm_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     modules = _OUTER | _encoder(state) | _decoder(state)
     return {_renamed(key, modules): tensor for key, tensor in state.items()}
+
+
+def from_checkpoint(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The denoiser's tensors of a checkpoint under diffusers' names; `parameters` are those of the UNet2DConditionModel they are for."""
+    ldm = dict(zip(to_ldm_layout(parameters), parameters, strict=True))
+    return {ldm.get(name.removeprefix(UNET), name): tensor for name, tensor in tensors.items()}
 
 
 def _encoder(state: Mapping[str, Tensor]) -> dict[str, str]:

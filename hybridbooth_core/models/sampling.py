@@ -1,13 +1,16 @@
-"""Deterministic DDIM sampling with classifier-free guidance."""
+"""Sampling with classifier-free guidance: a deterministic DDIM, or any of diffusers' samplers."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .adapter import DiffusionModel, Prompt
+from .schedulers import new_scheduler
 
 
 def ddim_times(total: int, steps: int) -> Tensor:
@@ -37,6 +40,8 @@ def generate(
     early: Sequence[Prompt] | None = None,
     delay: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
+    sampler: str = "",
+    seed: int = 0,
 ) -> Tensor:
     """Generates images [B, H, W, 3] in 0..1 for B prompts.
 
@@ -45,7 +50,11 @@ def generate(
         early, delay: the first `delay` (0..1) of the steps use the B prompts `early`, such as the same prompts with the class noun
             instead of the subject ("delayed subject conditioning", FastComposer, Xiao et al. 2023, section 4.3).
         on_step: called with (steps done, steps) after each step; may raise to stop.
+        sampler: a name of `schedulers.SCHEDULERS`, that is, one of diffusers' samplers; "" is the DDIM of this file, which the
+            benchmarks use.
+        seed: of the noise that an ancestral sampler adds.
     Raises:
+        UserError: no such sampler.
         ValueError: `delay` is outside 0..1, or only one of `early` and `delay` is set.
     """
     if not 0 <= delay <= 1 or (early is None) != (delay == 0) or (early is not None and len(early) != len(prompts)):
@@ -53,16 +62,40 @@ def generate(
         raise ValueError(f"expected {len(prompts)} early prompts and a delay in (0, 1], or neither, found {found} and delay {delay}")
     context = _contexts(model, prompts, negative)
     early_context = context if early is None else _contexts(model, early, negative)
+
+    def noise_in(x: Tensor, now: int, done: float) -> Tensor:
+        """The guided prediction of the noise in x at time `now`, after the share `done` of the steps."""
+        t = torch.full((2 * len(x),), now, device=x.device)
+        current = early_context if done < round(delay * steps) / steps else context
+        conditional, unconditional = model.predict_noise(torch.cat([x, x]), t, current).chunk(2)
+        return unconditional + guidance * (conditional - unconditional)
+
     x = start.to(model.device)
+    if sampler:
+        return model.decode(_sampled(new_scheduler(sampler, model.schedule, steps), x, noise_in, seed, on_step))
     times = ddim_times(len(model.schedule), steps).tolist()
     for index, (now, after) in enumerate(zip(times, [*times[1:], -1], strict=True)):
-        t = torch.full((2 * len(x),), now, device=x.device)
-        current = early_context if index < round(delay * steps) else context
-        conditional, unconditional = model.predict_noise(torch.cat([x, x]), t, current).chunk(2)
-        x = ddim_step(model, x, unconditional + guidance * (conditional - unconditional), now, after)
+        x = ddim_step(model, x, noise_in(x, now, index / steps), now, after)
         if on_step:
             on_step(index + 1, steps)
     return model.decode(x)
+
+
+def _sampled(
+    scheduler: Any, x: Tensor, noise_in: Callable[[Tensor, int, float], Tensor], seed: int, on_step: Callable[[int, int], None] | None
+) -> Tensor:
+    """Latents by a scheduler of diffusers. Its own noise is drawn per row on the CPU, so that row i does not depend on the batch."""
+    generators = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + row + 500_009) % (1 << 63)) for row in range(len(x))]
+    settings = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    times, x = scheduler.timesteps, x * scheduler.init_noise_sigma
+    for index, t in enumerate(times):
+        noise = noise_in(
+            scheduler.scale_model_input(x, t), min(max(round(float(t)), 0), len(scheduler.alphas_cumprod) - 1), index / len(times)
+        )
+        x = scheduler.step(noise, t, x, **settings).prev_sample
+        if on_step:
+            on_step(index + 1, len(times))
+    return x
 
 
 def _contexts(model: DiffusionModel, prompts: Sequence[Prompt], negative: Prompt) -> Tensor:

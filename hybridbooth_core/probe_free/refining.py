@@ -1,4 +1,4 @@
-"""Any words brought closer to an image: of a probe-free start, of a public mapper, or of a subject made for another checkpoint."""
+"""Refines an existing subject on its embeddings: a probe-free one, a mapper's, or one made for another checkpoint."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import replace
 import torch
 
 from ..encoders.features import Reference
-from ..errors import UserError
 from ..files.subject import Subject
-from ..models.adapter import DiffusionModel, class_embedding
+from ..models.adapter import DiffusionModel, check_family, class_embedding
 from ..refine.personalize import Personalization, personalization
 from ..refine.refine import RefineConfig, refine
 
 REFINING = RefineConfig(mode="words", steps=30, step_size=0.2, validation=4)
-"""What suits words that no probe has guessed: they have far to go, so that the best step is nearly always the last, and a few rows of
-validation tell it. Chosen on tune creatures by benchmarks/probe_free.py."""
+"""Defaults for initial embeddings that no probe predicted. They need many steps and the last one is nearly always best, so little
+validation suffices. Chosen on the miniature's tune split (benchmarks/probe_free.py)."""
 
 
 def refine_subject(
@@ -26,20 +25,15 @@ def refine_subject(
     config: RefineConfig = REFINING,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Personalization:
-    """A subject's words after some steps on the words themselves; what else is known of the subject stays with it.
+    """Refines a subject's token embeddings and keeps its other metadata.
 
     Args:
-        config: in the mode "words" (or "auto").
+        config: its mode must be "words" or "auto".
         on_step: as in `refine`.
     Raises:
-        UserError: words of another width than the model's, another mode, or what `refine` raises.
+        UserError: the subject is for another family of models, the mode is another one, or `refine` raises.
     """
-    width = subject.embeddings.shape[1]
-    if width != model.embedding_width:
-        raise UserError(
-            f"the subject's words have width {width}, but {model.name} reads words of width {model.embedding_width}; use a subject made "
-            "for this family of models"
-        )
+    check_family(model, "the subject", subject.embeddings.shape[1], subject.info.family, subject.info.base_model)
     with torch.no_grad():
         noun = class_embedding(model, subject.info.class_noun) if subject.info.class_noun else subject.embeddings[-1]
     result = refine(model, ref, noun, config, start=subject.embeddings.to(model.device), on_step=on_step)

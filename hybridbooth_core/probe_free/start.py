@@ -86,6 +86,7 @@ def initial_embeddings(
         inversion = invert(model, space, target, embeddings, retrieved.noun, retrieved.mean_text, config.inversion, on_step)
     info = SubjectInfo(
         class_noun=retrieved.noun,
+        family=model.family,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         method=METHOD,

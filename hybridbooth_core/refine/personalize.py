@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ..encoders.features import Reference
-from ..errors import UserError
 from ..files.subject import Subject, SubjectInfo
-from ..models.adapter import DiffusionModel, class_embedding
+from ..models.adapter import DiffusionModel, check_family, class_embedding
 from ..models.memory import gigabytes
 from ..probe.probe import Features, Probe
 from .refine import RefineConfig, Refinement, refine
@@ -57,11 +56,7 @@ def _memory(r: Refinement) -> str:
 
 def check_probe(model: DiffusionModel, probe: Probe) -> None:
     """UserError unless the probe's words are for this family of models."""
-    if probe.config.width != model.embedding_width:
-        raise UserError(
-            f"the probe writes words of width {probe.config.width} (made for {probe.config.base_model or 'another model'}), but "
-            f"{model.name} reads words of width {model.embedding_width}; load a probe made for this family of models"
-        )
+    check_family(model, "the probe", probe.config.width, probe.config.family, probe.config.base_model)
 
 
 def personalize(
@@ -95,6 +90,7 @@ def personalization(model: DiffusionModel, ref: Reference, info: SubjectInfo, co
     """The subject of a refinement: `info` with all that the refinement and its model say of it."""
     told = replace(
         info,
+        family=model.family,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         steps=len(result.losses),

@@ -13,6 +13,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
+from ...hybridbooth_core.bases import family_of_width
 from ...hybridbooth_core.models.adapter import AttentionCapture, EncodedPrompts, Prompt, vocabulary_fingerprint
 from ...hybridbooth_core.models.checkpointing import checkpointed
 from ...hybridbooth_core.models.gradient_scaling import HALF_SCALE, scale_gradient
@@ -64,6 +65,7 @@ class HostModel:
         self.name = type(model.model.model_config).__name__
         self.schedule = noise_schedule(model)
         self.embedding_width = embedding_width(clip)
+        self.family = family_of_width(self.embedding_width)
         self.image_size: int = getattr(type(model.model.model_config), "image_size", SD15_SIZE)
         self.dtype: torch.dtype = model.get_model_object("manual_cast_dtype") or model.model.get_dtype()  # what the denoiser computes in
         self._checkpointing = False

@@ -11,6 +11,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from ...hybridbooth_core.bases import family_of_width
 from ...hybridbooth_core.encoders.clip_space import ClipSpace
 from ...hybridbooth_core.miniature.bundle import load_clip_space
 from ...hybridbooth_core.miniature.world_model import WIDTH
@@ -45,6 +46,7 @@ class HostText:
             self.clip.patcher.add_object_patch(f"clip_l.transformer.text_model.encoder.layers.{index}", OutOfPlaceLayer(layer))
         self.name = type(clip.cond_stage_model).__name__
         self.embedding_width = embedding_width(clip)
+        self.family = family_of_width(self.embedding_width)
         self._room = -1  # bytes that were free after loading
 
     @property

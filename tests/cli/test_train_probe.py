@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.cli import main
-from hybridbooth_core.cli.train_probe import training_bases
 from hybridbooth_core.miniature import bundle
 from hybridbooth_core.miniature.training import probe
 from hybridbooth_core.training import command, presets

@@ -127,7 +127,7 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory, photos, sd15, readers) -> SimpleNamespace:
     """Three shards of the photos: `plain`, `cached` with all features, and `latents` with these alone."""
-    from hybridbooth_core.bases.data_networks import load_autoencoder
+    from hybridbooth_core.bases.autoencoder import load_autoencoder
 
     folder, vae = tmp_path_factory.mktemp("shards"), load_autoencoder(sd15, "cpu")
     caches = {"plain": None, "cached": FeatureCache(readers, vae, 0.3), "latents": FeatureCache(None, vae, 0.3)}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.training.config import Data, Optim, ProbeShape
 from hybridbooth_core.training.memory_estimate import Memory, estimate_memory
 from hybridbooth_core.training.trainer import Trainer

@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.training import config as module
 from hybridbooth_core.training.config import Data, LogConfig, TrainConfig, from_json, to_json
 from hybridbooth_core.training.presets import preset

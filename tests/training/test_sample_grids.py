@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.data.examples import Example
 from hybridbooth_core.encoders.features import square_crops
 from hybridbooth_core.miniature.training.probe import creature_content

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training.config import ProbeShape
 from hybridbooth_core.training.metrics import read_curve

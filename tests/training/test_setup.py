@@ -9,8 +9,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from hybridbooth_core.bases.data_networks import load_autoencoder
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.autoencoder import load_autoencoder
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
 from hybridbooth_core.data.shards import Index, Shard, read_index

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.training import checkpoint
 from hybridbooth_core.training.callbacks import Callbacks
 from hybridbooth_core.training.checkpoint import checkpoints, load_checkpoint

@@ -1,0 +1,93 @@
+"""The miniature world as a base: it comes with the package, so that everything can be tried without a download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .base import Base, SamplingDefaults
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..encoders.clip_space import ClipSpace
+    from ..encoders.features import FeatureEncoder
+    from ..probe.probe import Probe, ProbeConfig
+    from ..training.callbacks import Callbacks
+    from ..training.config import TrainConfig
+    from ..training.context import TrainingContext
+    from ..training.presets import Presets
+
+
+@dataclass(frozen=True, eq=False)
+class Miniature(Base):
+    """64 x 64 pixels, 96 numbers a token, a probe of its own."""
+
+    family = "miniature"
+    title = "the miniature world"
+    width = 96
+    sampling = SamplingDefaults(15, 3.0)
+    class_images = SamplingDefaults(15, 3.0)
+    prompt = "a photo of <{name}> with a hat on snow"
+    largest_image = 128
+
+    @classmethod
+    def recognises(cls, source: str) -> bool:
+        return source == cls.family
+
+    @classmethod
+    def load(cls, source: str, device: torch.device, dtype: torch.dtype, comfyui: Path | None = None) -> Miniature:
+        import torch
+
+        from ..miniature.bundle import load_model
+
+        if dtype != torch.float32:
+            raise UserError(f"the miniature computes in float32, found {str(dtype).removeprefix('torch.')}; leave --dtype out")
+        return cls(load_model().to(device), source)
+
+    def default_probe(self) -> Probe:
+        from ..miniature.bundle import load_probe
+
+        return load_probe().to(self.model.device)
+
+    @classmethod
+    def reads_with(cls, config: ProbeConfig) -> bool:
+        from ..miniature.bundle import CLIP_ID, DINO_ID
+
+        return (config.clip, config.dino) == (CLIP_ID, DINO_ID)
+
+    @classmethod
+    def encoders(
+        cls,
+        config: ProbeConfig,
+        folders: Sequence[Path] = (),
+        clip_vision: FeatureEncoder | None = None,
+        device: torch.device | str = "cpu",
+    ) -> tuple[FeatureEncoder, FeatureEncoder]:
+        from ..miniature.bundle import load_encoders
+
+        if not cls.reads_with(config):
+            raise UserError(
+                f"the probe reads images with {config.clip} and {config.dino}, which the miniature does not have; use its own probe"
+            )
+        return load_encoders()
+
+    @classmethod
+    def presets(cls) -> Presets:
+        from ..miniature.training.probe import CONFIG
+
+        return {cls.family: ("the miniature world's own probe, on a CPU, downloading nothing", lambda: CONFIG)}
+
+    @classmethod
+    def prepare_training(cls, config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
+        from ..miniature.training.probe import prepare_miniature_training
+
+        return prepare_miniature_training(config, device)
+
+    def clip_space(self, folders: Sequence[Path] = ()) -> ClipSpace:
+        from ..miniature.bundle import load_clip_space
+
+        return load_clip_space()
