@@ -1,4 +1,4 @@
-"""The miniature's text-to-image model: diffusers' UNet and transformers' CLIP text encoder at their smallest useful size."""
+"""The miniature's text-to-image model: small versions of diffusers' UNet and transformers' CLIP text encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .render import SIZE
 from .vocabulary import LENGTH, MiniatureTokenizer
 
 FAMILY = "miniature"
-WIDTH = 96  # of a word
+WIDTH = 96  # of a token embedding
 LATENT_SHAPE = (LATENT_CHANNELS, SIZE // FACTOR, SIZE // FACTOR)
 
 UNET_CONFIG = {
@@ -44,29 +44,30 @@ TEXT_CONFIG = {
 
 
 def new_unet() -> nn.Module:
-    """An untrained denoiser with Stable Diffusion 1.5's blocks: 64 and 128 channels, one layer a level, attention at both."""
+    """An untrained denoiser with Stable Diffusion 1.5's blocks: 64 and 128 channels, one layer per level, attention on both levels."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     return UNet2DConditionModel(**UNET_CONFIG)
 
 
 def new_text_encoder() -> nn.Module:
-    """An untrained CLIP text encoder of two layers."""
+    """An untrained CLIP text encoder with two layers."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG))
 
 
 class CaptionEncoder(nn.Module):
-    """The text side of the CLIP-like encoder: captions to unit vectors that compare with `ImageEncoder.embed`."""
+    """The CLIP-like encoder's text side: unit embeddings of captions in the space of `ImageEncoder.embed`."""
 
     def __init__(self, projection: int = 96):
         super().__init__()
-        self.text_encoder = new_text_encoder()
+        text = new_text_encoder()
+        self.text_encoder = getattr(text, "text_model", text)  # transformers 4 wraps the transformer, 5 does not
         self.projection = nn.Linear(WIDTH, projection, bias=False)
 
     def forward(self, captions: Sequence[str]) -> Tensor:
-        """B captions to unit vectors [B, projection]."""
+        """Unit text embeddings [B, projection] of B captions."""
         tokenizer = MiniatureTokenizer()
         rows = [[tokenizer.start, *tokenizer.encode(caption), tokenizer.end] for caption in captions]
         ids = torch.tensor([row + [tokenizer.pad] * (tokenizer.length - len(row)) for row in rows])
@@ -74,6 +75,6 @@ class CaptionEncoder(nn.Module):
 
 
 def world_model(unet: nn.Module, text_encoder: nn.Module, autoencoder: Autoencoder) -> DiffusersModel:
-    """The parts as one model behind the seam."""
+    """The parts as one `DiffusersModel`."""
     schedule = NoiseSchedule.scaled_linear("v_prediction")
     return DiffusersModel("the miniature world", unet, text_encoder, MiniatureTokenizer(), autoencoder, schedule, SIZE, FAMILY)

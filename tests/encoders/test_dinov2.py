@@ -13,10 +13,13 @@ from hybridbooth_core.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD, normal
 from .conftest import as_tensor, randomised, relative  # noqa: E402
 
 
-def layout(entry) -> torch.nn.Module:
+def layout(entry, **options) -> torch.nn.Module:
     """timm's published network, for 518 pixels and without weights."""
-    with torch.device("meta"):
-        return timm.create_model(entry.id.split("/")[1], pretrained=False, num_classes=0)
+    try:
+        with torch.device("meta"):
+            return timm.create_model(entry.id.split("/")[1], pretrained=False, num_classes=0, **options)
+    except RuntimeError:  # timm 1.0.3 cannot build on meta
+        return timm.create_model(entry.id.split("/")[1], pretrained=False, num_classes=0, **options)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,7 @@ def file_of(tmp_path_factory):
 
 def timms_own(entry, path) -> torch.nn.Module:
     """timm's network for 224 pixels with the same weights, loaded by timm's own filter of published files."""
-    with torch.device("meta"):
-        network = timm.create_model(entry.id.split("/")[1], pretrained=False, num_classes=0, img_size=224)
+    network = layout(entry, img_size=224)
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
     network.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(state, network), assign=True)
     return network.eval()
