@@ -1,14 +1,14 @@
 """What a refinement costs at Stable Diffusion 1.5's true size, beside the methods it is compared with.
 
-    python -m benchmarks.refine_sd15                      # float32 on the CPU: half an hour on two free cores, 14 GB
+    python -m benchmarks.refine_sd15 --threads 1          # float32 on the CPU: about an hour on one free core, 14 GB
     python -m benchmarks.refine_sd15 --device cuda        # bfloat16
     python -m benchmarks.refine_sd15 --quick --out /tmp/trial.json
 
 writes benchmarks/results/refine_sd15.json (of another device: refine_sd15_cuda.json). Weights are random, at the true layout, 512 x 512
 pixels, one row a step unless said otherwise; the autoencoder has no part. Every timed step is followed by a bare pass, the forward and
-backward pass of diffusers' own UNet, and by large matrix products, so that ratios hold on a machine that has other work too. Every row is
-measured in a process of its own and stored when it is done, so a stopped run continues where it stopped; `--again` measures rows a second
-time.
+backward pass of diffusers' own UNet, and by large matrix products. On the CPU processor time is measured, so that other work on the
+machine does not count; with `--threads 1` it is the time that a step takes on a free core. Every row is measured in a process of its own
+and stored when it is done, so a stopped run continues where it stopped; `--again` measures rows a second time.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ TERA, GIGA = 1e12, 1e9
 
 
 def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+    """Wall time."""
     began = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -26,11 +27,31 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
+def clock(device: torch.device) -> float:
+    """A time in seconds to take differences of.
+
+    On the CPU the processor time of this process, all its threads together, since other work on the machine does not count there; else the
+    wall time at which the device has done its work.
+    """
+    if device.type == "cpu":
+        return time.process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds by `clock`."""
+    began = clock(device)
+    work()
+    return clock(device) - began
+
+
 def product_rates(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 3) -> list[float]:
     """GFLOP/s of torch's product of large square matrices (`mm`)."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     torch.mm(a, b)
-    return [2 * side**3 / seconds_of(lambda: a @ b, device) / GIGA for _ in range(repeats)]
+    return [2 * side**3 / timed(lambda: a @ b, device) / GIGA for _ in range(repeats)]
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
@@ -48,6 +69,7 @@ class Meter:
     """Collects what one row of the results says.
 
     Timed runs take turns with `beside` (the bare pass, if there is one) and with large products, so that all three see the same machine.
+    Seconds are those of `clock`.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, side: int, beside: Callable[[], Any] | None = None):
@@ -59,7 +81,7 @@ class Meter:
         self.used = watch_peak(device)
         self.memory: PeakMemory | None = None
 
-    def timed(self, seconds: float) -> None:
+    def add(self, seconds: float) -> None:
         """Note a timed run; then run what it is compared with. The first bare pass warms up and comes after the peak has been read."""
         if not self.seconds:
             self.memory = self.used()
@@ -67,7 +89,7 @@ class Meter:
                 self.beside()
         self.seconds.append(seconds)
         if self.beside:
-            self.bare.append(seconds_of(self.beside, self.device))
+            self.bare.append(timed(self.beside, self.device))
         self.rates += product_rates(self.device, self.dtype, self.side)
 
     def row(self) -> dict[str, Any]:
@@ -99,7 +121,7 @@ def measured(step: Callable[[], Any], meter: Meter, repeats: int) -> dict[str, A
         step()
     meter.operations = counter.get_total_flops()
     for _ in range(repeats):
-        meter.timed(seconds_of(step, meter.device))
+        meter.add(timed(step, meter.device))
     return meter.row()
 
 
@@ -117,16 +139,14 @@ def measured_training(train: Callable[[Callable[..., None]], Any], meter: Meter,
         called += 1
         if called % calls:
             return
-        if meter.device.type == "cuda":
-            torch.cuda.synchronize(meter.device)
         if called == calls:
             counter.__exit__(None, None, None)
             meter.operations = counter.get_total_flops()
         else:
-            meter.timed(time.perf_counter() - began)
+            meter.add(clock(meter.device) - began)
         if len(meter.seconds) == repeats:
             raise _Enough
-        began = time.perf_counter()
+        began = clock(meter.device)
 
     counter.__enter__()
     with suppress(_Enough):

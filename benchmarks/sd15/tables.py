@@ -91,7 +91,7 @@ def _row(row: dict) -> str:
 
 def _seconds(rows: dict) -> str:
     found = rows["bare_diffusers"]["seconds"]
-    return f"{found['median']:.1f} s ({found['min']:.1f} to {found['max']:.1f})"
+    return f"{found['median']:.1f} s of processor time ({found['min']:.1f} to {found['max']:.1f})"
 
 
 def _rates(rows: dict) -> str:
