@@ -1,4 +1,4 @@
-"""Loads the miniature world's weights, as committed beside this file (float16; computed with in float32)."""
+"""Loads the miniature world's weights from the folder beside this file (stored in float16, loaded as float32)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ Net = TypeVar("Net", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class Miniature:
-    """The whole world: model, probe and its encoders; and, for scoring only, the judge and encoders that no method reads or trains against.
+    """The miniature world: the model, the probe and its encoders; for evaluation only, the judge and held-out encoders.
 
-    `held_out` is another DINO, `held_out_clip` with `held_out_text` another CLIP; `space` compares images with the model's own texts.
+    `held_out` is another DINO, `held_out_clip` and `held_out_text` are another CLIP. `space` is the joint space of images and the model's
+    text encoder.
     """
 
     model: DiffusersModel
@@ -47,7 +48,7 @@ class Miniature:
 def _read(name: str, folder: Path) -> dict[str, Tensor]:
     path = folder / f"{name}.safetensors"
     if not path.exists():
-        raise UserError(f"the miniature's weights {path.name} are missing; run `hybridbooth miniature train`, or get the package again")
+        raise UserError(f"the miniature's weights {path.name} are missing; reinstall the package, or run `hybridbooth miniature train`")
     header, _ = read_header(path, "file of the miniature", MAX_BYTES)
     return read_tensors(path, "file of the miniature", header, {key: entry["shape"] for key, entry in header.items()})
 
@@ -57,16 +58,16 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _frozen(net: Net, tensors: dict[str, Tensor]) -> Net:
-    # BatchNorm's counter is an integer that nothing reads after training, so it is not stored
+    # BatchNorm's integer counter is not stored, since inference does not use it
     own = {key: tensor.shape for key, tensor in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     if own != {key: tensor.shape for key, tensor in tensors.items()}:
-        raise UserError(f"the miniature's weights do not fit {type(net).__name__}; they belong to another version, get the package again")
+        raise UserError(f"the miniature's weights do not fit {type(net).__name__} of this version; reinstall the package")
     net.load_state_dict(tensors, strict=False)
     return net.eval().requires_grad_(False)
 
 
 def read_base(folder: Path = WEIGHTS) -> dict[str, Tensor]:
-    """Denoiser ("unet." + diffusers' names) and text encoder ("text_model." + CLIP's names), float32."""
+    """State dict of the denoiser ("unet." + diffusers' names) and the text encoder ("text_model." + CLIP's names), float32."""
     return _read("base", folder)
 
 
@@ -95,7 +96,7 @@ def load_encoders(folder: Path = WEIGHTS) -> tuple[ImageEncoder, ImageEncoder]:
 
 
 def load_clip_space(folder: Path = WEIGHTS) -> ClipSpace:
-    """Images through the CLIP-like encoder and texts through the model's own text encoder, in one space."""
+    """The joint space of the CLIP-like encoder's images and the model's text encoder."""
     return _clip_space(load_encoders(folder)[0], folder)
 
 
@@ -105,7 +106,7 @@ def _clip_space(clip: ImageEncoder, folder: Path) -> ClipSpace:
 
 
 def load_miniature(folder: Path = WEIGHTS) -> Miniature:
-    """Everything. UserError if a file is missing or does not fit."""
+    """Loads the whole world; UserError if a file is missing or does not fit."""
     from .world_model import CaptionEncoder
 
     clip, dino = load_encoders(folder)
@@ -117,5 +118,5 @@ def load_miniature(folder: Path = WEIGHTS) -> Miniature:
 
 
 def manifest(folder: Path = WEIGHTS) -> dict:
-    """Sizes, steps, seed and gate results of the weights."""
+    """The weights' manifest: sizes, training steps, seed and gate results."""
     return json.loads((folder / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""What is said of an image: captions and prompts, as pieces with room for a subject's own words."""
+"""Captions and prompts of creatures in scenes, as pieces in which a subject's embeddings can stand."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _WHERE = {"left": "on the left", "middle": "in the middle", "right": "on the rig
 
 
 def hue_word(hue: float) -> str:
-    """The nearest colour word around the circle."""
+    """The colour word nearest to a hue on the circle."""
     return min(HUES, key=lambda word: abs((hue - HUES[word] + 0.5) % 1.0 - 0.5))
 
 
 def named_creatures() -> Creatures:
-    """The train creatures that `NAMES` are the names of, in that order."""
+    """The train creatures named by `NAMES`, in that order."""
     return creatures(torch.arange(len(NAMES)) * 9973 + SPLITS["train"].start + 17)
 
 
 def describe(who: Creatures, row: int, keep: float = 1.0, generator: torch.Generator | None = None) -> str:
-    """The creature's noun phrase without article: "striped red and blue wide cat"; every word but the noun is kept with chance `keep`."""
+    """A creature's noun phrase without article, "striped red and blue wide cat". Keeps each word but the noun with probability `keep`."""
 
     def kept() -> bool:
         return keep >= 1.0 or torch.rand((), generator=generator).item() < keep
@@ -41,9 +41,10 @@ def describe(who: Creatures, row: int, keep: float = 1.0, generator: torch.Gener
 
 
 def scene_prompt(where: Scenes, row: int, subject: Prompt, keep: float = 1.0, generator: torch.Generator | None = None) -> Prompt:
-    """A prompt that puts `subject` into a scene: "a photo of a small" subject "with a hat on snow on the left at night".
+    """The prompt of `subject` in a scene: "a photo of a small" subject "with a hat on snow on the left at night".
 
-    Size, place and background are each said with chance `keep`; style and accessory always, since silence means photo and none.
+    Names size, place and background with probability `keep` each. Names style and accessory always, since without them a prompt means a
+    photo without accessory.
     """
 
     def kept(word: str) -> list[str]:
@@ -60,7 +61,7 @@ def scene_prompt(where: Scenes, row: int, subject: Prompt, keep: float = 1.0, ge
 
 
 def random_captions(who: Creatures, where: Scenes, generator: torch.Generator, empty: float = 0.1) -> list[Prompt]:
-    """Training captions: mostly dense descriptions, some sparse ones, a share of empty ones for classifier-free guidance."""
+    """Training captions: mostly dense descriptions, some sparse ones, and a fraction `empty` for classifier-free guidance."""
     captions: list[Prompt] = []
     for row in range(len(who)):
         roll = torch.rand(2, generator=generator)
@@ -73,7 +74,7 @@ def random_captions(who: Creatures, where: Scenes, generator: torch.Generator, e
 
 
 def with_names(who: Creatures, where: Scenes, captions: list[Prompt], generator: torch.Generator, share: float = 0.15):
-    """Swap a share of the rows for named creatures, called by their names: (creatures, captions), new where they differ."""
+    """Replaces a random `share` of the rows by named creatures and their names; returns new creatures and captions."""
     rows = (torch.rand(len(who), generator=generator) < share).nonzero()[:, 0]
     chosen = torch.randint(len(NAMES), (len(rows),), generator=generator)
     stars = named_creatures()[chosen]
@@ -86,5 +87,5 @@ def with_names(who: Creatures, where: Scenes, captions: list[Prompt], generator:
 
 
 def mask_latent_weight(masks: Tensor, side: int, inside: float = 4.0) -> Tensor:
-    """A loss weight [B, 1, side, side]: `inside` on the creature, 1 off it, from masks [B, H, W]."""
+    """Loss weights [B, 1, side, side] from masks [B, H, W]: `inside` on the creature, 1 off it."""
     return 1 + (inside - 1) * torch.nn.functional.adaptive_avg_pool2d(masks[:, None], side)

@@ -1,6 +1,6 @@
-"""How well subjects come out in new scenes, by the judge: the same scenes and the same starting noise for every method.
+"""Evaluates subjects in new scenes by the judge, with equal scenes and initial noise for every method.
 
-Axes: N identities, S scenes, n words of width d.
+Axes: N identities, S scenes, n token embeddings of width d.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ EVALUATION_SCENES = (
     scene("grass", "middle", "big", "none", "sketch"),
     scene("snow", "right", "big", "hat", "night"),
 )
-"""The eight prompts of the main job: every background, place, size, accessory and style at least once."""
+"""The eight evaluation prompts: every background, place, size, accessory and style at least once."""
 
 
 def join(scenes: Sequence[Scenes]) -> Scenes:
-    """Several batches of scenes as one."""
+    """Concatenates batches of scenes."""
     return Scenes(**{name: torch.cat([getattr(s, name) for s in scenes]) for name in vars(scenes[0])})
 
 
 def reference_scene(who: Creatures, row: int) -> Scenes:
-    """The scene of a creature's reference photo, drawn by the creature's number."""
+    """The scene of a creature's reference photo, seeded by the creature's number."""
     where = random_scenes(1, torch.Generator().manual_seed(int(who.number[row])))
     return Scenes(**{**vars(where), "style": torch.zeros(1, dtype=torch.long)})
 
 
 def reference_of(who: Creatures, row: int) -> Reference:
-    """The one image that a method may see of a creature: a photo in its `reference_scene`, with its exact mask."""
+    """The reference that methods get of a creature: one photo in its `reference_scene`, with its exact mask."""
     return reference(*render(who[row : row + 1], reference_scene(who, row)))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of every image, float32 [N, S]: `identity` (cosine, 1 the same), `prompt` (every word of the scene right, 1 or 0), `kind`."""
+    """Scores per image, float32 [N, S]: `identity` (a cosine), `prompt` (1 if the whole scene is right, else 0), `kind` (1 or 0)."""
 
     identity: Tensor
     prompt: Tensor
@@ -71,7 +71,7 @@ def evaluate(
     steps: int = 15,
     guidance: float = 3.0,
 ) -> Scores:
-    """Draw N subjects (words [n, d], text such as the class noun, or several such pieces) in S scenes and score every image."""
+    """Generates N subjects (embeddings [n, d], text such as the class noun, or several such pieces) in S scenes and scores the images."""
     where = join(scenes)
     images = draw(model, who, subjects, scenes, seed, steps, guidance)
     everywhere = where[torch.arange(len(where)).repeat(len(who))]
@@ -89,10 +89,10 @@ def draw(
     guidance: float = 3.0,
     first: int = 0,
 ) -> Tensor:
-    """Images [N, S, H, W, 3] of N subjects in S scenes.
+    """Generates images [N, S, H, W, 3] of N subjects in S scenes.
 
     Args:
-        first: how many subjects came before in the whole evaluation, so that drawing them one at a time takes the same noise.
+        first: the index of the first subject in the whole evaluation, so that subjects generated one by one get the same noise.
     """
     where = join(scenes)
     count, skipped = len(who) * len(where), first * len(where)

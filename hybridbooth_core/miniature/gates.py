@@ -1,4 +1,4 @@
-"""The gates: what the miniature's base must do before anything is built on it, measured on test creatures with the shipped weights."""
+"""Quality gates of the miniature's base model, measured on the test split."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LIMITS = {"class_accuracy": 0.85, "prompt_accuracy": 0.95, "autoencoder_identity
 
 @torch.no_grad()
 def measure_gates(world: Miniature, identities: int = 64, seed: int = 0) -> dict[str, float]:
-    """Class and prompt accuracy of the base (guidance 3, 15 steps, all words of each creature said), and what the autoencoder keeps.
+    """Class and prompt accuracy of the base model (guidance 3, 15 steps, full descriptions), and the autoencoder's identity score.
 
-    `truth_*` are the same accuracies on true renders: the judge's own ceiling.
+    `truth_*` are the accuracies on true renders, an upper bound set by the judge.
     """
     who = creatures(split_numbers("test", identities))
     base = evaluate(world.model, world.judge, who, [describe(who, row) for row in range(len(who))], seed=seed)
@@ -40,5 +40,5 @@ def measure_gates(world: Miniature, identities: int = 64, seed: int = 0) -> dict
 
 
 def passes(gates: dict[str, float]) -> bool:
-    """Whether every gate with a limit reaches it."""
+    """Whether all gates reach their limits."""
     return all(gates[name] >= limit for name, limit in LIMITS.items())

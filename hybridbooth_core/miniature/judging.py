@@ -1,6 +1,6 @@
-"""What the judge says of images: which attributes are right, and how alike two identities look.
+"""Metrics by the judge: attribute accuracies and identity similarity.
 
-Axes: B images, D numbers that describe an identity.
+Axes: B images, D width of an identity vector.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONTEXT = ("background", "place", "size", "accessory", "style")
 
 
 def targets(creatures: Creatures, scenes: Scenes) -> dict[str, Tensor]:
-    """The truth in the judge's units: class indices for words, (cos, sin) of both hues, saturations and values, 0..1 numbers."""
+    """The judge's targets by head: class indices, (cos, sin) of both hues, saturations and values, and attributes in 0..1."""
     angle = creatures.hue * (2 * math.pi)
     numbers = {name: getattr(creatures, name)[:, None] for name in ("frequency", "aspect", "ear", "eye")}
     classes = {name: getattr(scenes, name) for name in CONTEXT}
@@ -33,7 +33,7 @@ def targets(creatures: Creatures, scenes: Scenes) -> dict[str, Tensor]:
 
 
 def judge_loss(outputs: dict[str, Tensor], truth: dict[str, Tensor]) -> Tensor:
-    """Cross-entropy for words plus squared error for numbers, each head weighted to matter about equally."""
+    """Cross-entropy of classes plus squared error of numbers, with weights that balance the heads."""
     loss = torch.zeros(())
     for name, out in outputs.items():
         if truth[name].ndim == 1:
@@ -44,9 +44,9 @@ def judge_loss(outputs: dict[str, Tensor], truth: dict[str, Tensor]) -> Tensor:
 
 
 def identity_vector(outputs: dict[str, Tensor]) -> Tensor:
-    """Everything the judge reads of an identity apart from its class noun, [B, D = 18], each part with about unit spread.
+    """Identity vectors [B, D = 18] from the judge's outputs, without the class noun, each part with about unit standard deviation.
 
-    Hues weigh as (cos, sin), patterns as probabilities, proportions as numbers; constants are the means and spreads of uniform truth.
+    Hues as (cos, sin), patterns as probabilities, proportions as numbers; the constants are means and deviations of uniform attributes.
     """
     third = math.sqrt(1 / 12)
     pattern = (outputs["pattern"].softmax(-1) - 1 / len(PATTERNS)) / math.sqrt((1 / len(PATTERNS)) * (1 - 1 / len(PATTERNS)))
@@ -57,18 +57,18 @@ def identity_vector(outputs: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def identity_score(judge: Judge, images: Tensor, true_images: Tensor) -> Tensor:
-    """Cosine [B] of what the judge reads in `images` and in true renders of the same creatures in the same scenes.
+    """Cosine [B] of the identity vectors of `images` and of true renders of the same creatures in the same scenes.
 
-    1 is the same identity, about 0 another one.
+    1 for the same identity, about 0 for another one.
     """
     return F.cosine_similarity(identity_vector(judge(images)), identity_vector(judge(true_images)), dim=1)
 
 
 @torch.no_grad()
 def accuracies(judge: Judge, images: Tensor, creatures: Creatures, scenes: Scenes) -> dict[str, Tensor]:
-    """1 or 0 for each image [B] and each word: `kind`, `pattern` and the five of the context.
+    """1 or 0 per image [B] for `kind`, `pattern` and the five attributes of the scene.
 
-    `prompt` is 1 where every word of the context is right: the whole scene as the prompt named it.
+    `prompt` is 1 where all five attributes of the scene are right.
     """
     outputs, truth = judge(images), targets(creatures, scenes)
     right = {name: (outputs[name].argmax(-1) == truth[name]).float() for name in ("kind", "pattern", *CONTEXT)}

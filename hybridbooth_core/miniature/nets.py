@@ -1,6 +1,6 @@
-"""The miniature's own small networks: autoencoder, image encoder, judge. (Denoiser and text encoder are diffusers' and transformers'.)
+"""The miniature's own networks: autoencoder, image encoders and judge. The denoiser is diffusers', the text encoder transformers'.
 
-Axes: B images, H W = 64, 3 RGB in 0..1, h w = 8 latent rows and columns, C channels.
+Axes: B images, H W = 64, 3 RGB in 0..1, h w = 8 latent height and width, C channels.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LATENT_CHANNELS = 16
-FACTOR = 8  # pixels to a latent cell, as in SD1.5
+FACTOR = 8  # pixels per latent cell, as in SD1.5
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions with GroupNorm, added to the input: [B, C, h, w] to the same shape."""
+    """Two 3x3 convolutions with GroupNorm and a skip connection, [B, C, h, w] to the same shape."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -31,9 +31,9 @@ class ResBlock(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Images to latents of unit spread and back, 8 pixels to a latent cell.
+    """An autoencoder with 8 pixels per latent cell, whose latents have unit standard deviation.
 
-    The normalisation of each latent channel is learnt as running statistics, so that the latent scale of the world is 1.
+    A BatchNorm normalises the latent channels by running statistics, so that the latent scale is 1.
     """
 
     def __init__(self, channels: int = LATENT_CHANNELS):
@@ -61,7 +61,7 @@ class Autoencoder(nn.Module):
         )
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, H, W, 3] in 0..1 to latents [B, C, h, w] of about unit spread."""
+        """Images [B, H, W, 3] in 0..1 to latents [B, C, h, w] of about unit standard deviation."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] % FACTOR or images.shape[2] % FACTOR:
             raise ValueError(f"expected images [B, H, W, 3] with sides divisible by {FACTOR}, found {list(images.shape)}")
         return self.normalise(self.encoder(rearrange(images, "b h w c -> b c h w") * 2 - 1))
@@ -72,12 +72,12 @@ class Autoencoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """An image's tokens: one for the whole (first) and one for each of the 8 x 8 patches, as a ViT gives them.
+    """A small convolutional encoder with a ViT's outputs: a class token and a token per patch (8 x 8 patches).
 
-    The CLIP-like, the DINO-like and the held-out encoder are three of these, trained on different tasks.
+    The CLIP-like, DINO-like and held-out encoders share this architecture.
     """
 
-    size = 64  # side of the images it reads
+    size = 64  # side of its input images
 
     def __init__(self, width: int = 96, projection: int = 96):
         super().__init__()
@@ -92,12 +92,12 @@ class ImageEncoder(nn.Module):
         return self.norm(torch.cat([patches.mean(1, keepdim=True), patches], 1))
 
     def embed(self, images: Tensor) -> Tensor:
-        """Unit vectors [B, projection] of whole images, for cosines."""
+        """Unit image embeddings [B, projection]."""
         return F.normalize(self.projection(self(images)[:, 0]), dim=-1)
 
 
 class ClipHeads(nn.Module):
-    """Into one space of P numbers: `images` from an `ImageEncoder`'s first token, `text` from a text encoder's end-of-text state."""
+    """Projections into a joint space: `images` of an `ImageEncoder`'s class token, `text` of a text encoder's end-of-text state."""
 
     def __init__(self, image_width: int = 96, text_width: int = 96, projection: int = 96):
         super().__init__()
@@ -106,7 +106,7 @@ class ClipHeads(nn.Module):
 
 
 class BlankEncoder:
-    """Stands for an encoder that an ablation leaves out: tokens of the same shape, all zero."""
+    """Replaces an encoder in an ablation: returns zero tokens of the same shape."""
 
     def __init__(self, encoder: ImageEncoder):
         self.size, self.width = encoder.size, encoder.width
@@ -128,7 +128,7 @@ def _trunk(width: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """Reads every attribute of an image. It scores results and is never seen by a probe or a refinement."""
+    """Predicts every attribute of an image. Used for evaluation only, never by a probe or a refinement."""
 
     HEADS: ClassVar[dict[str, int]] = {
         "kind": 4, "pattern": 6, "hue": 4, "tone": 4, "frequency": 1, "aspect": 1, "ear": 1, "eye": 1,
@@ -141,6 +141,6 @@ class Judge(nn.Module):
         self.read = nn.Sequential(nn.Flatten(), nn.Linear(128 * 16, 128), nn.SiLU(), nn.Linear(128, sum(self.HEADS.values())))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images [B, 64, 64, 3] in 0..1 to raw outputs by head: logits, (cos, sin) of both hues, or values in 0..1."""
+        """Images [B, 64, 64, 3] in 0..1 to outputs by head: logits, (cos, sin) of both hues, or values in 0..1."""
         out = self.read(self.trunk(rearrange(images, "b h w c -> b c h w") * 2 - 1))
         return dict(zip(self.HEADS, out.split(list(self.HEADS.values()), 1), strict=True))

@@ -1,9 +1,9 @@
-"""Draws the miniature world: anti-aliased images and exact subject masks from creatures and scenes.
+"""Renders the miniature world: anti-aliased images and exact subject masks from creatures and scenes.
 
-Everything is a signed distance d (negative inside) in units of the image's half width, turned into coverage over one pixel's width.
-Backgrounds, kinds and patterns are computed only on the rows that need them, which is what makes ~1000 images/s on one core.
+Shapes are signed distances (negative inside) in units of half the image's width, converted to coverage over one pixel. Kinds and patterns
+are computed only for the images that need them, for about 1000 images/s on one core.
 
-Axes: B images, H W rows and columns (square), 3 RGB in 0..1.
+Axes: B images, H W height and width (equal), 3 RGB in 0..1.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor
 
 from .world import ACCESSORIES, BACKGROUNDS, KINDS, PATTERNS, PLACES, SIZES, STYLES, Creatures, Scenes
 
-SIZE = 64  # pixels of a side
+SIZE = 64  # pixels a side
 
 
 def render(creatures: Creatures, scenes: Scenes) -> tuple[Tensor, Tensor]:
-    """Draw one image per row.
+    """Renders each creature in its scene.
 
     Returns:
-        images float32 [B, H, W, 3] in 0..1, and masks float32 [B, H, W] in 0..1: the share of each pixel that shows the creature
-        (an accessory in front of it does not count).
+        images float32 [B, H, W, 3] in 0..1, and masks float32 [B, H, W] in 0..1: the fraction of each pixel covered by the creature,
+        without its accessory.
     Raises:
-        ValueError: the two batches differ in length.
+        ValueError: the batches differ in length.
     """
     if len(creatures) != len(scenes):
         raise ValueError(f"expected as many scenes as creatures, found {len(scenes)} and {len(creatures)}")
@@ -39,11 +39,11 @@ def render(creatures: Creatures, scenes: Scenes) -> tuple[Tensor, Tensor]:
     canvas.paint(ground, torch.zeros(3), opacity=0.35, softness=4.0)
 
     torso, extras = _silhouettes(creatures, u, v)
-    torso, extras = torso * scale, extras * scale  # back to image units, so that one pixel is one pixel for every size
+    torso, extras = torso * scale, extras * scale  # to image units, so that edges are one pixel wide at every size
     outline = 0.035
     canvas.paint(torch.minimum(torso, extras) - outline, dark, creature=True)
     canvas.paint(extras, second, creature=True)
-    shade = (1.08 - 0.28 * (0.6 * u + 0.8 * v).clamp(-1, 1)).unsqueeze(-1)  # light from the upper left
+    shade = (1.08 - 0.28 * (0.6 * u + 0.8 * v).clamp(-1, 1)).unsqueeze(-1)  # lit from the upper left
     soft = _pattern(creatures, u, v).mul(scale * SIZE / 2).add(0.5).clamp(0, 1).unsqueeze(-1)
     coat = body + (second - body) * soft
     canvas.paint(torso, (coat * shade).clamp(0, 1), creature=True)
@@ -53,34 +53,34 @@ def render(creatures: Creatures, scenes: Scenes) -> tuple[Tensor, Tensor]:
 
 
 class _Canvas:
-    """An image under construction, and the mask of the creature in it."""
+    """A batch of images being painted, and the creatures' masks."""
 
     def __init__(self, image: Tensor):
         self.image = image
         self.mask = torch.zeros(image.shape[:3])
 
     def paint(self, distance: Tensor, colour: Tensor, creature: bool = False, opacity: float = 1.0, softness: float = 1.0) -> None:
-        """Lay `colour` (broadcastable to [B, H, W, 3]) over the inside of `distance` [B, H, W]; `softness` is the edge in pixels."""
+        """Paints `colour` (broadcastable to [B, H, W, 3]) where `distance` [B, H, W] is negative; `softness` is the edge in pixels."""
         cover = (0.5 - distance * (SIZE / 2 / softness)).clamp(0, 1) * opacity
         self.image = self.image + (colour - self.image) * cover.unsqueeze(-1)
         self.mask = self.mask + (float(creature) - self.mask) * (cover if creature or opacity == 1.0 else 0.0)
 
 
 def _grid() -> tuple[Tensor, Tensor]:
-    """x and y of the pixel centres, [1, H, W] each, in -1..1 with y downwards."""
+    """x and y of the pixel centres, [1, H, W] each, in -1..1; y points down."""
     centres = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     return x[None], y[None]
 
 
 def _column(scenes: Scenes, axis: int) -> Tensor:
-    """The creature's centre, [B, 1, 1]: axis 0 is x (left, middle, right), axis 1 is y."""
+    """The creature's centre [B, 1, 1] along x (axis 0: left, middle, right) or y (axis 1)."""
     place = (scenes.place - 1) * 0.42 if axis == 0 else torch.full_like(scenes.jitter[:, 1], 0.3)
     return (place + 0.05 * scenes.jitter[:, axis])[:, None, None]
 
 
 def _body_frame(scenes: Scenes) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """x, y [1, H, W] of the image; u, v [B, H, W] in body radii around the creature's centre; the radius [B, 1, 1]."""
+    """Image coordinates x, y [1, H, W], body coordinates u, v [B, H, W] in radii from the creature's centre, and the radius [B, 1, 1]."""
     x, y = _grid()
     assert SIZES == ("small", "big") and PLACES == ("left", "middle", "right")
     scale = (torch.where(scenes.size == 1, 0.52, 0.37) * (1 + 0.06 * scenes.jitter[:, 2]))[:, None, None]
@@ -88,7 +88,7 @@ def _body_frame(scenes: Scenes) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Colours [..., 3] in 0..1 from hue, saturation, value in 0..1 of any one shape."""
+    """RGB [..., 3] in 0..1 from hue, saturation and value in 0..1 of equal shapes."""
     k = (torch.tensor([5.0, 3.0, 1.0]) + hue.unsqueeze(-1) * 6) % 6
     return value.unsqueeze(-1) * (1 - saturation.unsqueeze(-1) * torch.minimum(k, 4 - k).clamp(0, 1))
 
@@ -100,7 +100,7 @@ def _colours(creatures: Creatures) -> tuple[Tensor, Tensor]:
 
 
 def _ellipse(x: Tensor, y: Tensor, a, b) -> Tensor:
-    """Approximate distance to an axis-aligned ellipse with half axes a, b (exact in sign, near-exact at the edge)."""
+    """Approximate signed distance to an axis-aligned ellipse with half axes a, b: exact in sign, accurate near the edge."""
     a, b = torch.as_tensor(a), torch.as_tensor(b)
     k = ((x / a) ** 2 + (y / b) ** 2).clamp_min(1e-12).sqrt()
     slope = ((x / a**2) ** 2 + (y / b**2) ** 2).clamp_min(1e-12).sqrt()
@@ -108,20 +108,20 @@ def _ellipse(x: Tensor, y: Tensor, a, b) -> Tensor:
 
 
 def _box(x: Tensor, y: Tensor, a, b, round_by: float = 0.0) -> Tensor:
-    """Distance to a rectangle with half sides a, b and rounded corners."""
+    """Signed distance to a rectangle with half sides a, b and rounded corners."""
     dx, dy = x.abs() - (a - round_by), y.abs() - (b - round_by)
     return (dx.clamp_min(0) ** 2 + dy.clamp_min(0) ** 2).sqrt() + torch.maximum(dx, dy).clamp_max(0) - round_by
 
 
 def _triangle(x: Tensor, y: Tensor, half_base, height) -> Tensor:
-    """Distance (exact near the edges) to a triangle with its base on y = 0 and its tip at y = -height."""
+    """Signed distance, exact near the edges, to a triangle with its base on y = 0 and its tip at y = -height."""
     half_base, height = torch.as_tensor(half_base), torch.as_tensor(height)
     side = (x.abs() * height - (y + height) * half_base) / (height**2 + half_base**2).sqrt()
     return torch.maximum(side, y)
 
 
 def _half_axes(creatures: Creatures) -> tuple[Tensor, Tensor]:
-    """Half width and half height of the torso in body radii, [B, 1, 1] each: each kind has its own proportions."""
+    """Half width and half height [B, 1, 1] of the torso in body radii; proportions differ by kind."""
     widths = torch.tensor([0.95, 0.74, 0.80, 1.08])
     heights = torch.tensor([0.84, 0.98, 0.82, 0.68])
     stretch = torch.exp((creatures.aspect - 0.5) * 0.5)
@@ -129,7 +129,7 @@ def _half_axes(creatures: Creatures) -> tuple[Tensor, Tensor]:
 
 
 def _silhouettes(creatures: Creatures, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances [B, H, W], in body radii, to the torso and to its extras (ears, antenna, tail), by kind."""
+    """Signed distances [B, H, W] in body radii to the torso and to its extras (ears, antenna, tail), by kind."""
     torso, extras = torch.empty_like(u), torch.empty_like(u)
     width, height = _half_axes(creatures)
     ear = creatures.ear[:, None, None]
@@ -171,9 +171,9 @@ _SHAPES: dict[str, Callable] = {"cat": _cat, "rabbit": _rabbit, "robot": _robot,
 
 
 def _pattern(creatures: Creatures, u: Tensor, v: Tensor) -> Tensor:
-    """Where the coat shows the second colour: a field [B, H, W], positive inside, about a distance in body radii near its edges.
+    """The pattern of the second colour: a field [B, H, W], positive inside, approximately a distance in body radii near its edges.
 
-    The pattern hangs on the body's centre, so the same creature looks the same at every place and size.
+    The pattern is fixed to the body, so a creature looks the same at every place and size.
     """
     field = torch.full_like(u, -1.0)
     period = (0.92 - 0.42 * creatures.frequency)[:, None, None]
@@ -198,7 +198,7 @@ def _pattern(creatures: Creatures, u: Tensor, v: Tensor) -> Tensor:
 
 
 def _face(canvas: _Canvas, creatures: Creatures, u: Tensor, v: Tensor, scale: Tensor, dark: Tensor) -> None:
-    """Eyes with gloss, and a mouth; a fish is seen from the side and shows one eye."""
+    """Paints eyes and a mouth. A fish is shown from the side, with one eye."""
     width, height = _half_axes(creatures)
     fish = (creatures.kind == KINDS.index("fish"))[:, None, None]
     radius = 0.17 + 0.15 * creatures.eye[:, None, None]
@@ -214,7 +214,7 @@ def _face(canvas: _Canvas, creatures: Creatures, u: Tensor, v: Tensor, scale: Te
 
 
 def _accessories(canvas: _Canvas, creatures: Creatures, scenes: Scenes, u: Tensor, v: Tensor, scale: Tensor) -> None:
-    """A black top hat with a red band, or a golden crown, on the top of the torso."""
+    """Paints a black top hat with a red band, or a golden crown, on the torso."""
     _, height = _half_axes(creatures)
     top = v + height - 0.06
     nothing = torch.full_like(u, 9.0)
@@ -232,7 +232,7 @@ def _accessories(canvas: _Canvas, creatures: Creatures, scenes: Scenes, u: Tenso
 
 
 def _backgrounds(scenes: Scenes) -> Tensor:
-    """Textured grounds [B, H, W, 3]; textures are coarse, so that an 8x8 latent can hold them."""
+    """Textured backgrounds [B, H, W, 3], coarse enough for an 8x8 latent."""
     x, y = _grid()
     light = 1.06 - 0.14 * (y + 1) / 2
     plates = torch.stack([_BACKGROUNDS[name](x[0], y[0]) for name in BACKGROUNDS])
@@ -270,7 +270,7 @@ def _water(x, y):
 
 def _space(x, y):
     image = _mix((0.03, 0.02, 0.10), (0.10, 0.06, 0.26), 0.5 + 0.5 * torch.sin(2 * x + 3 * y))
-    for star in range(14):  # the same sky every time: words do not say where a star is
+    for star in range(14):  # fixed positions, since prompts do not describe them
         sx, sy = math.sin(12.9898 * star + 1) * 0.95, math.sin(78.233 * star + 2) * 0.95
         image = image + (0.3 - (((x - sx) ** 2 + (y - sy) ** 2).sqrt() * SIZE / 2 - 1.0)).clamp(0, 1).unsqueeze(-1)
     return image
@@ -280,15 +280,15 @@ _BACKGROUNDS: dict[str, Callable] = {"grass": _grass, "snow": _snow, "sand": _sa
 
 
 def _styled(image: Tensor, scenes: Scenes) -> Tensor:
-    """The style of the whole image: a pencil sketch has no colour, night is dark and blue, sunset warm."""
+    """Applies the style: a sketch is greyscale, night dark and blue, sunset warm."""
     image = image.clamp(0, 1)
     grey = (image * torch.tensor([0.30, 0.59, 0.11])).sum(-1, keepdim=True)
-    looks = {
+    styles = {
         "photo": image,
         "sketch": (0.12 + 0.88 * grey).expand_as(image),
         "night": image * torch.tensor([0.38, 0.42, 0.62]),
         "sunset": image * torch.tensor([1.0, 0.74, 0.52]) + torch.tensor([0.10, 0.03, 0.0]),
     }
     for index, name in enumerate(STYLES):
-        image = torch.where((scenes.style == index)[:, None, None, None], looks[name], image)
+        image = torch.where((scenes.style == index)[:, None, None, None], styles[name], image)
     return image.clamp(0, 1).contiguous()

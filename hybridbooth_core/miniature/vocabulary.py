@@ -1,7 +1,7 @@
-"""The words of the miniature world. Each is one token of CLIP's tokenizer, and only these rows of a word table exist.
+"""The vocabulary of the miniature world. Each word is one token of CLIP's tokenizer, and its embedding table has only these rows.
 
-`CLIP_IDS` gives each word's id in CLIP's vocabulary (the file vocab.json of openai/clip-vit-large-patch14, MIT), so that ComfyUI's own
-tokenizer and `MiniatureTokenizer` read a prompt alike.
+`CLIP_IDS` gives each word's id in CLIP's vocabulary (vocab.json of openai/clip-vit-large-patch14, MIT), so that ComfyUI's tokenizer and
+`MiniatureTokenizer` agree.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from ..errors import UserError
 
 CLIP_START, CLIP_END, CLIP_ROWS = 49406, 49407, 49408
-LENGTH = 32  # tokens of a context, start and end included
+LENGTH = 32  # tokens of a context, including start and end
 
 _WORDS: dict[str, int] = {
     "a": 320, "an": 550, "the": 518, "photo": 1125, "sketch": 5269, "picture": 1674, "of": 539, "at": 536, "in": 530, "on": 525,
@@ -39,38 +39,38 @@ _FIRST_NAMES: dict[str, int] = {
 
 CLIP_IDS = _WORDS | _FIRST_NAMES
 NAMES = tuple(_FIRST_NAMES)
-"""First names: each is the name of one fixed train creature, as a celebrity's is in a large model."""
-UNSAID = ("an", "picture")
-"""Words that no training caption says, so that they mean nothing: the rare tokens of this world, whose rare names all mean a creature."""
+"""First names, each of one train creature, like celebrities' names in a large model."""
+UNUSED_WORDS = ("an", "picture")
+"""Words of no training caption and so without meaning: this world's rare tokens for DreamBooth."""
 
 
 class MiniatureTokenizer:
-    """Words to rows of the miniature's own table: row 0 is start, row 1 end (and padding, as in CLIP), then the words in order."""
+    """Maps words to rows of the miniature's embedding table: row 0 is start, row 1 end and padding (as in CLIP), then the words."""
 
     start, end, pad, length = 0, 1, 1, LENGTH
     rows = 2 + len(CLIP_IDS)
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """The words as tokens of CLIP's vocabulary and their ids there; those never said lie beyond its end."""
-        return {f"{word}</w>": clip_id + (CLIP_ROWS if word in UNSAID else 0) for word, clip_id in CLIP_IDS.items()}
+        """The words as tokens of CLIP's vocabulary and their ids; those in `UNUSED_WORDS` get ids beyond its end, as the rarest."""
+        return {f"{word}</w>": clip_id + (CLIP_ROWS if word in UNUSED_WORDS else 0) for word, clip_id in CLIP_IDS.items()}
 
     def __init__(self):
         self._row = {word: row for row, word in enumerate(CLIP_IDS, 2)}
 
     def encode(self, text: str) -> list[int]:
-        """Rows of the words of `text`, in any case; UserError names the first word that the world does not know."""
+        """Table rows of the words of `text`, ignoring case; UserError names the first unknown word."""
         rows = []
         for word in re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower()):
             if word not in self._row:
                 raise UserError(
-                    f"the miniature world does not know {word!r}; it knows a few words only, such as: a photo of a small red striped "
-                    f"cat with a hat on snow on the left at night (see docs/miniature.md)"
+                    f"the miniature world does not know the word {word!r}; use its few words (see docs/miniature.md), such as: a photo of "
+                    f"a small red striped cat with a hat on snow on the left at night"
                 )
             rows.append(self._row[word])
         return rows
 
 
 def clip_rows() -> list[int]:
-    """The id in CLIP's vocabulary of every row of the miniature's table."""
+    """The CLIP id of every row of the miniature's embedding table."""
     return [CLIP_START, CLIP_END, *CLIP_IDS.values()]

@@ -1,10 +1,10 @@
-"""The miniature world: which creatures and scenes exist, before anything is drawn or said.
+"""The creatures and scenes of the miniature world.
 
-A *creature* has an identity: numbers that only partly have words (two colours, a pattern and how fine it is, proportions, ears, eyes).
-A *scene* is what words do say: background, place, size, accessory, style. A creature's kind (its class noun) belongs to the creature.
+A *creature* is an identity: its kind (the class noun) and attributes that words describe only in part, such as colours, pattern and
+proportions. A *scene* is what a prompt describes: background, place, size, accessory and style.
 
-Creatures are numbered, and number `i` is the same creature for ever on every machine: its attributes are hashes of `i`. Three ranges
-of numbers, far apart, are the train, tune and test identities; nothing is ever trained or tuned on a test number.
+Creatures are numbered. Number `i` is the same creature on every machine, since its attributes are hashes of `i`. Three separate ranges of
+numbers are the train, tune and test splits; no network is trained and no option is chosen on the test split.
 
 Axes: B creatures or scenes.
 """
@@ -28,7 +28,7 @@ SPLITS = {"train": range(0, 1_000_000), "tune": range(1_000_000, 1_010_000), "te
 
 
 class _Batch:
-    """Indexing shared by both records: `batch[rows]` takes the same rows of every field."""
+    """Indexing of both dataclasses: `batch[rows]` selects rows of every field."""
 
     def __getitem__(self, rows):
         return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})  # type: ignore[arg-type]
@@ -39,11 +39,11 @@ class _Batch:
 
 @dataclass(frozen=True)
 class Creatures(_Batch):
-    """B identities. Integer fields are int64 [B]; the others float32 in the ranges given."""
+    """B identities. Integer fields are int64 [B], the others float32."""
 
     number: Tensor
     kind: Tensor  # into KINDS
-    hue: Tensor  # [B, 2] in 0..1, body colour and second colour, at least .2 apart around the circle
+    hue: Tensor  # [B, 2] in 0..1, body colour and second colour, at least .2 apart on the circle
     saturation: Tensor  # [B, 2] in .55...95
     value: Tensor  # [B, 2] in .5..1
     pattern: Tensor  # into PATTERNS
@@ -55,7 +55,7 @@ class Creatures(_Batch):
 
 @dataclass(frozen=True)
 class Scenes(_Batch):
-    """B scenes, all int64 [B] but `jitter` float32 [B, 3] in -1..1 (x, y, size), which no word says."""
+    """B scenes. All fields are int64 [B] except `jitter`, float32 [B, 3] in -1..1 (x, y, size), which prompts do not describe."""
 
     background: Tensor
     place: Tensor
@@ -71,12 +71,12 @@ def split_numbers(split: str, count: int, start: int = 0) -> Tensor:
         raise ValueError(f"expected one of the splits {', '.join(SPLITS)}, found {split!r}")
     numbers = SPLITS[split]
     if start < 0 or count < 0 or start + count > len(numbers):
-        raise ValueError(f"the {split} split holds creatures 0 to {len(numbers) - 1}, asked for {start} to {start + count - 1}")
+        raise ValueError(f"expected creatures 0 to {len(numbers) - 1} of the {split} split, found {start} to {start + count - 1}")
     return torch.arange(numbers.start + start, numbers.start + start + count)
 
 
 def _hash01(number: Tensor, salt: int) -> Tensor:
-    """Uniform numbers in [0, 1) from integers: the splitmix64 finaliser, whose wrap-around int64 arithmetic is the same everywhere."""
+    """Uniform float32 in [0, 1) from integers by splitmix64's finaliser, whose int64 arithmetic is equal on every machine."""
     z = number * -7046029254386353131 + torch.tensor(salt + 1) * -4658895280553007687
     z = (z ^ ((z >> 30) & 0x3_FFFF_FFFF)) * -4658895280553007687
     z = (z ^ ((z >> 27) & 0x1F_FFFF_FFFF)) * -7723592293110705685
@@ -104,7 +104,7 @@ def creatures(numbers: Tensor) -> Creatures:
 
 
 def random_scenes(count: int, generator: torch.Generator) -> Scenes:
-    """Scenes with every attribute drawn at random; half of them in the style "photo"."""
+    """Scenes with random attributes; half of them have the style "photo"."""
 
     def draw(options: tuple[str, ...]) -> Tensor:
         return torch.randint(len(options), (count,), generator=generator, device=generator.device)
@@ -121,7 +121,7 @@ def random_scenes(count: int, generator: torch.Generator) -> Scenes:
 
 
 def scene(background: str, place: str = "middle", size: str = "big", accessory: str = "none", style: str = "photo") -> Scenes:
-    """One scene by its words (a batch of one, without jitter); ValueError names the words that exist."""
+    """One scene (a batch of one, without jitter); ValueError for an unknown word."""
     chosen = {}
     for name, word, options in (
         ("background", background, BACKGROUNDS),
@@ -131,11 +131,11 @@ def scene(background: str, place: str = "middle", size: str = "big", accessory: 
         ("style", style, STYLES),
     ):
         if word not in options:
-            raise ValueError(f"{name} must be one of {', '.join(options)}, found {word!r}")
+            raise ValueError(f"expected {name} to be one of {', '.join(options)}, found {word!r}")
         chosen[name] = torch.tensor([options.index(word)])
     return Scenes(**chosen, jitter=torch.zeros(1, 3))
 
 
 def repeat(batch, times: int):
-    """Every row `times` times in succession, as in `torch.repeat_interleave`."""
+    """Repeats every row `times` times, like `torch.repeat_interleave`."""
     return batch[torch.arange(len(batch)).repeat_interleave(times)]

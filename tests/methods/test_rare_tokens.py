@@ -10,7 +10,7 @@ import torch
 
 from hybridbooth_core.methods.rare_tokens import MEANINGFUL, rare_token, rare_tokens
 from hybridbooth_core.miniature.captions import random_captions, with_names
-from hybridbooth_core.miniature.vocabulary import UNSAID, MiniatureTokenizer
+from hybridbooth_core.miniature.vocabulary import UNUSED_WORDS, MiniatureTokenizer
 from hybridbooth_core.miniature.world import creatures, random_scenes, split_numbers
 
 from ..host.comfy import find_installations
@@ -55,11 +55,11 @@ def test_a_vocabulary_without_words_is_refused(refuses):
 
 def test_the_miniatures_rare_tokens_are_words_that_no_caption_says():
     vocabulary = MiniatureTokenizer().vocabulary
-    assert set(rare_tokens(vocabulary)[: len(UNSAID)]) == set(UNSAID)
+    assert set(rare_tokens(vocabulary)[: len(UNUSED_WORDS)]) == set(UNUSED_WORDS)
     generator = torch.Generator().manual_seed(0)
     said = set()
     for _ in range(20):
         who, where = creatures(split_numbers("train", 64)), random_scenes(64, generator)
         _, captions = with_names(who, where, random_captions(who, where, generator), generator)
         said |= {word for caption in captions for piece in caption for word in str(piece).split()}
-    assert len(said) > 60 and not said & set(UNSAID)
+    assert len(said) > 60 and not said & set(UNUSED_WORDS)

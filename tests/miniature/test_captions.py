@@ -1,4 +1,4 @@
-"""Captions say what is drawn, in words that the world knows, and no more than fits."""
+"""Captions describe the image, use known words, and fit the context."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def text(prompt) -> str:
     ("hue", "word"),
     [(0.0, "red"), (0.99, "red"), (0.97, "red"), (0.95, "pink"), (0.62, "blue"), (0.29, "lime"), (0.31, "green")],
 )
-def test_the_nearest_colour_word_around_the_circle(hue, word):
+def test_the_nearest_colour_word_on_the_circle(hue, word):
     assert hue_word(hue) == word
 
 
@@ -69,7 +69,7 @@ def test_with_nothing_kept_only_the_noun_remains():
     assert [describe(who, row, keep=0.0, generator=seeded()) for row in range(20)] == [KINDS[kind] for kind in who.kind]
 
 
-def test_a_scene_is_said_in_full():
+def test_a_full_scene_prompt():
     subject = torch.zeros(5, 96)
     prompt = scene_prompt(scene("snow", "left", "small", "hat", "night"), 0, [subject])
     assert prompt[0] == "a photo of a small" and prompt[1] is subject and prompt[2] == "with a hat on snow on the left at night"
@@ -78,19 +78,19 @@ def test_a_scene_is_said_in_full():
     assert text(scene_prompt(scene("sand", style="sunset"), 0, ["cat"])) == "a photo of a big cat on sand in the middle at sunset"
 
 
-def test_every_pair_of_scenes_is_said_differently():
+def test_different_scenes_have_different_prompts():
     all_scenes = [scene(b, p, s, a, t) for b in BACKGROUNDS for p in PLACES for s in SIZES for a in ACCESSORIES for t in STYLES]
     assert len({text(scene_prompt(one, 0, ["cat"])) for one in all_scenes}) == len(all_scenes) == 6 * 3 * 2 * 3 * 4
 
 
-def test_style_and_accessory_are_always_said():
+def test_style_and_accessory_are_always_named():
     where = scene("snow", "left", "small", "crown", "sketch")
     for seed in range(50):
         said = text(scene_prompt(where, 0, ["cat"], keep=0.0, generator=seeded(seed)))
         assert said == "a sketch of cat with a crown"
 
 
-def test_every_training_caption_is_known_and_fits_with_five_words_to_spare():
+def test_every_training_caption_is_known_and_fits_with_five_tokens_to_spare():
     tokenizer = MiniatureTokenizer()
     who, where = creatures(split_numbers("train", 2000)), random_scenes(2000, seeded(1))
     captions = random_captions(who, where, seeded(2))
@@ -100,14 +100,14 @@ def test_every_training_caption_is_known_and_fits_with_five_words_to_spare():
     assert max(len(tokenizer.encode(text(scene_prompt(where, row, [""])))) for row in range(2000)) + 5 <= LENGTH - 2
 
 
-def test_a_share_of_captions_is_empty_for_guidance():
+def test_a_fraction_of_captions_is_empty_for_guidance():
     who, where = creatures(split_numbers("train", 3000)), random_scenes(3000, seeded(1))
     empty = sum(text(caption) == "" for caption in random_captions(who, where, seeded(2)))
     assert empty / 3000 == pytest.approx(0.1, abs=0.02)
     assert not any(text(c) == "" for c in random_captions(who[:50], where[:50], seeded(2), empty=0.0))
 
 
-def test_captions_come_from_their_generator():
+def test_captions_are_seeded():
     who, where = creatures(split_numbers("train", 50)), random_scenes(50, seeded(1))
     assert random_captions(who, where, seeded(2)) == random_captions(who, where, seeded(2)) != random_captions(who, where, seeded(3))
 
@@ -118,7 +118,7 @@ def test_names_belong_to_fixed_train_creatures():
     assert bool(((stars.number >= SPLITS["train"].start) & (stars.number < SPLITS["train"].stop)).all())
 
 
-def test_a_row_with_a_name_shows_the_creature_of_that_name():
+def test_a_named_row_has_the_named_creature():
     who, where = creatures(split_numbers("train", 1000)), random_scenes(1000, seeded(1))
     captions = random_captions(who, where, seeded(2))
     before = [value.clone() for value in vars(who).values()]

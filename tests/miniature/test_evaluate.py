@@ -1,4 +1,4 @@
-"""Evaluation: scenes that say everything, references that a method may see, scores in their places."""
+"""Evaluation: scenes that cover every word, references, and the order of scores."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import ACCESSORIES, BACKGROUNDS, KINDS, PLACES, SIZES, STYLES, creatures, repeat, split_numbers
 
 
-def test_the_eight_scenes_say_every_word_at_least_once():
+def test_the_eight_scenes_use_every_word():
     where = join(EVALUATION_SCENES)
     assert len(where) == 8 and not where.jitter.any()
     for name, options in (("background", BACKGROUNDS), ("place", PLACES), ("size", SIZES), ("accessory", ACCESSORIES), ("style", STYLES)):
         assert getattr(where, name).unique().tolist() == list(range(len(options))), name
 
 
-def test_a_reference_is_one_photo_that_belongs_to_the_creature():
+def test_a_reference_is_one_photo_of_the_creature():
     who = creatures(split_numbers("test", 5))
     refs = [reference_of(who, row) for row in range(5)]
     again = reference_of(who[torch.tensor([3, 0])], 0)
@@ -32,7 +32,7 @@ def test_a_reference_is_one_photo_that_belongs_to_the_creature():
     assert len({ref.images.double().sum().item() for ref in refs}) == 5
 
 
-def test_scores_stand_at_their_identity_and_scene():
+def test_scores_are_indexed_by_identity_and_scene():
     torch.manual_seed(0)
     judge, who = Judge().eval(), creatures(split_numbers("test", 3))
     where = join(EVALUATION_SCENES)
@@ -46,14 +46,14 @@ def test_scores_stand_at_their_identity_and_scene():
     assert torch.equal(scores.prompt, right["prompt"].view(3, 8)) and torch.equal(scores.kind, right["kind"].view(3, 8))
 
 
-def test_true_renders_are_the_same_identity():
+def test_true_renders_score_one():
     torch.manual_seed(0)
     who = repeat(creatures(split_numbers("test", 2)), 8)
     where = join(EVALUATION_SCENES)[torch.arange(8).repeat(2)]
     torch.testing.assert_close(score(Judge().eval(), render(who, where)[0], who, where, (2, 8)).identity, torch.ones(2, 8))
 
 
-def test_every_subject_is_drawn_in_every_scene_from_the_same_noise(world, monkeypatch):
+def test_every_subject_is_generated_in_every_scene_from_the_same_noise(world, monkeypatch):
     asked = []
 
     def draw(model, prompts, start, steps, guidance):
@@ -72,7 +72,7 @@ def test_every_subject_is_drawn_in_every_scene_from_the_same_noise(world, monkey
     assert text[0][2] == text[3][2] != text[1][2]
 
 
-def test_more_images_than_a_batch_come_in_order(monkeypatch):
+def test_batches_keep_the_order(monkeypatch):
     sizes = []
 
     def draw(model, prompts, start, steps, guidance):

@@ -1,4 +1,4 @@
-"""What the judge says, for outputs that are known: the truth itself, another creature, noise."""
+"""Metrics by the judge for known outputs: the truth, another creature, noise."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def where():
 
 
 def perfect(who, where, sharpness: float = 40.0) -> dict[str, torch.Tensor]:
-    """What a judge without any error puts out."""
+    """The outputs of a perfect judge."""
     truth = targets(who, where)
     return {name: sharpness * F.one_hot(t, Judge.HEADS[name]).float() if t.ndim == 1 else t for name, t in truth.items()}
 
 
 class Told:
-    """A judge that is told what to say: `images` are the rows of its outputs."""
+    """A fake judge whose `images` are rows of its outputs."""
 
     def __init__(self, outputs):
         self.outputs = outputs
@@ -39,7 +39,7 @@ class Told:
         return {name: value[rows] for name, value in self.outputs.items()}
 
 
-def test_a_perfect_judge_has_no_loss_and_any_other_has(who, where):
+def test_only_a_perfect_judge_has_zero_loss(who, where):
     outputs, truth = perfect(who, where), targets(who, where)
     assert judge_loss(outputs, truth).item() < 1e-5
     for name, out in outputs.items():
@@ -58,7 +58,7 @@ def test_the_loss_is_the_sum_of_its_heads(who, where):
     torch.testing.assert_close(judge_loss(outputs, truth), expected)
 
 
-def test_hues_are_read_around_the_circle(who, where):
+def test_hues_are_circular(who, where):
     truth = targets(replace(who, hue=who.hue + 1.0), where)
     torch.testing.assert_close(truth["hue"], targets(who, where)["hue"], atol=1e-5, rtol=0)
     torch.testing.assert_close(truth["hue"][:, :2] ** 2 + truth["hue"][:, 2:] ** 2, torch.ones(500, 2))
@@ -72,7 +72,7 @@ def test_an_identity_vector_has_parts_of_unit_spread_and_tone_of_half(who, where
     assert vector.mean(0).abs().max() < 0.15
 
 
-def test_the_class_noun_and_the_scene_are_no_part_of_an_identity(who, where):
+def test_an_identity_excludes_the_class_noun_and_the_scene(who, where):
     other = perfect(replace(who, kind=(who.kind + 1) % 4), random_scenes(500, torch.Generator().manual_seed(9)))
     assert torch.equal(identity_vector(other), identity_vector(perfect(who, where)))
 
@@ -90,7 +90,7 @@ def test_the_same_identity_scores_one_and_another_about_zero(who, where):
     assert other.mean().abs() < 0.05 and 0.1 < other.std() < 0.4
 
 
-def test_accuracies_are_one_where_a_word_is_right(who, where):
+def test_accuracies_are_one_where_an_attribute_is_right(who, where):
     outputs = perfect(who, where)
     right = accuracies(Told(outputs), torch.arange(500), who, where)
     assert set(right) == {"kind", "pattern", "prompt", *CONTEXT} and all(bool((v == 1).all()) for v in right.values())

@@ -1,4 +1,4 @@
-"""The miniature's own networks: shapes, and what each promises of its outputs."""
+"""The miniature's networks: shapes and properties of their outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def images() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 128), (128, 72)], ids=str)
-def test_the_autoencoder_takes_every_size_of_whole_cells(size):
+def test_the_autoencoder_accepts_sizes_of_whole_cells(size):
     coder = Autoencoder().eval()
     latents = coder.encode(torch.rand(2, *size, 3))
     assert latents.shape == (2, 16, size[0] // 8, size[1] // 8)
@@ -26,12 +26,12 @@ def test_the_autoencoder_takes_every_size_of_whole_cells(size):
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 3), (1, 3, 64, 64), (1, 60, 64, 3), (1, 64, 60, 3), (1, 64, 64, 4)])
-def test_the_autoencoder_refuses_what_is_no_image_of_whole_cells(shape):
+def test_the_autoencoder_refuses_other_sizes(shape):
     with pytest.raises(ValueError, match="divisible by 8"):
         Autoencoder().encode(torch.zeros(shape))
 
 
-def test_latents_are_normalised_by_what_training_saw(images):
+def test_latents_are_normalised_by_running_statistics(images):
     coder = Autoencoder()
     latents = coder.train().encode(images)
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(16), atol=1e-4, rtol=0)
@@ -48,7 +48,7 @@ def test_encoding_in_eval_mode_changes_nothing(images, state_of):
     assert all(torch.equal(value, before[key]) for key, value in state_of(coder).items())
 
 
-def test_an_image_encoders_first_token_stands_for_the_whole(images):
+def test_an_image_encoders_class_token_is_the_mean(images):
     encoder = ImageEncoder(width=64, projection=32).eval()
     tokens = encoder(images)
     assert tokens.shape == (4, 65, 64) and encoder.width == 64 and encoder.size == 64
@@ -59,7 +59,7 @@ def test_an_image_encoders_first_token_stands_for_the_whole(images):
     torch.testing.assert_close(encoder(images[1:2]), tokens[1:2], atol=1e-5, rtol=1e-4)
 
 
-def test_a_patch_token_looks_at_its_patch():
+def test_a_patch_token_depends_on_its_patch():
     encoder = ImageEncoder().eval()
     one = torch.full((1, 64, 64, 3), 0.5)
     other = one.clone()
@@ -80,7 +80,7 @@ def test_the_judge_has_a_head_for_every_attribute_of_the_truth(images):
             assert truth[name].shape == (400, Judge.HEADS[name])
 
 
-def test_every_head_of_the_judge_learns_from_its_own_output(images):
+def test_every_head_of_the_judge_has_its_own_output(images):
     judge = Judge()
     outputs = judge(images)
     bias = judge.read[-1].bias

@@ -1,4 +1,4 @@
-"""The renderer: masks are exact, creatures are visible where they are said to be, and everything is a function of its arguments."""
+"""The renderer: exact masks, visible attributes, and outputs that depend on the arguments alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def some(count: int = 32, start: int = 0) -> Creatures:
 
 
 def everywhere(count: int, seed: int = 0, **fixed: int) -> Scenes:
-    """Random scenes; an attribute given by name is the same in all of them."""
+    """Random scenes, with the given attributes fixed."""
     scenes = random_scenes(count, torch.Generator().manual_seed(seed))
     return replace(scenes, **{name: torch.full((count,), value) for name, value in fixed.items()})
 
@@ -46,7 +46,7 @@ def test_images_and_masks_have_their_shapes_and_bounds():
     assert bool((masks.amax((1, 2)) > 0.999).all()) and bool((masks.amin((1, 2)) == 0).all())
 
 
-def test_a_image_depends_on_its_row_alone():
+def test_an_image_depends_on_its_row_alone():
     who, where = some(16), everywhere(16)
     images, masks = render(who, where)
     order = torch.randperm(16)
@@ -57,7 +57,7 @@ def test_a_image_depends_on_its_row_alone():
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_outside_its_mask_a_creature_changes_nothing(style):
+def test_a_creature_changes_nothing_outside_its_mask(style):
     """Two creatures in one scene: equal wherever neither mask reaches (an accessory sits on its creature, so without one)."""
     where = everywhere(64, accessory=0, style=STYLES.index(style))
     (one, one_mask), (other, other_mask) = render(some(64), where), render(some(64, 100), where)
@@ -66,7 +66,7 @@ def test_outside_its_mask_a_creature_changes_nothing(style):
     assert torch.equal(one[outside], other[outside])
 
 
-def test_where_the_mask_is_one_nothing_of_the_scene_shows():
+def test_the_scene_is_hidden_where_the_mask_is_one():
     """The same creature on two backgrounds: equal inside the mask, different where it is 0, mixed at the edge by the mask's share."""
     who = some(64)
     where = everywhere(64, background=BACKGROUNDS.index("snow"), style=0)
@@ -84,7 +84,7 @@ def test_where_the_mask_is_one_nothing_of_the_scene_shows():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_visible_and_looks_unlike_the_others(kind):
+def test_every_kind_is_visible_and_distinct(kind):
     who, where = with_kind(some(16), kind), repeat(scene("snow"), 16)
     images, masks = render(who, where)
     empty = render(who, replace(where, jitter=torch.full((16, 3), 0.0)))[0]
@@ -96,7 +96,7 @@ def test_every_kind_is_visible_and_looks_unlike_the_others(kind):
 
 
 @pytest.mark.parametrize("name", ["hue", "saturation", "value", "pattern", "frequency", "aspect", "ear", "eye"])
-def test_every_attribute_of_an_identity_is_drawn(name):
+def test_every_attribute_of_an_identity_changes_the_image(name):
     who = replace(some(24), pattern=torch.full((24,), PATTERNS.index("striped")))
     value = getattr(who, name)
     low, width = {"pattern": (0, 6), "saturation": (0.55, 0.4), "value": (0.5, 0.5)}.get(name, (0, 1))
@@ -107,7 +107,7 @@ def test_every_attribute_of_an_identity_is_drawn(name):
 
 
 @pytest.mark.parametrize("name", ["background", "place", "size", "accessory", "style", "jitter"])
-def test_every_attribute_of_a_scene_is_drawn(name):
+def test_every_attribute_of_a_scene_changes_the_image(name):
     who, where = some(48), everywhere(48, seed=2)
     count = {"background": 6, "place": 3, "size": 2, "accessory": 3, "style": 4}.get(name)
     value = getattr(where, name)
@@ -124,7 +124,7 @@ def test_backgrounds_are_all_different():
             assert (images[i] - images[j])[outside].abs().mean() > 0.05
 
 
-def test_an_accessory_covers_the_creature_and_the_mask_knows():
+def test_an_accessory_covers_the_creature_in_image_and_mask():
     who = some(32)
     bare, bare_mask = render(who, everywhere(32, accessory=0, style=0))
     for accessory in ("hat", "crown"):
@@ -135,7 +135,7 @@ def test_an_accessory_covers_the_creature_and_the_mask_knows():
         assert torch.equal(image[mask == 1], bare[mask == 1])
 
 
-def test_place_and_size_are_where_words_say():
+def test_place_and_size_match_their_words():
     who = some(16)
     centres = torch.arange(SIZE) + 0.5
     across, areas = {}, {}
@@ -176,7 +176,7 @@ def test_batches_of_different_lengths_are_refused():
         render(some(3), everywhere(2))
 
 
-def test_colours_are_those_of_pythons_own_conversion():
+def test_colours_agree_with_colorsys():
     import colorsys
 
     rows = torch.rand(200, 3)

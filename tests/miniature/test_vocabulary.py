@@ -1,4 +1,4 @@
-"""The vocabulary: every word one token, every row one CLIP id, and a clear word about all others."""
+"""The vocabulary: every word is one token, every row one CLIP id, and other words are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hybridbooth_core.miniature.world import ACCESSORIES, BACKGROUNDS, KINDS, PA
 TOKENIZER = MiniatureTokenizer()
 
 
-def test_every_word_of_the_world_but_those_of_silence_can_be_said():
+def test_the_vocabulary_covers_the_world():
     words = {*KINDS, *BACKGROUNDS, *PLACES, *SIZES, *ACCESSORIES, *STYLES, *PATTERNS, *HUES} - {"none", "plain"}
     assert words <= set(CLIP_IDS), words - set(CLIP_IDS)
 
@@ -26,7 +26,7 @@ def test_every_word_has_its_own_row_and_its_own_clip_id():
     assert (ids[TOKENIZER.start], ids[TOKENIZER.end], TOKENIZER.pad) == (49406, 49407, TOKENIZER.end)
 
 
-def test_names_are_words_of_their_own():
+def test_names_are_not_other_words():
     assert len(NAMES) == len(set(NAMES)) and not {*NAMES} & {*KINDS, *BACKGROUNDS, *HUES, *PATTERNS}
 
 

@@ -1,4 +1,4 @@
-"""Creatures are their numbers, for ever; the splits cannot meet; attributes are spread as they say."""
+"""Creatures depend on their numbers alone, splits are disjoint, and attributes have their distributions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MASK = (1 << 64) - 1
 
 
 def splitmix(number: int, salt: int) -> float:
-    """The 24 upper bits of the splitmix64 finaliser of number and salt, in Python's own integers."""
+    """The 24 upper bits of splitmix64's finaliser of number and salt, in Python integers."""
     z = (number * 0x9E3779B97F4A7C15 + (salt + 1) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
@@ -38,7 +38,7 @@ def many():
     return creatures(split_numbers("train", 20_000))
 
 
-def test_a_number_is_the_same_creature_for_ever():
+def test_a_number_is_always_the_same_creature():
     """Frozen on 2026-11-20: if this fails, every committed weight and result is about other creatures."""
     who = creatures(torch.tensor([0, 999_999, 1_000_000, 2_000_000, 2_009_999]))
     assert who.kind.tolist() == [3, 0, 3, 0, 2] and who.pattern.tolist() == [3, 5, 0, 1, 4]
@@ -69,13 +69,13 @@ def test_attributes_are_splitmix_hashes_of_the_number():
         assert float(who.hue[row, 0]) == splitmix(number, 1) and float(who.eye[row]) == splitmix(number, 11)
 
 
-def test_a_creature_does_not_depend_on_its_company():
+def test_a_creature_does_not_depend_on_its_batch():
     alone, together = creatures(torch.tensor([77])), creatures(torch.arange(60, 90))
     for name, value in vars(together[17:18]).items():
         assert torch.equal(value, getattr(alone, name)), name
 
 
-def test_splits_cannot_meet():
+def test_splits_are_disjoint():
     ranges = list(SPLITS.values())
     assert set(SPLITS) == {"train", "tune", "test"}
     for i, one in enumerate(ranges):
@@ -98,7 +98,7 @@ def test_the_last_creature_of_a_split_is_in_it():
     assert split_numbers("test", 1, 9_999).tolist() == [2_009_999] and len(split_numbers("test", 0, 10_000)) == 0
 
 
-def test_attributes_lie_in_their_ranges_and_are_spread_evenly(many):
+def test_attributes_are_uniform_in_their_ranges(many):
     ranges = {"frequency": (0, 1), "aspect": (0, 1), "ear": (0, 1), "eye": (0, 1), "saturation": (0.55, 0.95), "value": (0.5, 1)}
     for name, (low, high) in ranges.items():
         found = getattr(many, name)
@@ -110,7 +110,7 @@ def test_attributes_lie_in_their_ranges_and_are_spread_evenly(many):
         assert len(shares) == len(options) and bool(((shares - 1 / len(options)).abs() < 0.015).all()), name
 
 
-def test_the_two_hues_are_apart_around_the_circle(many):
+def test_the_two_hues_are_apart_on_the_circle(many):
     assert many.hue.min() >= 0 and many.hue.max() < 1
     gap = (many.hue[:, 0] - many.hue[:, 1]).abs()
     assert torch.minimum(gap, 1 - gap).min() >= 0.2 - 1e-5
@@ -145,9 +145,9 @@ def test_a_scene_by_its_words():
 
 
 @pytest.mark.parametrize("wrong", [{"background": "moon"}, {"place": "top"}, {"size": "huge"}, {"accessory": "scarf"}, {"style": "oil"}])
-def test_a_word_that_no_scene_has_is_named_with_those_it_may_have(wrong):
+def test_an_unknown_word_is_refused(wrong):
     name, word = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=rf"{name} must be one of .*'{word}'"):
+    with pytest.raises(ValueError, match=rf"expected {name} to be one of .*'{word}'"):
         scene(**({"background": "snow"} | wrong))
 
 

@@ -1,4 +1,4 @@
-"""The miniature's text-to-image model: Stable Diffusion's blocks at sizes that fit its world."""
+"""The miniature's text-to-image model: Stable Diffusion's blocks at small sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 
-def test_sizes_fit_one_another(world):
+def test_sizes_are_consistent(world):
     assert LATENT_SHAPE == (LATENT_CHANNELS, 64 // FACTOR, 64 // FACTOR) == (16, 8, 8)
     assert world.embedding_width == WIDTH == 96 and world.image_size == 64
     assert world.encode_image(torch.rand(1, 64, 64, 3)).shape[1:] == LATENT_SHAPE
@@ -36,7 +36,7 @@ def test_the_denoiser_reads_its_context(world):
     assert not torch.allclose(one, other, atol=1e-4)
 
 
-def test_captions_become_unit_vectors_that_differ():
+def test_captions_have_distinct_unit_embeddings():
     with torch.no_grad():
         encoder = CaptionEncoder().eval()
         for parameter in encoder.parameters():

@@ -1,4 +1,4 @@
-"""Trains the text-to-image model itself: denoiser and text encoder together, on latents of the frozen autoencoder."""
+"""Trains the text-to-image model: denoiser and text encoder together, on latents of the frozen autoencoder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .loop import Schedule, train
 
 
 def train_base(schedule: Schedule, folder: Path, autoencoder: Autoencoder, judge: Judge, seed: int = 0) -> DiffusersModel:
-    """Velocity loss on SD1.5's betas at uniform stratified times, four times stronger on the creature; captions as `captions.py` says."""
+    """Trains the base model with the v-prediction loss at stratified times, weighted four times higher on the creature."""
     torch.manual_seed(seed + 10)
     unet, text_encoder = new_unet(), new_text_encoder()
     model = world_model(unet, text_encoder, autoencoder)

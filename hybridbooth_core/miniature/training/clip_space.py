@@ -1,4 +1,4 @@
-"""Trains what lets the model's own text encoder be compared with images: a linear map on each side, as CLIP has."""
+"""Trains the joint space of images and the model's text encoder: one linear projection per side, as in CLIP."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from .images import choose, degrade, references
 from .loop import Schedule, step_generator, train
 from .readers import contrastive_loss
 
-NEUTRAL = 0.5  # share of captions that say nothing of the scene, as the templates of a probe-free start
-SCENE_KEPT = 0.4  # of a scene's words where it is said: most of it is greyed out in the image
+NEUTRAL = 0.5  # fraction of captions without a scene, like the templates of probe-free initial embeddings
+SCENE_KEPT = 0.4  # probability of each word of a scene otherwise, since most of the scene is masked in the image
 
 
 def captions(who: Creatures, where: Scenes, generator: torch.Generator) -> list[Prompt]:
-    """What is said of each creature: mostly who it is, partly where."""
-    said: list[Prompt] = []
+    """Captions that describe the creatures fully and their scenes in part."""
+    prompts: list[Prompt] = []
     for row in range(len(who)):
         noun = describe(who, row, 0.9, generator)
         neutral = torch.rand((), generator=generator).item() < NEUTRAL
         template = TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))]
-        said.append([*template, noun] if neutral else scene_prompt(where, row, [noun], SCENE_KEPT, generator))
-    return said
+        prompts.append([*template, noun] if neutral else scene_prompt(where, row, [noun], SCENE_KEPT, generator))
+    return prompts
 
 
 def train_clip_space(schedule: Schedule, folder: Path, model: DiffusersModel, clip: ImageEncoder, seed: int = 0) -> ClipHeads:
-    """Images and captions of train creatures matched by contrast; text encoder and CLIP-like encoder stay as they are.
+    """Trains the projections contrastively on images and captions of train creatures; both encoders stay frozen.
 
-    Most images are cropped around the creature with the background greyed out, as a person's masked reference is.
+    Most images are masked crops around the creature, like a user's masked reference.
     """
     torch.manual_seed(seed + 40)
     heads = ClipHeads(clip.width, WIDTH)
-    sharpness = nn.ParameterDict({"log_scale": torch.tensor(10.0).log()})  # CLIP's learnt temperature; only the training needs it
+    sharpness = nn.ParameterDict({"log_scale": torch.tensor(10.0).log()})  # CLIP's learned temperature, used in training only
 
     def pairs(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
         who, where = choose(generator, count)
         images, masks = render(who, where)
         with torch.no_grad():
             tokens = clip(degrade(references(images, masks, generator), generator))
-        augmented = heads.images(tokens[:, 0])
+        embeds = heads.images(tokens[:, 0])
         texts = encode_texts(model, heads.text, captions(who, where, generator))
-        return F.normalize(augmented, dim=-1), F.normalize(texts, dim=-1)
+        return F.normalize(embeds, dim=-1), F.normalize(texts, dim=-1)
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         return contrastive_loss(*pairs(generator, schedule.batch), temperature=(-sharpness["log_scale"]).exp())

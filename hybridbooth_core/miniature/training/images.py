@@ -1,4 +1,4 @@
-"""Fresh images for every training step: drawing is fast enough that none is ever stored."""
+"""Training images, rendered anew for every step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...encoders.features import square_crops
 from ..render import SIZE, render
 from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat
 
-MASKED = 0.8  # share of references that come with a mask
+MASKED = 0.8  # fraction of references with a mask
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Batch:
 
 
 def choose(generator: torch.Generator, identities: int, views: int = 1) -> tuple[Creatures, Scenes]:
-    """`identities` train creatures, each in `views` scenes (rows of one creature are neighbours)."""
+    """Random train creatures, each in `views` random scenes; rows of one creature are adjacent."""
     numbers = torch.randint(len(SPLITS["train"]), (identities,), generator=generator) + SPLITS["train"].start
     who = repeat(creatures(numbers), views)
     return who, random_scenes(len(who), generator)
@@ -37,7 +37,7 @@ def draw_batch(generator: torch.Generator, identities: int, views: int = 1) -> B
 
 
 def references(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
-    """What an encoder sees, [B, 64, 64, 3]: most rows cropped around their mask, the others whole."""
+    """Encoder inputs [B, 64, 64, 3]: most are cropped around their mask, the others are whole images."""
     masked = torch.rand(len(images), generator=generator) < MASKED
     crops = square_crops(images, None, SIZE).clone()
     crops[masked] = square_crops(images[masked], masks[masked], SIZE) if bool(masked.any()) else crops[masked]
@@ -45,7 +45,7 @@ def references(images: Tensor, masks: Tensor, generator: torch.Generator) -> Ten
 
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur the images, half of them fully, and add a little noise to all, so that a reader trusts shapes and colours, not pixels."""
+    """Blurs the images, half of them fully, and adds a little noise, so that encoders rely on shapes and colours rather than pixels."""
     small = F.interpolate(images.movedim(-1, 1), scale_factor=0.5, mode="bilinear", antialias=True)
     blurred = F.interpolate(small, size=images.shape[1:3], mode="bilinear").movedim(1, -1)
     chosen = torch.rand(len(images), 1, 1, 1, generator=generator)

@@ -1,6 +1,6 @@
-"""Trains the probe's learned steps: one photo of a creature gives a gradient, and the step is judged in other images of it.
+"""Trains the probe's learned optimizer: it reads the gradient of one photo, and its loss is that of other images of the creature.
 
-Axes: B creatures, k rows of a step's gradient, V other views of each creature, n words, d their width, C h w latents.
+Axes: B creatures, k samples of a gradient, V other views of each creature, n token embeddings, d their width, C h w latents.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from .loop import Schedule, train
 from .probe import TIMES, class_embeddings
 
 HIDDEN = 512
-UNROLLED = 3  # steps in a row, each judged; a later one starts where the earlier ones led
+UNROLLED = 3  # consecutive updates, each with a loss
 VIEWS = 2
-PHOTOS = 0.7  # share of references in the style that a person brings
+PHOTOS = 0.7  # fraction of references in the style "photo"
 
 
 def with_learned_optimizer(probe: Probe, hidden: int = HIDDEN) -> Probe:
-    """The same probe with untrained learned steps."""
+    """A copy of the probe with an untrained learned optimizer."""
     grown = Probe(replace(probe.config, learned_optimizer=hidden))
     grown.load_state_dict(probe.state_dict(), strict=False)
     return grown.eval()
 
 
 def photo_gradient(model: DiffusersModel, embeddings: Tensor, latents: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
-    """What a refinement sees, for B creatures at once: d loss / d words [B, n, d], the loss that of `refine_task.Task`.
+    """The gradient [B, n, d] of `refine.task.Task`'s loss in the token embeddings [B, n, d], for B creatures at once.
 
     Args:
-        latents: [B, C, h, w] of the one photo of each. weight: [B, 1, h, w] of the loss.
+        latents: [B, C, h, w] of one photo per creature. weight: [B, 1, h, w], loss weights.
     """
     config = RefineConfig()
     k = config.batch
     t = torch.cat([stratified_timesteps(k, *config.times, len(model.schedule), generator) for _ in embeddings])
     noise = torch.cat([antithetic_noise(k, tuple(latents.shape[1:]), generator) for _ in embeddings])
     leaf = embeddings.detach().requires_grad_(True)
-    said: list[Prompt] = [[*template, row] for row in leaf for template in TEMPLATES]
-    context = model.encode_prompts(said).context  # row i of a creature is told the template i modulo their number, as in Task
+    prompts: list[Prompt] = [[*template, row] for row in leaf for template in TEMPLATES]
+    context = model.encode_prompts(prompts).context  # sample i of a creature uses template i modulo their number, as in Task
     pick = torch.arange(len(embeddings) * k)
     context = context[pick // k * len(TEMPLATES) + pick % k % len(TEMPLATES)]
     noisy = model.schedule.add_noise(latents[pick // k], noise, t)
@@ -75,10 +75,10 @@ def train_learned_optimizer(
     judge: Judge,
     seed: int = 0,
 ) -> Probe:
-    """A probe with learned steps from one without; what it had stays as it is.
+    """Trains a learned optimizer for a probe, which stays frozen; returns a copy of the probe with it.
 
-    Each step's words are judged by the probe's own training loss in `VIEWS` other scenes, named by their prompts. No gradient flows from
-    one step into the last, nor through the photo's gradient: second derivatives would cost much and are not needed.
+    The loss of each update is the probe's training loss of `VIEWS` images of other scenes with their prompts. No gradient flows between
+    updates or through the photo's gradient, which avoids second derivatives.
     """
     torch.manual_seed(seed + 30)
     probe = with_learned_optimizer(probe).requires_grad_(False)
@@ -93,7 +93,7 @@ def train_learned_optimizer(
         where = Scenes(**{**vars(where), "style": where.style.masked_fill(as_photo, 0)})
         images, masks = render(who, where)
         first = torch.arange(0, len(who), 1 + VIEWS)
-        others = torch.cat([first + view for view in range(1, 1 + VIEWS)])  # all first other views, then all second ones
+        others = torch.cat([first + view for view in range(1, 1 + VIEWS)])  # all first views, then all second views
         with torch.no_grad():
             crops = square_crops(images[first], masks[first], SIZE)
             embeddings = probe(Features(clip(crops), dino(crops), autoencoder.encode(crops)), nouns[who.kind[first]])
@@ -104,12 +104,12 @@ def train_learned_optimizer(
         t = stratified_timesteps(len(others), *TIMES, len(model.schedule), generator)
         noisy = model.schedule.add_noise(latents[others], noise, t)
         target = model.schedule.velocity(latents[others], noise, t)
-        said = [scene_prompt(where, row, [""], keep=0.9, generator=generator) for row in others.tolist()]
+        texts = [scene_prompt(where, row, [""], keep=0.9, generator=generator) for row in others.tolist()]
         total = torch.zeros(())
         for _ in range(UNROLLED):
             gradient = photo_gradient(model, embeddings, latents[first], photo_weight, generator)
             embeddings = embeddings.detach() + probe.step(embeddings.detach(), gradient)
-            prompts = [[before, embeddings[row % len(embeddings)], after] for row, (before, _, after) in enumerate(said)]
+            prompts = [[before, embeddings[row % len(embeddings)], after] for row, (before, _, after) in enumerate(texts)]
             output = model.network_output(noisy, t, model.encode_prompts(prompts).context)
             total = total + ((output - target) ** 2 * weight).mean() / weight.mean()
         return total / UNROLLED
@@ -118,8 +118,8 @@ def train_learned_optimizer(
         who = creatures(split_numbers("tune", 16))
         refs = [reference_of(who, row) for row in range(len(who))]
         made = [_personalized(row) for row in zip(refs, class_nouns(who), strict=True)]
-        guess, refined = (evaluate(model, judge, who, embeddings, EVALUATION_SCENES[:4]) for embeddings in zip(*made, strict=True))
-        gain = (refined.identity - guess.identity).mean().item()
+        initial, refined = (evaluate(model, judge, who, embeddings, EVALUATION_SCENES[:4]) for embeddings in zip(*made, strict=True))
+        gain = (refined.identity - initial.identity).mean().item()
         return {"identity": refined.identity.mean().item(), "prompt": refined.prompt.mean().item(), "gain": gain}
 
     def _personalized(row) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Trains what reads images: the autoencoder, the judge and the three encoders. None of them needs another."""
+"""Trains the autoencoder, the judge and the image encoders, independently of one another."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _held_out(count: int = 256) -> Batch:
 
 
 def _slopes(images: Tensor) -> Tensor:
-    """Differences to the right and lower neighbour, the parts an eye reads as edges: [2, B, H-1, W-1, 3]."""
+    """Image gradients [2, B, H-1, W-1, 3]: differences to the lower and right neighbours."""
     here = images[:, :-1, :-1]
     return torch.stack([images[:, 1:, :-1] - here, images[:, :-1, 1:] - here])
 
 
 def train_autoencoder(schedule: Schedule, folder: Path, seed: int = 0) -> Autoencoder:
-    """Charbonnier loss plus L1 on slopes, both four times stronger on the creature; noise on the latents in training."""
+    """Trains with a Charbonnier loss plus L1 on image gradients, both weighted four times higher on the creature, and noisy latents."""
     torch.manual_seed(seed)
     net, held = Autoencoder(), _held_out()
 
@@ -37,9 +37,9 @@ def train_autoencoder(schedule: Schedule, folder: Path, seed: int = 0) -> Autoen
         noisy = latents + 0.1 * torch.randn(latents.shape, generator=generator)
         decoded = net.decoder(noisy).movedim(1, -1) * 0.5 + 0.5  # not clipped: a clipped pixel has no gradient
         weight = 1 + 3 * batch.masks.unsqueeze(-1)
-        near = (((decoded - batch.images) ** 2 + 1e-4).sqrt() * weight).mean()
+        pixels = (((decoded - batch.images) ** 2 + 1e-4).sqrt() * weight).mean()
         edges = ((_slopes(decoded) - _slopes(batch.images)).abs() * weight[:, :-1, :-1]).mean()
-        return near + 0.5 * edges
+        return pixels + 0.5 * edges
 
     def check() -> dict[str, float]:
         error = ((net.decode(net.encode(held.images)) - held.images) ** 2).mean()
@@ -50,7 +50,7 @@ def train_autoencoder(schedule: Schedule, folder: Path, seed: int = 0) -> Autoen
 
 
 def train_judge(schedule: Schedule, folder: Path, seed: int = 0) -> Judge:
-    """Supervised by the truth of every attribute, on degraded images."""
+    """Trains on all attributes of degraded images."""
     torch.manual_seed(seed + 1)
     net, held = Judge(), _held_out(512)
 
@@ -68,14 +68,14 @@ def train_judge(schedule: Schedule, folder: Path, seed: int = 0) -> Judge:
 
 
 def contrastive_loss(left: Tensor, right: Tensor, temperature: float | Tensor = 0.1) -> Tensor:
-    """Symmetric InfoNCE (van den Oord et al. 2018, CLIP's form) of unit vectors [B, D]; row i of one belongs to row i of the other."""
+    """CLIP's symmetric InfoNCE loss (van den Oord et al. 2018) of unit vectors [B, D] whose rows are pairs."""
     logits = left @ right.T / temperature
     same = torch.arange(len(left))
     return (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
 
 
 def train_identity_encoder(stage: str, schedule: Schedule, folder: Path, seed: int = 0) -> ImageEncoder:
-    """DINO's stand-in: learns, without any label, that two scenes show one creature. Also the held-out encoder, from another seed."""
+    """Trains the DINO-like encoder (or, from another seed, the held-out one): self-supervised on two scenes of each creature."""
     torch.manual_seed(seed + (2 if stage == "dino" else 3))
     net = ImageEncoder()
     held = draw_batch(step_generator(1234, "held out pairs", 0), 256, views=2)
@@ -95,15 +95,15 @@ def train_identity_encoder(stage: str, schedule: Schedule, folder: Path, seed: i
 
 
 def train_clip_encoder(stage: str, schedule: Schedule, folder: Path, seed: int = 0) -> tuple[ImageEncoder, CaptionEncoder]:
-    """CLIP's stand-in: images and their captions, matched by contrast (Radford et al. 2021). Also the held-out one, from another seed."""
+    """Trains the CLIP-like encoder (or, from another seed, the held-out one) contrastively on captions (Radford et al. 2021)."""
     torch.manual_seed(seed + (4 if stage == "clip" else 5))
     image, text = ImageEncoder(), CaptionEncoder()
 
     def pairs(generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
         batch = draw_batch(generator, count)
         who, where = batch.creatures, batch.scenes
-        said = [scene_prompt(where, row, [describe(who, row, 0.8, generator)], 0.8, generator) for row in range(count)]
-        return image.embed(degrade(batch.images, generator)), text([" ".join(str(piece) for piece in caption) for caption in said])
+        captions = [scene_prompt(where, row, [describe(who, row, 0.8, generator)], 0.8, generator) for row in range(count)]
+        return image.embed(degrade(batch.images, generator)), text([" ".join(str(piece) for piece in caption) for caption in captions])
 
     def check() -> dict[str, float]:
         images, captions = pairs(step_generator(1234, "held out captions", 0), 256)

@@ -1,4 +1,4 @@
-"""The maps into the space of images and texts, a few steps of training; and the shipped ones."""
+"""The projections into the joint space: a few training steps, and the shipped weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.
 
 
 @needs_muon
-def test_a_few_steps_train_the_maps_and_nothing_else(world, encoders, state_of, tmp_path):
+def test_a_few_steps_train_the_projections_alone(world, encoders, state_of, tmp_path):
     before = state_of(world.text_encoder, encoders.clip)
     heads = train_clip_space(Schedule(steps=3, batch=4, warmup=1), tmp_path, world, encoders.clip)
     row = json.loads((tmp_path / "clip_space.jsonl").read_text().splitlines()[-1])
@@ -26,7 +26,7 @@ def test_a_few_steps_train_the_maps_and_nothing_else(world, encoders, state_of, 
     assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(world.text_encoder, encoders.clip).items())
 
 
-def test_captions_say_who_it_is_and_half_of_them_nothing_of_the_scene():
+def test_captions_describe_the_creature_and_half_of_them_no_scene():
     who, where = choose(torch.Generator().manual_seed(1), 200)
     said = [" ".join(str(piece) for piece in caption) for caption in captions(who, where, torch.Generator().manual_seed(2))]
     kinds = ("cat", "rabbit", "robot", "fish")
@@ -35,7 +35,7 @@ def test_captions_say_who_it_is_and_half_of_them_nothing_of_the_scene():
     assert 80 <= neutral <= 150
 
 
-def test_the_shipped_space_tells_a_image_from_another_by_its_caption():
+def test_the_shipped_space_retrieves_images_by_caption():
     pytest.importorskip("diffusers")
     from hybridbooth_core.encoders.features import square_crops
     from hybridbooth_core.miniature.bundle import load_clip_space, load_model

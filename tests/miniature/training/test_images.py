@@ -1,4 +1,4 @@
-"""Training images: train creatures only, neighbours show one creature, and all of it comes from the generator."""
+"""Training images: train creatures only, adjacent views of one creature, and all seeded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_only_train_creatures_are_ever_drawn():
+def test_only_train_creatures_are_used():
     numbers = torch.cat([choose(seeded(seed), 5000)[0].number for seed in range(4)])
     assert SPLITS["train"].start <= numbers.min() and numbers.max() < SPLITS["train"].stop
     assert len(numbers.unique()) > 19_000 and numbers.max() > 0.99 * SPLITS["train"].stop
 
 
-def test_views_of_one_creature_are_neighbours_in_different_scenes():
+def test_views_of_one_creature_are_adjacent():
     batch = draw_batch(seeded(), 6, views=3)
     assert len(batch.images) == len(batch.masks) == 18
     numbers = batch.creatures.number.view(6, 3)
@@ -33,14 +33,14 @@ def test_images_are_the_renders_of_their_creatures_and_scenes():
     assert torch.equal(batch.images, images) and torch.equal(batch.masks, masks)
 
 
-def test_a_batch_is_a_function_of_its_generator():
+def test_batches_are_seeded():
     state = torch.get_rng_state()
     assert torch.equal(draw_batch(seeded(3), 4).images, draw_batch(seeded(3), 4).images)
     assert not torch.equal(draw_batch(seeded(3), 4).images, draw_batch(seeded(4), 4).images)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_degraded_images_are_noisy_some_blurred_and_all_within_bounds():
+def test_degraded_images_are_noisy_partly_blurred_and_in_range():
     images = draw_batch(seeded(), 200).images
     before = images.clone()
     bad = degrade(images, seeded(1))

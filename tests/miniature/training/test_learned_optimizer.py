@@ -1,4 +1,4 @@
-"""Training of learned steps: what it differentiates, and that nothing but the steps changes."""
+"""Training of the learned optimizer: its gradient, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.
 SHORT = Schedule(2, 2, warmup=1)
 
 
-def test_a_probe_grown_by_a_stepper_guesses_as_before(new_probe, subject):
+def test_adding_an_optimizer_keeps_the_predictions(new_probe, subject):
     probe = new_probe()
     grown = with_learned_optimizer(probe, 8)
     assert grown.config.learned_optimizer == 8 and grown.learned_optimizer is not None
     assert torch.equal(grown(subject.features, subject.noun), probe(subject.features, subject.noun))
 
 
-def test_the_photos_gradient_is_that_of_each_creatures_own_loss(world):
-    """Creature by creature, row by row, by autograd on the velocity's weighted squared error."""
+def test_the_photo_gradient_is_per_creature(world):
+    """Against autograd on the weighted v-prediction loss, creature by creature and sample by sample."""
     embeddings, latents, masks = torch.randn(2, 5, 96), torch.randn(2, 16, 8, 8), (torch.rand(2, 64, 64) > 0.5).float()
     weight = subject_weight(masks, latents, 0.2)
     found = photo_gradient(world, embeddings, latents, weight, torch.Generator().manual_seed(4))
@@ -51,7 +51,7 @@ def test_the_photos_gradient_is_that_of_each_creatures_own_loss(world):
 
 @pytest.mark.slow
 @needs_muon
-def test_a_few_steps_of_training_change_the_steps_alone(world, encoders, new_probe, tmp_path):
+def test_a_few_steps_train_the_optimizer_alone(world, encoders, new_probe, tmp_path):
     before = new_probe()
     probe = train_learned_optimizer(SHORT, tmp_path, world, world.coder, before, encoders.clip, encoders.dino, Judge().eval())
     row = json.loads((tmp_path / "stepper.jsonl").read_text().splitlines()[-1])

@@ -1,4 +1,4 @@
-"""The readers' training, a few steps each: it runs, learns something, and ends frozen. (That they learn well is what the gates say.)"""
+"""A few training steps of each encoder, the judge and the autoencoder. (The gates check their quality.)"""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_clip_encoder_of_a_few_steps(tmp_path):
 
 @pytest.mark.slow
 @needs_muon
-def test_the_same_seed_makes_the_same_net_and_another_another(tmp_path):
+def test_training_is_seeded(tmp_path):
     nets = [train_identity_encoder("dino", SHORT, tmp_path / str(i), seed) for i, seed in enumerate((5, 5, 6))]
     first, again, other = (net.projection.weight for net in nets)
     assert torch.equal(first, again) and not torch.equal(first, other)
