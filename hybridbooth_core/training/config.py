@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import torch
 
@@ -15,8 +16,14 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 OptimizerKind = Literal["adamw", "muon"]
 
 
+class _Strict:
+    """How pydantic reads the tables below: no value is converted to another type, and no setting is passed over."""
+
+    __pydantic_config__ = {"strict": True, "extra": "forbid"}  # noqa: RUF012
+
+
 @dataclass(frozen=True)
-class Data:
+class Data(_Strict):
     """What is looked at, and what of it is drawn."""
 
     shards: Path | None = None
@@ -46,7 +53,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class ProbeShape:
+class ProbeShape(_Strict):
     """What is trained."""
 
     regressor: Literal["promptnet", "resampler"] = "promptnet"
@@ -61,7 +68,7 @@ class ProbeShape:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(_Strict):
     """What is asked of the words."""
 
     times: tuple[float, float] = (0.0, 1.0)
@@ -81,7 +88,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Optim:
+class Optim(_Strict):
     """How the weights follow the gradient."""
 
     kind: OptimizerKind = "adamw"
@@ -107,7 +114,7 @@ class Optim:
 
 
 @dataclass(frozen=True)
-class LogConfig:
+class LogConfig(_Strict):
     """What is written down on the way, and how often (in steps)."""
 
     log_every: int = 20
@@ -132,7 +139,7 @@ class LogConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(_Strict):
     """A training of a probe."""
 
     out: Path = Path("probe_run")
@@ -208,62 +215,46 @@ OLD_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as JSON knows it."""
-    return _plain(dataclasses.asdict(config))
+    """The configuration in JSON's types."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 def from_json(table: Any) -> TrainConfig:
-    """The configuration of a table; UserError if it is none."""
+    """The configuration of a table in JSON's types, of this version or of 0.1; what the table leaves out has its default.
+
+    Raises:
+        UserError: a setting is unknown, has a value of another type, or makes no sense.
+    """
     try:
-        config = _built(TrainConfig, table)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"the configuration of the training is damaged ({error}); start a new one") from error
-    return config
+        from pydantic import TypeAdapter, ValidationError
+    except ImportError as error:
+        raise UserError('training needs the package pydantic; run: pip install "hybridbooth[train]"') from error
+
+    try:
+        return TypeAdapter(TrainConfig).validate_json(json.dumps(_renamed(table)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        refused = first.get("ctx", {}).get("error")
+        found = str(refused) if isinstance(refused, UserError) else _described(first["type"], first["loc"], first["msg"], first["input"])
+        raise UserError(f"the configuration of the training is damaged ({found}); correct it, or start a new one") from error
 
 
-def _built(kind: type, table: Any) -> Any:
+def _renamed(table: Any) -> Any:
+    """A table, and the tables in it, with the names and values of this version."""
     if not isinstance(table, dict):
-        raise TypeError(f"{kind.__name__} is no table")
-    hints = get_type_hints(kind)
-    table = {_OLD_NAMES.get(name, name): value for name, value in table.items()}
-    if table.get("dtype") in OLD_DTYPES:
-        table["dtype"] = OLD_DTYPES[table["dtype"]]
-    if strange := [name for name in table if name not in hints]:
-        raise KeyError(f"{strange[0][:80]} is no setting of {kind.__name__}")
-    return kind(**{name: _value(name, hints[name], value) for name, value in table.items()})
+        return table
+    renamed = {_OLD_NAMES.get(name, name): value if name == "sizes" else _renamed(value) for name, value in table.items()}
+    if isinstance(dtype := renamed.get("dtype"), str):
+        renamed["dtype"] = OLD_DTYPES.get(dtype, dtype)
+    return renamed
 
 
-def _value(name: str, hint: Any, value: Any) -> Any:
-    """What JSON says of a setting, as the type that it has; TypeError if it is of another."""
-    if dataclasses.is_dataclass(hint):
-        return _built(hint, value)  # type: ignore[arg-type]
-    kind, inner = get_origin(hint) or hint, get_args(hint)
-    if kind is Literal:
-        right = value in inner
-    elif kind is tuple:
-        right = isinstance(value, list | tuple) and (inner[-1] is ... or len(value) == len(inner))
-        value = tuple(_value(name, inner[0], part) for part in value) if right else value
-    elif type(None) in inner:  # something or nothing
-        return None if value is None else _value(name, inner[0], value)
-    elif kind is Path:
-        right = isinstance(value, str | Path)
-        value = Path(value) if right else value
-    elif kind is float:
-        right = isinstance(value, int | float) and not isinstance(value, bool)
-        value = float(value) if right else value
-    else:
-        right = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
-    if not right:
-        raise TypeError(f"{name} is {str(value)[:80]!r}")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def _described(kind: str, path: tuple[int | str, ...], message: str, found: Any) -> str:
+    """pydantic's first error as half a sentence."""
+    name = ".".join(map(str, path))[:80] or "the table"
+    if kind == "unexpected_keyword_argument":
+        return f"{name} is no setting"
+    return f"{name}: {message[0].lower()}{message[1:]}, found {str(found)[:80]!r}"
 
 
 def _shares(part: Any, *names: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,11 @@ def test_the_first_versions_names_are_read():
 @pytest.mark.parametrize("table", [None, [], {"nothing": 1}, {"data": 3}, {"steps": "many"}, {"loss": {"times": 3}}, {"encoders": 5}])
 def test_what_is_no_configuration_is_one_sentence(table, refuses):
     assert "damaged" in refuses(from_json, table)
+
+
+def test_without_pydantic_it_says_what_to_install(monkeypatch, refuses):
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    assert 'pip install "hybridbooth[train]"' in refuses(from_json, {})
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -79,7 +79,7 @@ def test_a_step_of_stable_diffusions_layout_takes_what_was_foreseen(configured, 
     context, probe, _ = training_bases().prepare(config, torch.device("cpu"))
     foreseen = estimate_memory(context, probe, config)
     model, encoders = context.model, [reader.network for reader in readers]
-    weights = size(tensor for part in (model.unet, model.text_encoder, model.coder._vae, *encoders, probe) for tensor in part.parameters())
+    weights = size(tensor for part in (model.unet, model.text_encoder, model.coder.vae, *encoders, probe) for tensor in part.parameters())
     assert weights <= foreseen.weights < 1.02 * weights, "and a few tables, such as the schedule"
     gradients = size(probe.parameters())  # which are there from the second micro-batch on
     assert foreseen.activations + gradients == pytest.approx(handed_out(Trainer(config, context, probe)), rel=0.02)
