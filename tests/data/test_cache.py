@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hybridbooth_core.bases.data_networks import load_autoencoder
+from hybridbooth_core.bases.autoencoder import load_autoencoder
 from hybridbooth_core.data.cache import Autoencoder, FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.reader import ShardReader

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridbooth_core.bases.data_networks import load_autoencoder
-from hybridbooth_core.cli.train_probe import training_bases
+from hybridbooth_core.bases.autoencoder import load_autoencoder
+from hybridbooth_core.bases.training import training_bases
 from hybridbooth_core.data.cache import FeatureCache
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.data.samples import Standards
