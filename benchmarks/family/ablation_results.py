@@ -13,6 +13,7 @@ from torch import Tensor
 from hybridbooth_core.evaluation.statistics import interval, mean_of, paired
 from hybridbooth_core.miniature.bundle import Miniature
 
+from ..provenance import provenance
 from .ablations import STEPS, TITLES, AblationPlan, Trainer, ablation_tasks, stacked
 from .pool import in_pool, run_tasks
 from .run import machine, write_json
@@ -43,16 +44,15 @@ def train_variant_briefly(world: Miniature, name: str, seed: int, folder: Path) 
 
 
 def run_ablations(
-    plan: AblationPlan, trainer: Trainer, work: Path, out: Path, jobs: int = 1, command: str = "hybridbooth bench --ablations"
+    plan: AblationPlan, trainer: Trainer, work: Path, out: Path, jobs: int = 1, command: str = "python -m benchmarks.family --ablations"
 ) -> dict:
     """Train and measure every variant that is not in `work` yet and write the results to `out` in one stroke."""
     records = list(run_tasks(ablation_tasks(plan, trainer, work / "probes"), Store(work), in_pool(jobs), "ablations").values())
     variants: dict[str, list[dict]] = {}
     for record in records:
-        if "variant" in record:
-            variants.setdefault(record["variant"], []).append(record)
+        variants.setdefault(record["variant"], []).append(record)
     result = {
-        "command": command,
+        **provenance(command),
         "machine": machine(),
         "training": plan.training,
         "probe_seeds": list(plan.probe_seeds),
@@ -60,7 +60,6 @@ def run_ablations(
         "n_prompts": plan.drawing.prompts,
         "sampling_seeds": 1,
         "rows": [row for name in TITLES if name in variants for row in variant_rows(name, variants)],
-        "grid": [{key: float(f"{value:.4g}") for key, value in r.items()} for r in records if "lambda" in r],
         "claims": ablation_claims(variants),
     }
     write_json(result, out)
@@ -68,7 +67,7 @@ def run_ablations(
 
 
 def variant_rows(name: str, variants: dict[str, list[dict]]) -> list[dict]:
-    """A variant's rows, for the guess and the refinement. Intervals are over identities, of means over probe seeds.
+    """A variant's rows, for the prediction and the refinement. Intervals are over identities, of means over probe seeds.
 
     `identity_seeds` are the means of the single probes; `minus_full` is paired by identity, and by seed where both have the same seeds.
     """
@@ -123,8 +122,7 @@ def ablation_claims(variants: dict[str, list[dict]]) -> list[dict]:
 
 
 def summary(result: dict) -> str:
-    """A few lines for a person."""
+    """A few lines for the terminal."""
     lines = [f"{'variant':42} {'steps':>5} {'identity':>9} {'prompt':>7}"]
     lines += [f"{row['title']:42} {row['steps']:5} {row['identity']:9.3f} {row['prompt']:7.3f}" for row in result["rows"]]
-    lines += [f"lambda {row['lambda']:g} x lr {row['lr']:g}: moved {row['moved']:.1e}" for row in result["grid"]]
     return "\n".join([*lines, *(f"{verdict['outcome']}: {verdict['claim']}" for verdict in result["claims"])])

@@ -16,13 +16,14 @@ import time
 from collections.abc import Sequence
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.miniature.bundle import Miniature
 from hybridbooth_core.models.peak_memory import fresh_peak, peak
 
-from .plan import ENTRIES, Plan
+from ..counting import counting
+from ..provenance import ROOT
+from .plan import ENTRIES, Plan, needs
 from .subjects import Client, client, personalised
 
 COUNTED_STEPS = (3, 5)
@@ -45,21 +46,25 @@ def personalise(world: Miniature, method: str, someone: Client, steps: int, plan
 def warmed(world: Miniature, plan: Plan, someone: Client) -> Prior:
     """Class images that are there already, so that nobody's personalisation pays for them."""
     prior = Prior(world.model)
-    if any(ENTRIES[method].prior for method in plan.methods):
+    if _draws_class_images(plan):
         prior.latents(someone.noun, plan.prior_images)
     return prior
 
 
+def _draws_class_images(plan: Plan) -> bool:
+    return any("prior_images" in needs(method) for method in plan.methods)
+
+
 def count_operations(world: Miniature, method: str, someone: Client, steps: int, plan: Plan, prior: Prior) -> int:
-    """Floating-point operations of one personalisation (a multiply-add is two), forward and backward, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of one personalisation (a multiply-add is two), forward and backward."""
+    with counting() as counter:
         personalise(world, method, someone, steps, plan, prior)
     return counter.get_total_flops()
 
 
 def count_class_images(world: Miniature, plan: Plan, someone: Client) -> int:
     """Operations of drawing one class's images."""
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         Prior(world.model).latents(someone.noun, plan.prior_images)
     return counter.get_total_flops()
 
@@ -103,7 +108,7 @@ def peak_memory(method: str, plan: Plan) -> int | None:
     sizes = {name: getattr(plan, name) for name in names}
     task = json.dumps({"method": method, "plan": sizes})
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", MEMORY_PROBE, task], check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", MEMORY_PROBE, task], check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
     return int(done.stdout.split()[-1])
 
 
@@ -132,8 +137,8 @@ def measure_costs(world: Miniature, plan: Plan) -> dict:
         steps_of = points_of(plan, method, COUNTED_STEPS)
         counted = [(steps, count_operations(world, method, someone, steps, plan, prior)) for steps in steps_of]
         methods[method] = {"operations": counted, "seconds": seconds[method]}
-    shared = count_class_images(world, plan, someone) if any(ENTRIES[method].prior for method in plan.methods) else 0
-    return {"methods": methods, "class_pictures_tflop": round(shared / TERA, 4), "load_before": round(load[0], 2)}
+    shared = count_class_images(world, plan, someone) if _draws_class_images(plan) else 0
+    return {"methods": methods, "class_images_tflop": round(shared / TERA, 4), "load_before": round(load[0], 2)}
 
 
 def cost_at(costs: dict, memory: dict[str, int | None], method: str, steps: int) -> dict:

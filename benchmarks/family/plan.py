@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from hybridbooth_core.errors import UserError
+from hybridbooth_core.methods.registry import METHODS
 
 FEW, MANY = (3, 5, 10, 25), (100, 300)
 HEADLINE = ("hybridbooth", 5)  # what the others are compared with
@@ -21,9 +22,8 @@ class Entry:
 
     Attributes:
         few, many: step counts with the learning rate chosen for few steps, and with that for many; both empty for what takes no steps.
-        rates: the grid of learning rates (of hybridbooth: effective steps) that the search looks at.
+        rates: the grid of learning rates (of methods that refine: step sizes) that the search looks at.
         judged_at: the step counts at which the search chooses for few and for many.
-        probe, prior: whether the method reads the probe, or class images.
     """
 
     title: str
@@ -31,28 +31,42 @@ class Entry:
     many: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()
     judged_at: dict[Regime, int] | None = None
-    probe: bool = False
-    prior: bool = False
 
 
-def _trained(title: str, rates: tuple[float, ...], prior: bool = False) -> Entry:
-    return Entry(title, FEW, MANY, rates, {"few": 25, "many": 100}, prior=prior)
+def _trained(title: str, rates: tuple[float, ...]) -> Entry:
+    return Entry(title, FEW, MANY, rates, {"few": 25, "many": 100})
+
+
+def _refined(title: str) -> Entry:
+    return Entry(title, FEW, (), (0.05, 0.1, 0.2, 0.4), {"few": 25})
 
 
 EFFECTIVE_STEPS = {"residual": (1e-4, 3e-4, 1e-3, 3e-3), "words": (0.01, 0.03, 0.1, 0.3), "learned": (0.25, 0.5, 0.75, 1.0)}
-"""HybridBooth's grid, by the mode of refinement that its probe calls for; a learned step cannot be taken more than whole."""
+"""HybridBooth's grid, by the mode of refinement that its probe calls for; a learned update cannot be taken more than whole."""
 
 ENTRIES: dict[str, Entry] = {
     "class_noun": Entry("class noun alone"),
-    "regression": Entry("probe alone", probe=True),
-    "hybridbooth": Entry("HybridBooth", FEW, (), EFFECTIVE_STEPS["residual"], {"few": 5}, probe=True),
+    "encoder_only": Entry("probe alone"),
+    "hybridbooth": Entry("HybridBooth", FEW, (), EFFECTIVE_STEPS["residual"], {"few": 5}),
+    "from_noun": _refined("from the class noun, no probe"),
+    "probe_free": _refined("probe-free start"),
     "textual_inversion": _trained("Textual Inversion", (1e-2, 3e-2, 1e-1, 3e-1)),
-    "textual_inversion_5": _trained("Textual Inversion, 5 words", (1e-2, 3e-2, 1e-1, 3e-1)),
-    "dreambooth": _trained("DreamBooth", (5e-5, 1.5e-4, 5e-4, 1.5e-3), prior=True),
-    "dreambooth_lora": _trained("DreamBooth, LoRA", (3e-4, 1e-3, 3e-3, 1e-2), prior=True),
-    "custom_diffusion": _trained("Custom Diffusion", (3e-4, 1e-3, 3e-3, 1e-2), prior=True),
+    "textual_inversion_5": _trained("Textual Inversion, 5 tokens", (1e-2, 3e-2, 1e-1, 3e-1)),
+    "dreambooth": _trained("DreamBooth", (5e-5, 1.5e-4, 5e-4, 1.5e-3)),
+    "dreambooth_lora": _trained("DreamBooth, LoRA", (3e-4, 1e-3, 3e-3, 1e-2)),
+    "custom_diffusion": _trained("Custom Diffusion", (3e-4, 1e-3, 3e-3, 1e-2)),
 }
 """Four rates for each: the budget of the search is the same for all."""
+
+
+def needs(method: str) -> tuple[str, ...]:
+    """What a method needs besides a model and images, as the registry says; the class noun alone needs nothing."""
+    return METHODS[method].needs if method in METHODS else ()
+
+
+def refines(method: str) -> bool:
+    """Whether a method takes its steps by `refine`, whose defaults its results depend on."""
+    return method in METHODS and METHODS[method].rate == "step_size"
 
 
 @dataclass(frozen=True)
@@ -115,11 +129,10 @@ class Plan:
         return None if count is None else min(count, self.steps(method, regime)[-1], self.most)
 
     def options(self, method: str) -> dict:
-        """What `family.run_method` is told besides steps and rate."""
-        entry = ENTRIES[method]
-        if entry.prior:
+        """What `run_method` is given besides steps and rate."""
+        if "prior_images" in needs(method):
             return {"batch": self.batch, "prior_images": self.prior_images, "token": self.token}
-        return {"batch": self.batch} if entry.few and not entry.probe else {}
+        return {"batch": self.batch} if ENTRIES[method].few and not refines(method) else {}
 
     def regimes(self, method: str) -> Sequence[Regime]:
         every: tuple[Regime, ...] = ("few", "many")

@@ -1,9 +1,9 @@
-"""A creature of the bench, and how it is personalised: the bench's view of `family`, with the class noun as one more method."""
+"""A creature of the bench, and how it is personalised: by the registry's methods, with the class noun as one more."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
 from hybridbooth_core.models.adapter import Prompt, TrainableModel
 from hybridbooth_core.refine.config import RefineConfig
 
-from .plan import ENTRIES, Plan
+from .plan import Plan, needs, refines
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class NounArtefact:
 
 @dataclass(frozen=True, eq=False)
 class Client:
-    """What a person brings: one creature, its one image with mask, its class noun."""
+    """What a user brings: one creature, its one image with mask, its class noun."""
 
     who: Creatures  # a batch of one
     ref: Reference
@@ -53,10 +53,10 @@ def personalised(
     world: Miniature, method: str, someone: Client, keep: tuple[int, ...], rate: float | None, plan: Plan, prior: Prior | None
 ) -> dict[int, Artefact]:
     """The artefacts after each of `keep` steps (0 for what takes none), from the raw image on: encoders are part of the work."""
-    entry = ENTRIES[method]
     if method == "class_noun":
         return {0: NounArtefact(someone.noun)}
-    features = extract_features(world.model, world.clip, world.dino, someone.ref) if entry.probe else None
+    needed = needs(method)
+    features = extract_features(world.model, world.clip, world.dino, someone.ref) if "probe" in needed else None
     trained = run_method(
         method,
         world.model,
@@ -66,31 +66,33 @@ def personalised(
         keep=[count for count in keep if count],
         rate=rate,
         seed=plan.training_seed,
-        probe=world.probe if entry.probe else None,
+        probe=world.probe if "probe" in needed else None,
         features=features,
-        prior=prior if entry.prior else None,
+        clip_space=world.space if "clip_space" in needed else None,
+        prior=prior if "prior_images" in needed else None,
         **plan.options(method),
     )
     return {count: trained.artefacts[count] for count in keep}
 
 
 def shipped_mode(folder: Path = WEIGHTS) -> str:
-    """The mode in which the shipped probe is refined unless something else is asked for: by its learned steps, if it has any."""
+    """The mode in which the shipped probe is refined by default: by its learned optimizer, if it has one."""
     default = RefineConfig().mode
     return default if default != "auto" else "residual" if load_probe(folder).learned_optimizer is None else "learned"
 
 
 def inputs_digest(method: str, folder: Path = WEIGHTS) -> str:
-    """12 hex digits over the weights that a method's units depend on, and over refine's defaults for HybridBooth.
+    """12 hex digits over the weights that a method's units depend on, and over refine's defaults for a method that refines.
 
     A better probe makes the probe's methods stale, and nothing else.
     """
-    return weights_digest(folder, probe=ENTRIES[method].probe, refines=method == "hybridbooth")
+    extra = [name for name in ("probe", "clip_space") if name in needs(method)]
+    return weights_digest(folder, extra, refines(method))
 
 
-def weights_digest(folder: Path = WEIGHTS, probe: bool = False, refines: bool = False) -> str:
-    """12 hex digits over the base and all readers; with `probe` over the shipped probe, with `refines` over refine's defaults too."""
-    digest = hashlib.sha256((str(sorted(asdict(RefineConfig()).items())) if refines else "").encode())
-    for name in ("base", "autoencoder", "readers", *(["probe"] if probe else [])):
+def weights_digest(folder: Path = WEIGHTS, extra: Sequence[str] = (), with_defaults: bool = False) -> str:
+    """12 hex digits over the base and all readers, over `extra` files, and over refine's defaults if asked."""
+    digest = hashlib.sha256((str(sorted(asdict(RefineConfig()).items())) if with_defaults else "").encode())
+    for name in ("base", "autoencoder", "readers", *extra):
         digest.update((folder / f"{name}.safetensors").read_bytes())
     return digest.hexdigest()[:12]

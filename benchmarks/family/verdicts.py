@@ -103,9 +103,9 @@ def claims(scores: dict[Key, PerIdentity]) -> list[dict]:
         found.append(claim(f"5 steps of HybridBooth beat 5 steps of {name} in identity", "first experiment, section 6", same))
     for name in ("ELITE", "FastComposer"):
         found.append(claim(f"higher DINO-I and CLIP-I than {name}", TABLE, None, "not measured"))
-    better = differences(HEADLINE, ("regression", 0), ("clip_t", "clip_i", "dino_i"))
+    better = differences(HEADLINE, ("encoder_only", 0), ("clip_t", "clip_i", "dino_i"))
     found.append(claim("refinement raises CLIP-T, CLIP-I and DINO-I over the probe alone", "ablation table", better))
-    gain = differences(HEADLINE, ("regression", 0), ("identity",))
+    gain = differences(HEADLINE, ("encoder_only", 0), ("identity",))
     found.append(claim("refinement raises identity over the probe alone", "first experiment, section 6", gain))
     more = differences(("hybridbooth", 25), HEADLINE, ("identity",))
     enough: Outcome | None = None if more is None else "does not hold" if _low(more["identity"]) > 0 else "holds"

@@ -26,7 +26,7 @@ def scores():
     found = {}
     for method, entry in ENTRIES.items():
         for index, steps in enumerate((*entry.few, *entry.many) or (0,)):
-            level = {"class_noun": 0.0, "regression": 0.75, "hybridbooth": 0.8}.get(method, 0.1 + 0.136 * index)
+            level = {"class_noun": 0.0, "encoder_only": 0.75, "hybridbooth": 0.8}.get(method, 0.1 + 0.136 * index)
             values = {name: level + 0.02 * torch.randn(16, generator=generator) for name in SCORES}
             found[method, steps] = values | {"prompt": torch.ones(16), "stored_bytes": torch.full((16,), 2500.0)}
     return found

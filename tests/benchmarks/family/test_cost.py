@@ -40,7 +40,7 @@ def test_hybridbooth_costs_about_the_same_every_step(miniature):
     three, five, ten = (count_operations(miniature, "hybridbooth", someone, steps, PLAN, prior) for steps in (3, 5, 10))
     # its line search depends on whether any step was kept, so the line is good to a few validations
     assert line([(3, three), (5, five)], 10) == pytest.approx(ten, rel=0.25)
-    assert three > count_operations(miniature, "regression", someone, 0, PLAN, prior) > 0
+    assert three > count_operations(miniature, "encoder_only", someone, 0, PLAN, prior) > 0
 
 
 def test_class_images_are_counted_apart(miniature):
@@ -71,7 +71,7 @@ def test_methods_alternate_and_the_first_round_does_not_count(monkeypatch, minia
 def test_costs_are_read_off_at_any_step():
     mine = {"operations": [(3, 3e9), (5, 5e9)], "seconds": [(5, 1.0), (25, 3.0)]}
     assert cost_at({"methods": {"a": mine}}, {"a": 7}, "a", 300) == {"tflop": 0.3, "seconds": 30.5, "peak_memory_bytes": 7}
-    assert points_of(QUICK, "dreambooth", (5, 25)) == (5,) and points_of(QUICK, "regression", (5, 25)) == (0,)
+    assert points_of(QUICK, "dreambooth", (5, 25)) == (5,) and points_of(QUICK, "encoder_only", (5, 25)) == (0,)
 
 
 def test_peak_memory_of_the_whole_denoiser_is_tens_of_megabytes_and_a_nouns_is_none():

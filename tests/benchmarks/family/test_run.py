@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from benchmarks.family import pool, run, units
+from benchmarks.family.__main__ import main
 from benchmarks.family.plan import EFFECTIVE_STEPS, ENTRIES, Plan, Unit
 from benchmarks.family.rows import SCORES, per_identity
 from benchmarks.family.run import run_bench
 from benchmarks.family.store import Store
-from hybridbooth_core.cli import main
 
 PLAN = Plan(methods=("class_noun", "hybridbooth", "dreambooth"), identities=3, prompts=2, tune_identities=2)
 
@@ -33,7 +33,7 @@ def made_up(monkeypatch):
 
     def measure_costs(world, plan: Plan) -> dict:
         one = {"operations": [(3, 3e9), (5, 5e9)], "seconds": [(5, 1.0), (25, 2.0)]}
-        return {"methods": dict.fromkeys(plan.methods, one), "class_pictures_tflop": 0.5, "load_before": 0.0}
+        return {"methods": dict.fromkeys(plan.methods, one), "class_images_tflop": 0.5, "load_before": 0.0}
 
     monkeypatch.setattr(units, "measure", measure)
     monkeypatch.setattr(run, "measure_costs", measure_costs)
@@ -99,8 +99,8 @@ def test_names_that_are_none_are_refused(tmp_path, refuses):
 
 
 def test_processes_and_one_process_measure_alike(tmp_path):
-    plan = Plan(methods=("regression",), identities=2, prompts=1, sampling_steps=2)
-    some = [Unit("test", "regression", None, row, (0,)) for row in range(2)]
+    plan = Plan(methods=("encoder_only",), identities=2, prompts=1, sampling_steps=2)
+    some = [Unit("test", "encoder_only", None, row, (0,)) for row in range(2)]
     here = units.run_units(plan, some, Store(tmp_path / "a"), pool.in_pool(1), "here")
     there = units.run_units(plan, some, Store(tmp_path / "b"), pool.in_pool(2), "there")
     for unit in some:
@@ -111,14 +111,14 @@ def test_processes_and_one_process_measure_alike(tmp_path):
 
 def test_the_quick_bench_does_every_part(tmp_path, capsys):
     pytest.importorskip("diffusers")
-    arguments = ["bench", "--quick", "--jobs", "1", "--work", str(tmp_path / "work")]
+    arguments = ["--quick", "--jobs", "1", "--work", str(tmp_path / "work")]
     assert main([*arguments, "--out", str(tmp_path / "family.json")]) == 0
     printed = capsys.readouterr().out
     result = json.loads((tmp_path / "family.json").read_text())
     assert {row["method"] for row in result["rows"]} == set(ENTRIES)
-    assert result["command"] == "hybridbooth bench --quick" and result["machine"]["torch"] == torch.__version__
+    assert result["command"] == "python -m benchmarks.family --quick" and result["machine"]["torch"] == torch.__version__
     rows = {(row["method"], row["steps"]): row for row in result["rows"]}
-    assert rows["regression", 0]["identity"] > rows["class_noun", 0]["identity"] + 0.3
+    assert rows["encoder_only", 0]["identity"] > rows["class_noun", 0]["identity"] + 0.3
     assert rows["dreambooth", 5]["stored_bytes"] > 1e7 > 16_000 > rows["hybridbooth", 5]["stored_bytes"] > 1000
     assert rows["dreambooth", 5]["tflop"] > rows["dreambooth", 3]["tflop"] > rows["textual_inversion", 3]["tflop"] > 0
     for row in result["rows"]:

@@ -55,11 +55,11 @@ def test_claims_hold_only_clear_of_zero(scores):
     assert outcome("refinement raises identity over the probe alone") == "holds"
     assert outcome("ELITE") == "not measured"
     assert outcome("25 bring no more identity") == "holds"
-    scores["regression", 0]["identity"] = scores["hybridbooth", 5]["identity"] + torch.linspace(-0.101, 0.1, 16)
+    scores["encoder_only", 0]["identity"] = scores["hybridbooth", 5]["identity"] + torch.linspace(-0.101, 0.1, 16)
     assert outcome("refinement raises identity over the probe alone") == "does not hold"
     scores["hybridbooth", 25]["identity"] = scores["hybridbooth", 5]["identity"] + 0.05
     assert outcome("25 bring no more identity") == "does not hold"
-    del scores["regression", 0]
+    del scores["encoder_only", 0]
     assert outcome("refinement raises identity over the probe alone") == "not measured"
 
 
