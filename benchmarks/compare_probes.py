@@ -3,7 +3,7 @@
     git show REVISION:hybridbooth_core/miniature/weights/probe.safetensors > former.safetensors
     python -m benchmarks.compare_probes former.safetensors
 
-writes benchmarks/results/compare_probes.json. Both probes look at the same images of the same test creatures: cropped as a user's
+writes benchmarks/results/compare_probes.json. Both probes read the same images of the same test creatures: cropped as a user's
 masked image is, mirrored, with a narrower and a wider crop, and without a mask. Identity and prompt as in main_job.py; differences are
 the shipped probe's minus the other's, paired by creature, with 95 % bootstrap intervals. `refined` is after the default steps.
 """

@@ -44,8 +44,8 @@ from .provenance import RESULTS, command_line, provenance
 RESULT = RESULTS / "probe_free.json"
 PLAIN = InversionConfig(steps=0)
 NOUN = StartConfig(inversion=PLAIN)
-LOOKS = StartConfig(attributes=True, inversion=PLAIN)
-TUNE_START, CONFIRM_START = 5000, 5100  # of the tune creatures; no other search looks at these
+ATTRIBUTES = StartConfig(attributes=True, inversion=PLAIN)
+TUNE_START, CONFIRM_START = 5000, 5100  # of the tune creatures; no other search uses these
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,25 +83,25 @@ class Cases:
 Method = Callable[[Cases], Sequence[Piece]]
 TURNED = StartConfig(inversion=InversionConfig(60, 0.05, context=0.0))
 HELD = StartConfig(inversion=InversionConfig(60, 0.05, context=1.0))
-HELD_LOOKS = replace(HELD, attributes=True)
+HELD_ATTRIBUTES = replace(HELD, attributes=True)
 BASELINE = "class noun, steps of .2"
 SEARCH: dict[str, Method] = {
     BASELINE: lambda cases: cases.refined(NOUN, step_size=0.2),
     "class noun, steps of .1": lambda cases: cases.refined(NOUN, step_size=0.1),
     "class noun, steps of .3": lambda cases: cases.refined(NOUN, step_size=0.3),
-    "attributes, steps of .2": lambda cases: cases.refined(LOOKS, step_size=0.2),
-    "attributes, steps of .1": lambda cases: cases.refined(LOOKS, step_size=0.1),
+    "attributes, steps of .2": lambda cases: cases.refined(ATTRIBUTES, step_size=0.2),
+    "attributes, steps of .1": lambda cases: cases.refined(ATTRIBUTES, step_size=0.1),
     "inversion, steps of .2": lambda cases: cases.refined(TURNED, step_size=0.2),
     "inversion held in other sentences, steps of .2": lambda cases: cases.refined(HELD, step_size=0.2),
     "inversion held in other sentences, steps of .1": lambda cases: cases.refined(HELD, step_size=0.1),
-    "attributes, inversion held in other sentences, steps of .2": lambda cases: cases.refined(HELD_LOOKS, step_size=0.2),
-    "attributes, inversion held in other sentences, steps of .1": lambda cases: cases.refined(HELD_LOOKS, step_size=0.1),
+    "attributes, inversion held in other sentences, steps of .2": lambda cases: cases.refined(HELD_ATTRIBUTES, step_size=0.2),
+    "attributes, inversion held in other sentences, steps of .1": lambda cases: cases.refined(HELD_ATTRIBUTES, step_size=0.1),
 }
 PROMISING = ("attributes, steps of .1", "inversion held in other sentences, steps of .2")
 METHODS: dict[str, Method] = {
     "class_noun": lambda cases: cases.nouns,
     "class_noun_30": lambda cases: cases.refined(NOUN),
-    "retrieved": lambda cases: cases.first(LOOKS, retrieve_noun=True),
+    "retrieved": lambda cases: cases.first(ATTRIBUTES, retrieve_noun=True),
     "inversion": lambda cases: cases.first(StartConfig()),
     "probe_free_20": lambda cases: cases.refined(StartConfig(), steps=20),
     "probe_free": lambda cases: cases.refined(StartConfig()),

@@ -44,7 +44,7 @@ def personalise(world: Miniature, method: str, someone: Client, steps: int, plan
 
 
 def warmed(world: Miniature, plan: Plan, someone: Client) -> Prior:
-    """Class images that are there already, so that nobody's personalisation pays for them."""
+    """Class images that are there already, so that no personalisation pays for them."""
     prior = Prior(world.model)
     if _draws_class_images(plan):
         prior.latents(someone.noun, plan.prior_images)
@@ -70,7 +70,7 @@ def count_class_images(world: Miniature, plan: Plan, someone: Client) -> int:
 
 
 def points_of(plan: Plan, method: str, wanted: tuple[int, ...]) -> tuple[int, ...]:
-    """The step counts to look at: the wanted ones within the plan's limit, or 0 for a method without steps."""
+    """The step counts to measure: the wanted ones within the plan's limit, or 0 for a method without steps."""
     if not ENTRIES[method].few:
         return (0,)
     return tuple(steps for steps in wanted if steps <= plan.most) or (plan.most,)

@@ -83,7 +83,7 @@ def diversity(encoder: ImageEncoder, images: Tensor) -> Tensor:
 
 
 def subject_rows(model: DiffusionModel, pieces: Prompt) -> Tensor:
-    """Everything that stands for the subject as word embeddings [n, d]: text among the pieces gets the rows of its tokens."""
+    """Everything that stands for the subject as token embeddings [n, d]: text among the pieces gets the rows of its tokens."""
     return torch.cat([model.token_embeddings(piece) if isinstance(piece, str) else piece.to(model.device).float() for piece in pieces])
 
 

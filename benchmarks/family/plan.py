@@ -11,7 +11,7 @@ from hybridbooth_core.methods.registry import METHODS
 
 FEW, MANY = (3, 5, 10, 25), (100, 300)
 HEADLINE = ("hybridbooth", 5)  # what the others are compared with
-TUNE_START, TEST_START = 2000, 0  # training looks at the first tune creatures, benchmarks/leads.py at those from 1000
+TUNE_START, TEST_START = 2000, 0  # training uses the first tune creatures, benchmarks/leads.py those from 1000
 
 Regime = Literal["few", "many"]
 
@@ -22,7 +22,7 @@ class Entry:
 
     Attributes:
         few, many: step counts with the learning rate chosen for few steps, and with that for many; both empty for what takes no steps.
-        rates: the grid of learning rates (of methods that refine: step sizes) that the search looks at.
+        rates: the grid of learning rates (of methods that refine: step sizes) that the search tries.
         judged_at: the step counts at which the search chooses for few and for many.
     """
 
@@ -74,7 +74,7 @@ class Plan:
     """The size of a bench, and what all trained methods share.
 
     Attributes:
-        settings: how many rates of each grid the search looks at.
+        settings: how many rates of each grid the search tries.
         most: every step count above it is left out.
         batch: rows a step of the trained methods averages over; class images come on top.
         token: names the subject for the methods that need a rare token. Every caption of the miniature is made of a few words, so its rare
@@ -113,7 +113,7 @@ class Plan:
             raise UserError(f"expected 1 to 8 prompts and at least two sampling seeds, found {self.prompts} and {len(self.seeds)}")
 
     def rates(self, method: str) -> tuple[float, ...]:
-        """The grid of a method, as far as the search looks at it."""
+        """The grid of a method, as far as the search tries it."""
         grid = EFFECTIVE_STEPS[self.mode] if method == "hybridbooth" else ENTRIES[method].rates
         return grid[: self.settings]
 
@@ -173,5 +173,5 @@ class Unit:
         drawing = f"{plan.prompts}p{plan.sampling_steps}s{plan.guidance:g}g{','.join(map(str, seeds))}"
         steps = ",".join(map(str, self.keep))
         rate = "none" if self.rate is None else f"{self.rate:g}"
-        told = f"{plan.options(self.method)}/{plan.training_seed}"
-        return f"{self.split}/{self.method}/{rate}/{steps}/{self.number}/{drawing}/{told}/{inputs}"
+        given = f"{plan.options(self.method)}/{plan.training_seed}"
+        return f"{self.split}/{self.method}/{rate}/{steps}/{self.number}/{drawing}/{given}/{inputs}"

@@ -47,7 +47,7 @@ def in_process(tasks: Mapping[str, Task]) -> Iterator[tuple[str, dict]]:
 
 
 def _start_child() -> None:
-    """`start_worker` in a process of the pool, which ends when whoever started it is killed: nobody would keep what it measures."""
+    """`start_worker` in a process of the pool, which ends when its parent is killed: nothing would keep what it measures."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start_worker()
 

@@ -34,7 +34,7 @@ def run_bench(
     """Measure everything that is not in `work` yet and write the results to `out` in one stroke.
 
     Args:
-        again: methods whose units are measured anew; "costs" for the costs.
+        again: methods whose units are measured a second time; "costs" for the costs.
     Raises:
         UserError: the work folder cannot be used, or a name in `again` is none.
     """

@@ -1,4 +1,4 @@
-"""What a bench has measured so far: one JSON record a line, so that a bench that was killed goes on where it stopped."""
+"""What a bench has measured so far: one JSON record a line, so that a killed run continues where it stopped."""
 
 from __future__ import annotations
 

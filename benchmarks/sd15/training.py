@@ -59,7 +59,7 @@ def shards(world: World, cached: bool) -> Iterator[Path]:
     """A folder of shards of made-up images with masks, at the model's size."""
     side, generator = world.sizes.pixels, torch.Generator().manual_seed(2)
     with tempfile.TemporaryDirectory() as place:
-        images, out = Path(place) / "pictures", Path(place) / "shards"
+        images, out = Path(place) / "images", Path(place) / "shards"
         for number in range(IMAGES):
             (images / f"{number // 4}").mkdir(parents=True, exist_ok=True)
             rough = torch.rand(1, 3, side // 16, side // 16, generator=generator)

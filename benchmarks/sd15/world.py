@@ -40,7 +40,7 @@ QUICK = Sizes(pixels=64, channels=(32, 64, 64, 64), width=64, text_layers=2, tok
 
 
 class WordTokenizer:
-    """Any word is one token, told from its letters."""
+    """Any word is one token, computed from its letters."""
 
     start, end, pad, length = 49406, 49407, 49407, 77
     vocabulary: dict[str, int] = {}  # noqa: RUF012

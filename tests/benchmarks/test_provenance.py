@@ -37,7 +37,7 @@ def test_a_command_can_be_pasted():
     assert provenance.command_line("family", ["--methods", "a b"]) == "python -m benchmarks.family --methods 'a b'"
 
 
-def test_the_shipped_probe_is_told_from_others():
+def test_the_shipped_probe_is_recognised():
     digest = hashlib.sha256((WEIGHTS / "probe.safetensors").read_bytes()).hexdigest()[:12]
     assert provenance.provenance("c")["probe"] == digest
     assert "with the shipped probe" in provenance.made_by({"command": "c", "commit": "1", "probe": digest})

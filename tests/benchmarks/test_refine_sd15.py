@@ -1,4 +1,4 @@
-"""The benchmark at true size, tried at tiny sizes: every row can be measured, counts what it should, and a stopped run goes on."""
+"""The benchmark at true size, tried at tiny sizes: every row can be measured, counts what it should, and a stopped run continues."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def test_the_variants_are_those_that_can_be_trained():
 
 def test_rows_pair_seeds_and_identities():
     variants = records({"full": [0.5, 0.6], "no_dino": [0.4, 0.55], "no_probe": [0.0, 0.1]})
-    guess, refined = variant_rows("no_dino", variants)
-    assert (guess["steps"], refined["steps"]) == (0, 5)
+    predicted, refined = variant_rows("no_dino", variants)
+    assert (predicted["steps"], refined["steps"]) == (0, 5)
     assert refined["identity_seeds"] == pytest.approx([0.5535, 0.5635, 0.5735], abs=1e-4)
     assert refined["minus_full"]["identity"]["seeds"] == pytest.approx([-0.05] * 3, abs=1e-4)
     assert refined["minus_full"]["identity"]["mean"] == pytest.approx(-0.05, abs=1e-4)

@@ -1,4 +1,4 @@
-"""The bench as a whole: a killed run goes on where it stopped, and the quick bench does every part."""
+"""The bench as a whole: a killed run continues where it stopped, and the quick bench does every part."""
 
 from __future__ import annotations
 
