@@ -32,7 +32,7 @@ def subjects(rows: Rows) -> dict[str, dict[str, float]]:
         return found
     for mode in ("learned", "residual", "words"):
         if (step := ratio(rows, mode)) is not None:
-            config = RefineConfig(mode=mode).settled(mode)
+            config = RefineConfig(mode=mode).resolved(mode)
             gradients = config.steps * (config.batch * plain + step - plain)  # the probe runs once a step, whatever its rows are
             found[f"hybridbooth_{mode}"] = {"passes": round(gradients + validations(mode) * row, 1), "validated_rows": validations(mode)}
     return found
@@ -40,7 +40,7 @@ def subjects(rows: Rows) -> dict[str, dict[str, float]]:
 
 def validations(mode: str) -> int:
     """Rows without gradients of one refinement by default: before and after every step, and in the line search if there is one."""
-    config = RefineConfig(mode=mode).settled(mode)  # type: ignore[arg-type]
+    config = RefineConfig(mode=mode).resolved(mode)  # type: ignore[arg-type]
     return (config.validation or 0) * (1 + config.steps + (0 if mode == "learned" else len(STRETCHES)))
 
 

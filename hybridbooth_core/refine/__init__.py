@@ -1,1 +1,1 @@
-"""A few gradient steps on a subject's token embeddings through the frozen model."""
+"""Refines a subject's token embeddings by a few gradient steps through the frozen model."""

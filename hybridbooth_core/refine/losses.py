@@ -1,6 +1,6 @@
-"""The two losses of HybridBooth: denoising, weighted towards the subject, and the regularisation of attention by the mask.
+"""HybridBooth's losses: the denoising loss, weighted towards the subject, and the mask regularisation of cross-attention.
 
-Axes: B batch, H heads, N latent cells of a layer, n subject words, C h w latents.
+Axes: B batch, H heads, N latent cells of a layer, n subject tokens, C h w latents.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MaskLoss = Literal["balanced", "paper"]
 
 
 def subject_weight(mask: Tensor | None, latents: Tensor, background: float) -> Tensor:
-    """Weights [B, 1, h, w] of the denoising loss: 1 on the subject, `background` off it, scaled to a mean of 1 over each image.
+    """Weights [B, 1, h, w] of the denoising loss: 1 on the subject, `background` off it, scaled to mean 1 per image.
 
-    A single photo otherwise teaches its background along with its subject. Without a mask every cell weighs 1.
+    They keep the embeddings from learning the photo's background. Without a mask all weights are 1.
     """
     if mask is None:
         return torch.ones_like(latents[:, :1])
@@ -32,19 +32,19 @@ def subject_weight(mask: Tensor | None, latents: Tensor, background: float) -> T
 
 
 def denoising_loss(predicted: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
-    """L_eps: the mean of weight x (predicted - noise)^2, one number for each of the B rows (HybridBooth's first loss term)."""
+    """L_eps [B]: the mean of weight x (predicted - noise)^2 per sample (HybridBooth's first loss term)."""
     if predicted.shape != noise.shape:
         raise ValueError(f"expected predicted and true noise of one shape, found {list(predicted.shape)} and {list(noise.shape)}")
     return ((predicted.float() - noise.float()) ** 2 * weight).mean((1, 2, 3))
 
 
 def mask_regularisation(maps: Sequence[Tensor], mask: Tensor, form: MaskLoss = "balanced") -> Tensor:
-    """L_M: how much the subject's words look at the background rather than at the subject; in -1..1, lower is better.
+    """L_M in -1..1: attention of the subject's tokens to the background minus attention to the subject; lower is better.
 
     Args:
-        maps: one [B, H, N, n] of probabilities per layer. mask: [B, H', W'] in 0..1.
-        form: "paper" is mean(A (1 - M)) - mean(A M), which fades with a small subject; "balanced" divides each part by its own area, so
-            that it is -1 for attention 1 on the subject alone, +1 for 1 on the background alone, and 0 for uniform attention.
+        maps: attention probabilities [B, H, N, n] per layer. mask: [B, H', W'] in 0..1.
+        form: "paper" is mean(A (1 - M)) - mean(A M), which vanishes for a small subject. "balanced" divides each term by its area: -1 for
+            attention 1 on the subject alone, +1 on the background alone, 0 for uniform attention.
     """
     terms = []
     for layer in maps:

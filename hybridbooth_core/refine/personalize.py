@@ -1,4 +1,4 @@
-"""The main job: reference images of a subject in, its words out."""
+"""Personalization with a probe: predicts and refines a subject's token embeddings from its reference images."""
 
 from __future__ import annotations
 
@@ -18,44 +18,42 @@ from .refine import RefineConfig, Refinement, refine
 
 @dataclass(frozen=True, eq=False)
 class Personalization:
-    """The subject, and how it came about."""
+    """A subject and its refinement."""
 
     subject: Subject
     refinement: Refinement
 
     @property
     def start(self) -> Tensor:
-        """The probe's guess [n, d], before any step."""
+        """The initial embeddings [n, d]."""
         return self.refinement.start
 
     def report(self) -> str:
-        """A few lines for a person."""
+        """A few lines for users: steps, validation losses, best step, memory and warnings."""
         r = self.refinement
         curve = " ".join(f"{loss:.4f}" for loss in r.validation)
         lines = [
-            f"{len(r.losses)} steps ({self.subject.info.method}, effective step {r.step_size:g})",
+            f"{len(r.losses)} steps ({self.subject.info.method}, step size {r.step_size:g})",
             f"validation loss after 0, 1, 2 ... steps: {curve}",
-            f"kept: step {r.best_step} x {r.stretch:g}; the words moved by {100 * r.relative_change:.3g} % of their length",
+            f"best: step {r.best_step} x {r.stretch:g}; the words changed by {100 * r.relative_change:.3g} %",
         ]
         lines.append(_memory(r))
         if r.relative_changes and r.relative_changes[-1] < 1e-3:
-            lines.append(
-                f"warning: the steps moved the words by {r.relative_changes[-1]:.1e} of their length only; raise the effective step"
-            )
+            lines.append(f"warning: the steps changed the words by only {100 * r.relative_changes[-1]:.1g} %; increase the step size")
         return "\n".join(lines)
 
 
 def _memory(r: Refinement) -> str:
-    """What the steps took of the memory, as far as anybody knows, and how they were fitted into it."""
-    known = ""
+    """The peak memory if it was measured, and the memory plan."""
+    measured = ""
     if r.memory is not None:
-        guess = "" if r.memory_estimate is None else f" (estimated {gigabytes(r.memory_estimate)})"
-        known = f"peak memory {gigabytes(r.memory.total)}, of which the steps took {gigabytes(r.memory.grown)}{guess}; "
-    return f"{known}{r.plan}"
+        estimate = "" if r.memory_estimate is None else f" (estimated {gigabytes(r.memory_estimate)})"
+        measured = f"peak memory {gigabytes(r.memory.total)}, {gigabytes(r.memory.grown)} of it for the steps{estimate}; "
+    return f"{measured}{r.plan}"
 
 
 def check_probe(model: DiffusionModel, probe: Probe) -> None:
-    """UserError unless the probe's words are for this family of models."""
+    """UserError if the probe was made for another family of models."""
     check_family(model, "the probe", probe.config.width, probe.config.family, probe.config.base_model)
 
 
@@ -68,13 +66,13 @@ def personalize(
     config: RefineConfig | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Personalization:
-    """Guess the words of a subject with the probe and refine them.
+    """Predicts a subject's token embeddings with the probe and refines them.
 
     Args:
-        ref, features: of the same images (`features.reference`, `features.extract_features`).
+        ref, features: of the same images (`encoders.features.reference` and `extract_features`).
         on_step: as in `refine`.
     Raises:
-        UserError: probe and model do not belong together, no class noun, or what `refine` raises.
+        UserError: the probe is for another family of models, the class noun is empty or unknown, or `refine` raises.
     """
     config = config or RefineConfig()
     check_probe(model, probe)
@@ -87,8 +85,8 @@ def personalize(
 
 
 def personalization(model: DiffusionModel, ref: Reference, info: SubjectInfo, config: RefineConfig, result: Refinement) -> Personalization:
-    """The subject of a refinement: `info` with all that the refinement and its model say of it."""
-    told = replace(
+    """The subject of a refinement, with the refinement's and the model's metadata added to `info`."""
+    complete = replace(
         info,
         family=model.family,
         base_model=model.name,
@@ -101,4 +99,4 @@ def personalization(model: DiffusionModel, ref: Reference, info: SubjectInfo, co
         images=len(ref.images),
         validation=[round(loss, 6) for loss in result.validation],
     )
-    return Personalization(Subject(result.embeddings, told), result)
+    return Personalization(Subject(result.embeddings, complete), result)

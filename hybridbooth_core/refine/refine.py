@@ -1,9 +1,9 @@
-"""A few steps that bring a probe's guess closer to the subject, through the frozen model's own denoising loss.
+"""Refines a subject's token embeddings by a few gradient steps on the frozen model's denoising loss.
 
-What moves is the words themselves, or the probe's K, Q and V by residuals (the paper's way). Whatever it was, the result is words: the
-probe and the model are as they were.
+The update rule optimizes the embeddings themselves or residuals on the probe (the paper's form). The result is always embeddings: probe
+and model do not change.
 
-Axes: n words, d their width.
+Axes: n token embeddings, d their width.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from .updates import UpdateRule, update_rule
 
 __all__ = ["SEEDS", "TEMPLATES", "Mode", "RefineConfig", "Refinement", "Task", "refine"]
 
-STRETCHES = (0.5, 1.5, 2.0)  # of the line search
+STRETCHES = (0.5, 1.5, 2.0)  # factors of the line search
 
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What came out. `validation[i]` is the loss on the fixed set after i steps, i = 0 being the start."""
+    """The result of a refinement. `validation[i]` is the validation loss after i steps; i = 0 is the start."""
 
-    embeddings: Tensor  # [n, d] float32 on the CPU, the best
+    embeddings: Tensor  # [n, d] float32 on the CPU, of the best step
     start: Tensor  # [n, d]
-    losses: list[float]  # of the steps themselves, on their own noise
+    losses: list[float]  # training losses of the steps
     validation: list[float]
-    relative_changes: list[float]  # |e_i - e_0| / |e_0| after 1, 2 ... steps, kept or not
+    relative_changes: list[float]  # |e_i - e_0| / |e_0| after 1, 2 ... steps
     best_step: int
-    stretch: float  # the line search's factor on the displacement of the best step
+    stretch: float  # the line search's factor on the change of the best step
     step_size: float
-    mode: Mode  # what "auto" came to
-    plan: MemoryPlan  # how it was fitted into memory
-    memory: PeakMemory | None  # of the steps; None without steps, and where the platform cannot tell
-    memory_estimate: int | None  # bytes that the model thought a step would take
+    mode: Mode  # never "auto"
+    plan: MemoryPlan
+    memory: PeakMemory | None  # of the steps; None without steps, or if the platform cannot measure it
+    memory_estimate: int | None  # estimated bytes of a step, None if the model does not estimate memory
 
     @property
     def relative_change(self) -> float:
-        """|e - e_0| / |e_0|: how far the words that were kept are from the start."""
+        """|e - e_0| / |e_0| of the result."""
         return _relative(self.embeddings, self.start)
 
 
@@ -65,34 +65,35 @@ def refine(
     start: Tensor | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Refinement:
-    """Refine the words of one subject.
+    """Refines the token embeddings of one subject.
 
     Args:
-        noun: [d], the class word's embedding.
-        probe, features: whose guess to start from; several images' guesses are averaged. All modes but "words" need them.
-        start: [n, d], words to start from instead; "words" mode only.
-        on_step: called after every step with (steps done, steps, validation loss); may raise to stop, and nothing is lost.
+        noun: the class noun's embedding [d].
+        probe, features: predict the start, averaged over the images. Required unless `start` is given.
+        start: initial embeddings [n, d]; requires the mode "words".
+        on_step: called after every step with (steps done, steps, validation loss); may raise to stop.
     Raises:
-        UserError: a mode without what it needs, a loss that is not finite from the first step on, or too little memory even for one row.
+        UserError: the mode needs something that is missing, the loss of the start is not finite, or memory does not suffice for one sample.
     """
     learned = probe is not None and probe.learned_optimizer is not None
-    config = config.settled("words" if start is not None else "learned" if learned else "residual")
+    config = config.resolved("words" if start is not None else "learned" if learned else "residual")
 
     def attempt(plan: MemoryPlan) -> Refinement:
-        with torch.enable_grad(), use_plan(model, plan), update_rule(config, probe, features, noun, start) as move:
-            return _alone(Task(model, ref, config, plan), move, on_step)
+        with torch.enable_grad(), use_plan(model, plan), update_rule(config, probe, features, noun, start) as rule:
+            return _run(Task(model, ref, config, plan), rule, on_step)
 
     return with_fallbacks(model, memory_plans(config.batch, model.image_size), attempt)
 
 
-def _alone(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], None] | None) -> Refinement:
-    procedure, answer = steps(task, move, on_step), None
+def _run(task: Task, rule: UpdateRule, on_step: Callable[[int, int, float], None] | None) -> Refinement:
+    """Runs `steps` of one subject."""
+    procedure, result = steps(task, rule, on_step), None
     while True:
         try:
-            request = procedure.send(answer)
+            request = procedure.send(result)
         except StopIteration as done:
             return done.value
-        answer = (
+        result = (
             task.validate(request.embeddings)
             if isinstance(request, ValidationRequest)
             else task.gradient(request.embeddings, request.t, request.noise, request.step)
@@ -101,14 +102,14 @@ def _alone(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], No
 
 @dataclass(frozen=True, eq=False)
 class ValidationRequest:
-    """Asks for `Task.validate` of these words."""
+    """Requests `Task.validate` of these embeddings."""
 
     embeddings: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class GradientRequest:
-    """Asks for `Task.gradient` of these words over these rows."""
+    """Requests `Task.gradient` of these embeddings over these samples."""
 
     embeddings: Tensor
     t: Tensor
@@ -119,63 +120,64 @@ class GradientRequest:
 Steps = Generator[ValidationRequest | GradientRequest, Any, Refinement]
 
 
-def steps(task: Task, move: UpdateRule, on_step: Callable[[int, int, float], None] | None = None) -> Steps:
-    """The refinement of one subject as a procedure that asks for what the model has to compute, so that several may ask it at once."""
+def steps(task: Task, rule: UpdateRule, on_step: Callable[[int, int, float], None] | None = None) -> Steps:
+    """The refinement of one subject as a generator that yields its requests to the model, so that several subjects can share batches."""
     config = task.config
-    embeddings = _current(move, task.plan)
-    kept, losses, validation = [_copy(embeddings)], [], [(yield ValidationRequest(embeddings))]
+    embeddings = _current(rule, task.plan)
+    history, losses, validation = [_copy(embeddings)], [], [(yield ValidationRequest(embeddings))]
     used = watch_peak(task.model.device)
     for step in range(config.steps):
-        loss, gradient = yield GradientRequest(embeddings, *task.rows(config.batch, _step_generator(config, step)), step)
+        loss, gradient = yield GradientRequest(embeddings, *task.sample(config.batch, _step_generator(config, step)), step)
         if not bool(torch.isfinite(loss)):
-            break  # keep-best below returns the last good words
-        move.step(embeddings, gradient)
-        embeddings = _current(move, task.plan)
-        kept.append(_copy(embeddings))
+            break  # `_best` returns the best finite step
+        rule.step(embeddings, gradient)
+        embeddings = _current(rule, task.plan)
+        history.append(_copy(embeddings))
         losses.append(loss.item())
         validation.append((yield ValidationRequest(embeddings)))
         if on_step:
             on_step(step + 1, config.steps, validation[-1])
     memory = used() if losses else None
-    best, stretch, found = yield from _best(kept, validation, config.mode)
-    relative_changes = [_relative(embeddings, kept[0]) for embeddings in kept[1:]]
+    best, stretch, found = yield from _best(history, validation, config.mode)
+    relative_changes = [_relative(embeddings, history[0]) for embeddings in history[1:]]
     return Refinement(
-        found.cpu().float(), kept[0].cpu().float(), losses, validation, relative_changes, best, stretch, move.step_size, config.mode,
+        found.cpu().float(), history[0].cpu().float(), losses, validation, relative_changes, best, stretch, rule.step_size, config.mode,
         task.plan, memory, memory_estimate(task.model, task.plan),
     )  # fmt: skip
 
 
-def _current(move: UpdateRule, plan: MemoryPlan) -> Tensor:
-    """The words as they are now, with their graph; the probe's part of it is not kept where memory is short."""
-    return checkpoint(move.embeddings, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else move.embeddings()
+def _current(rule: UpdateRule, plan: MemoryPlan) -> Tensor:
+    """The current embeddings with their graph, checkpointed if the plan says so."""
+    return checkpoint(rule.embeddings, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else rule.embeddings()
 
 
 def _copy(embeddings: Tensor) -> Tensor:
-    return embeddings.detach().clone()  # of the words mode's leaf too, which the optimizer writes to
+    return embeddings.detach().clone()  # a copy, since the optimizer changes the leaf of the mode "words" in place
 
 
 def _step_generator(config: RefineConfig, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((config.seed * 1009 + step) % SEEDS)
 
 
-def _best(kept: Sequence[Tensor], validation: list[float], mode: Mode) -> Generator[ValidationRequest, float, tuple[int, float, Tensor]]:
-    """Keep-best over all steps, the start included, then a line search that stretches the best displacement.
+def _best(history: Sequence[Tensor], validation: list[float], mode: Mode) -> Generator[ValidationRequest, float, tuple[int, float, Tensor]]:
+    """Selects the step with the lowest validation loss, including the start, then searches along its change.
 
-    Learned steps are not stretched: they have their length from other images than this one.
+    Skips the line search for learned updates, whose length was trained on other images.
 
     Returns:
-        The best step, the stretch of its displacement, and the words [n, d].
+        The best step, the factor on its change, and the embeddings [n, d].
     """
-    finite = [i for i, (v, w) in enumerate(zip(validation, kept, strict=True)) if math.isfinite(v) and bool(torch.isfinite(w).all())]
+    finite = [i for i, (v, w) in enumerate(zip(validation, history, strict=True)) if math.isfinite(v) and bool(torch.isfinite(w).all())]
     if not finite:
         raise UserError("the denoising loss of this image is not finite with this model; check the image and the checkpoint")
     best = min(finite, key=lambda i: validation[i])
-    start, found, stretch, lowest = kept[0], kept[best], 1.0, validation[best]
+    start, found, stretch, lowest = history[0], history[best], 1.0, validation[best]
     if best > 0:
         for factor in () if mode == "learned" else STRETCHES:
-            loss = yield ValidationRequest(start + factor * (kept[best] - start))
+            candidate = start + factor * (history[best] - start)
+            loss = yield ValidationRequest(candidate)
             if loss < lowest:
-                found, stretch, lowest = start + factor * (kept[best] - start), factor, loss
+                found, stretch, lowest = candidate, factor, loss
     return best, stretch, found
 
 

@@ -1,7 +1,7 @@
-"""The residual of the refinement: W' = W + lambda D on frozen linear layers, with D = 0 at the start (HybridBooth's Delta W).
+"""Residuals W' = W + lambda D on frozen linear layers, with D = 0 at the start (HybridBooth's Delta W).
 
-Adam's step does not see the scale of a gradient, so W' moves by lambda x lr a step whatever lambda is: the *effective step* is the one
-knob. Adam's epsilon breaks this a little; scaling it by lambda restores it exactly (see `residual_optimizer`).
+Adam's steps do not depend on the gradient's scale, so W' changes by lambda x lr per step: this *step size* is the only parameter. Adam's
+epsilon breaks the invariance slightly; scaling it by lambda restores it exactly (see `residual_optimizer`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    """lambda D x for one linear layer; D is float32 [out, in], zero at the start, whatever the layer's own precision is."""
+    """The residual lambda D x of one linear layer. D [out, in] is float32 for any dtype of the layer, and starts at zero."""
 
     def __init__(self, layer: nn.Linear, scale: float):
         super().__init__()
@@ -22,15 +22,15 @@ class Residual(nn.Module):
         self.delta = nn.Parameter(torch.zeros(layer.out_features, layer.in_features, device=layer.weight.device))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """y + lambda D x in the precision of y: two products, never a sum of weights, which half precision would round away."""
+        """y + lambda D x in the dtype of y. Adding D to half-precision weights instead would round it away."""
         return y + (self.scale * nn.functional.linear(x.float(), self.delta)).to(y.dtype)
 
 
 @contextmanager
 def residuals_on(layers: Iterable[nn.Linear], scale: float) -> Iterator[list[Residual]]:
-    """While open, every layer's output carries its residual; the layers themselves are never written to.
+    """While open, adds a residual to every layer's output; yields the residuals, one per layer.
 
-    Yields one `Residual` per layer. Afterwards the layers are as they were, even if the block raised.
+    The layers' weights do not change, and closing removes the residuals.
     """
     if scale <= 0:
         raise ValueError(f"expected lambda above 0, found {scale}")
@@ -49,8 +49,8 @@ def residuals_on(layers: Iterable[nn.Linear], scale: float) -> Iterator[list[Res
 def residual_optimizer(residuals: Iterable[Residual], step_size: float, weight_decay: float = 1e-2) -> torch.optim.AdamW:
     """AdamW whose steps on W' = W + lambda D do not depend on lambda.
 
-    The gradient of D is lambda times that of W', so lr = effective_step / lambda and epsilon = 1e-8 lambda give the same W' for every
-    lambda; decoupled weight decay shrinks D by lr x decay, so decay lambda keeps that equal too.
+    The gradient of D is lambda times that of W', so lr = step_size / lambda and epsilon = 1e-8 lambda give the same W' for every lambda.
+    Decoupled weight decay shrinks D by lr x decay, so scaling the decay by lambda keeps it equal too.
     """
     residuals = list(residuals)
     scale = residuals[0].scale

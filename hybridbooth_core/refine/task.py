@@ -1,6 +1,6 @@
-"""The denoising task that a subject's words are refined by and validated on.
+"""The denoising task of a refinement: samples, losses and gradients.
 
-Axes: R reference images, B rows of a step, C h w latents, n words, d their width.
+Axes: R reference images, B samples of a step, C h w latents, n token embeddings, d their width.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .losses import denoising_loss, mask_regularisation, subject_weight
 from .timesteps import antithetic_noise, stratified_timesteps
 
 TEMPLATES = (("a photo of",), ("a photo of a",))
-SEEDS = 1 << 63  # torch takes no larger one, ComfyUI gives some
+SEEDS = 1 << 63  # torch's limit; ComfyUI's seeds can be larger
 
 
 class Task:
-    """The denoising task that the words are judged by: reference latents, their weights, and rows of (time, noise)."""
+    """The denoising loss of token embeddings on a subject's reference images, and a fixed validation set."""
 
     def __init__(self, model: DiffusionModel, ref: Reference, config: RefineConfig, plan: MemoryPlan | None = None):
         self.model, self.config = model, config
@@ -32,45 +32,46 @@ class Task:
         self.latents = model.encode_image(target.images).detach().clone()
         self.masks = None if target.masks is None else target.masks.to(self.latents.device)
         self.weight = subject_weight(self.masks, self.latents, config.background)
-        self.fixed = self.rows(config.settled("residual").validation or 0, torch.Generator().manual_seed((config.seed + 7919) % SEEDS))
+        generator = torch.Generator().manual_seed((config.seed + 7919) % SEEDS)
+        self.fixed = self.sample(config.resolved("residual").validation or 0, generator)  # the validation set
 
-    def rows(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Times int64 [count] and noise [count, C, h, w]."""
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random times int64 [count] and noise [count, C, h, w]."""
         t = stratified_timesteps(count, *self.config.times, len(self.model.schedule), generator)
         noise = antithetic_noise(count, tuple(self.latents.shape[1:]), generator)
         return t.to(self.latents.device), noise.to(self.latents)
 
     def loss(self, embeddings: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> Tensor:
-        """The mean loss of words [n, d] over rows: they go through the R images in turn, and from round to round the template changes.
+        """The mean loss of embeddings [n, d] over samples. Samples cycle through the R images, and each cycle uses the next template.
 
-        `first` is how many rows went before these: steps go on where the last one stopped, so that every image has its turn.
+        `first` is the index of the first sample over all steps, so that every image is used.
         """
-        return losses_together(self.model, [self.loss_request(embeddings, t, noise, with_masks, first)])[0]
+        return batched_losses(self.model, [self.loss_request(embeddings, t, noise, with_masks, first)])[0]
 
     def loss_request(self, embeddings: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> LossRequest:
-        """What `loss` asks of the model."""
-        turn = torch.arange(first, first + len(t), device=t.device)
-        pick = turn % len(self.latents)
-        templates, row = torch.unique(turn // len(self.latents) % len(TEMPLATES), return_inverse=True)
+        """The request that `loss` computes; see there for the arguments."""
+        index = torch.arange(first, first + len(t), device=t.device)
+        pick = index % len(self.latents)
+        templates, prompt_index = torch.unique(index // len(self.latents) % len(TEMPLATES), return_inverse=True)
         prompts: list[Prompt] = [[*TEMPLATES[i], embeddings] for i in templates.tolist()]
         noisy = self.model.schedule.add_noise(self.latents[pick], noise, t)
         weight = self.weight[pick] * self.model.schedule.loss_weight(t)
         masks = self.masks[pick] if with_masks and self.masks is not None and self.config.mask_weight > 0 else None
-        return LossRequest(self.config, prompts, row, noisy, t, noise, weight, masks)
+        return LossRequest(self.config, prompts, prompt_index, noisy, t, noise, weight, masks)
 
     def gradient(self, embeddings: Tensor, t: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The loss of a step over rows, masks and all, and its gradient [n, d] to the words: as many rows at once as the effort says."""
+        """A step's loss, with masks, and its gradient [n, d], accumulated over batches of the memory plan's size."""
         total, gradient = torch.zeros((), device=embeddings.device), torch.zeros_like(embeddings)
         for rows, share in _parts(len(t), self.plan.batch_size):
             leaf = embeddings.detach().clone().requires_grad_(True)
             loss = share * self.loss(leaf, t[rows], noise[rows], with_masks=True, first=step * len(t) + rows.start)
             gradient += torch.autograd.grad(loss, leaf)[0]
-            total = total + loss.detach()  # which may be on another device than the words
+            total = total + loss.detach()  # may be on another device than the embeddings
         return total, gradient
 
     @torch.no_grad()
     def validate(self, embeddings: Tensor) -> float:
-        """The loss of words on the fixed rows, without masks."""
+        """The loss of embeddings on the validation set, without masks."""
         t, noise = self.fixed
         parts = _parts(len(t), self.plan.eval_batch_size)
         return sum(share * self.loss(embeddings, t[rows], noise[rows], with_masks=False, first=rows.start).item() for rows, share in parts)
@@ -78,15 +79,15 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class LossRequest:
-    """Rows that a task wants denoised, and what their loss is measured by.
+    """B samples to denoise, and the weights of their loss.
 
-    P `prompts`, of which row b takes the one numbered `row[b]`; `noisy`, `noise` [B, C, h, w]; `t` [B]; `weight` [B, 1, h, w]; `masks`
-    [B, H, W], None where the attention is not looked at.
+    Sample b uses `prompts[prompt_index[b]]`. `noisy` and `noise` are [B, C, h, w], `t` is [B], `weight` [B, 1, h, w]; `masks` is [B, H, W],
+    or None without mask regularisation.
     """
 
     config: RefineConfig
     prompts: list[Prompt]
-    row: Tensor
+    prompt_index: Tensor
     noisy: Tensor
     t: Tensor
     noise: Tensor
@@ -94,30 +95,30 @@ class LossRequest:
     masks: Tensor | None
 
 
-def losses_together(model: DiffusionModel, requests: Sequence[LossRequest]) -> list[Tensor]:
-    """The mean loss of every question's rows; all of them go through the model as one batch.
+def batched_losses(model: DiffusionModel, requests: Sequence[LossRequest]) -> list[Tensor]:
+    """The mean loss of each request, computed in one forward pass.
 
     Raises:
-        ValueError: their prompts hold different numbers of subject words.
+        ValueError: the prompts have different numbers of subject tokens.
     """
-    encoded = model.encode_prompts([prompt for loss_request in requests for prompt in loss_request.prompts])
-    counts = [len(loss_request.prompts) for loss_request in requests]
-    row = torch.cat([loss_request.row + sum(counts[:i]) for i, loss_request in enumerate(requests)])
-    capture = AttentionCapture(encoded.columns[row]) if any(loss_request.masks is not None for loss_request in requests) else None
-    noisy, t = (torch.cat([getattr(loss_request, name) for loss_request in requests]) for name in ("noisy", "t"))
-    predicted = model.predict_noise(noisy, t, encoded.context[row], capture)
+    encoded = model.encode_prompts([prompt for request in requests for prompt in request.prompts])
+    counts = [len(request.prompts) for request in requests]
+    index = torch.cat([request.prompt_index + sum(counts[:i]) for i, request in enumerate(requests)])
+    capture = AttentionCapture(encoded.columns[index]) if any(request.masks is not None for request in requests) else None
+    noisy, t = (torch.cat([getattr(request, name) for request in requests]) for name in ("noisy", "t"))
+    predicted = model.predict_noise(noisy, t, encoded.context[index], capture)
     losses, start = [], 0
-    for loss_request in requests:
-        rows = slice(start, start := start + len(loss_request.t))
-        loss = denoising_loss(predicted[rows], loss_request.noise, loss_request.weight).mean()
-        if capture is not None and loss_request.masks is not None:
-            maps, config = [layer[rows] for layer in capture.maps], loss_request.config
-            loss = loss + config.mask_weight * mask_regularisation(maps, loss_request.masks, config.mask_loss)
+    for request in requests:
+        rows = slice(start, start := start + len(request.t))
+        loss = denoising_loss(predicted[rows], request.noise, request.weight).mean()
+        if capture is not None and request.masks is not None:
+            maps, config = [layer[rows] for layer in capture.maps], request.config
+            loss = loss + config.mask_weight * mask_regularisation(maps, request.masks, config.mask_loss)
         losses.append(loss)
     return losses
 
 
-def _parts(count: int, most: int) -> list[tuple[slice, float]]:
-    """`count` rows in parts of at most `most`, and the share of the whole that each is."""
-    starts = range(0, count, most)
-    return [(slice(start, min(start + most, count)), (min(start + most, count) - start) / count) for start in starts]
+def _parts(count: int, batch_size: int) -> list[tuple[slice, float]]:
+    """Splits `count` samples into batches of at most `batch_size`: a slice and its fraction of the samples each."""
+    ends = ((start, min(start + batch_size, count)) for start in range(0, count, batch_size))
+    return [(slice(start, end), (end - start) / count) for start, end in ends]

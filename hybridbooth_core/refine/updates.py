@@ -1,4 +1,4 @@
-"""What a refinement moves, and how one step moves it. Each of these is open during the steps and leaves nothing behind."""
+"""Update rules of a refinement. Each is a context manager; closing it leaves the probe unchanged."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ..probe.probe import Features, Probe
 from .config import RefineConfig
 from .residual import residual_optimizer, residuals_on
 
-PAPER_LR, PAPER_LAMBDA, PAPER_DECAY = 2e-5, 1e-2, 1e-2  # HybridBooth's printed constants
+PAPER_LR, PAPER_LAMBDA, PAPER_DECAY = 2e-5, 1e-2, 1e-2  # the constants printed in the paper
 
 
 class UpdateRule(AbstractContextManager, Protocol):
-    """The words as they are now, and what a loss of theirs does to them."""
+    """Provides the current token embeddings and updates them by a gradient."""
 
     step_size: float
 
     def embeddings(self) -> Tensor:
-        """[n, d], with a graph to whatever moves."""
+        """The current embeddings [n, d], with a graph to the optimized parameters."""
         ...
 
     def step(self, embeddings: Tensor, gradient: Tensor) -> None:
-        """Move, given `words()` with its graph and the gradient [n, d] of a loss to it."""
+        """Takes one step, given `embeddings()` with its graph and the gradient [n, d] of the loss."""
         ...
 
 
-class _Open:
-    """Nothing to set up or to clear away."""
+class _NoSetup:
+    """A context manager without setup or cleanup."""
 
     def __enter__(self):
         return self
@@ -42,24 +42,24 @@ class _Open:
         return None
 
 
-class EmbeddingUpdate(_Open):
-    """What moves is the words themselves, by Adam; the length of a step is a share of an average word's length."""
+class EmbeddingUpdate(_NoSetup):
+    """Optimizes the embeddings themselves by Adam. The step size is a fraction of `norm`, the mean norm of an embedding."""
 
     def __init__(self, start: Tensor, step_size: float, norm: float):
         self.step_size = step_size
         self.leaf = nn.Parameter(start.detach().clone().float())
-        per_entry = step_size * norm / start.shape[1] ** 0.5  # Adam moves every entry by about its rate
+        per_entry = step_size * norm / start.shape[1] ** 0.5  # Adam changes every entry by about its learning rate
         self.optimizer = torch.optim.Adam([self.leaf], lr=per_entry)
 
     def embeddings(self) -> Tensor:
         return self.leaf
 
     def step(self, embeddings: Tensor, gradient: Tensor) -> None:
-        _descend(self.optimizer, embeddings, gradient)
+        _optimizer_step(self.optimizer, embeddings, gradient)
 
 
-class LearnedUpdate(_Open):
-    """What moves is the words themselves, as the probe has learnt to move them."""
+class LearnedUpdate(_NoSetup):
+    """Applies the updates of the probe's learned optimizer, multiplied by the step size."""
 
     def __init__(self, probe: Probe, start: Tensor, step_size: float):
         self.probe, self.step_size = probe, step_size
@@ -70,19 +70,19 @@ class LearnedUpdate(_Open):
 
     def step(self, embeddings: Tensor, gradient: Tensor) -> None:
         with torch.no_grad():
-            change = self.probe.step(self.leaf[None], gradient[None])[0]
-        self.leaf = (self.leaf.detach() + self.step_size * change).requires_grad_(True)
+            update = self.probe.step(self.leaf[None], gradient[None])[0]
+        self.leaf = (self.leaf.detach() + self.step_size * update).requires_grad_(True)
 
 
 class ResidualUpdate:
-    """What moves is W' = W + lambda D of the probe's cross-attentions; the words are the probe's."""
+    """Optimizes residuals W' = W + lambda D of the probe's cross-attentions; the embeddings are the probe's predictions."""
 
-    def __init__(self, probe: Probe, guess: Callable[[], Tensor], step_size: float | None):
-        """`step_size` None takes the printed constants literally."""
+    def __init__(self, probe: Probe, predict: Callable[[], Tensor], step_size: float | None):
+        """`step_size` None uses the paper's printed constants."""
         self.literal = step_size is None
         self.scale = PAPER_LAMBDA if self.literal else 1.0
         self.step_size = PAPER_LR * PAPER_LAMBDA if step_size is None else step_size
-        self.embeddings = guess
+        self.embeddings = predict
         self.hooks = residuals_on(probe.regressor.refined_layers(), self.scale)  # type: ignore[operator]
 
     def __enter__(self) -> ResidualUpdate:
@@ -97,39 +97,39 @@ class ResidualUpdate:
         self.hooks.__exit__(*exception)
 
     def step(self, embeddings: Tensor, gradient: Tensor) -> None:
-        _descend(self.optimizer, embeddings, gradient)
+        _optimizer_step(self.optimizer, embeddings, gradient)
 
 
-def _descend(optimizer: torch.optim.Optimizer, embeddings: Tensor, gradient: Tensor) -> None:
-    """One step of the optimizer's own leaves down a gradient given at the words; nothing else gets a gradient."""
+def _optimizer_step(optimizer: torch.optim.Optimizer, embeddings: Tensor, gradient: Tensor) -> None:
+    """Backpropagates the embeddings' gradient to the optimizer's parameters, and to nothing else, and takes a step."""
     optimizer.zero_grad()
     embeddings.backward(gradient, inputs=[leaf for group in optimizer.param_groups for leaf in group["params"]])
     optimizer.step()
 
 
 def update_rule(config: RefineConfig, probe: Probe | None, features: Features | None, noun: Tensor, start: Tensor | None) -> UpdateRule:
-    """What a (settled) configuration moves.
+    """The update rule of a resolved configuration.
 
     Raises:
-        UserError: the mode lacks what it needs: a probe, features, or steps that the probe has learnt.
+        UserError: the mode needs a probe, features or a learned optimizer that is missing.
     """
     if start is not None:
         if config.mode != "words":
-            raise UserError(f"the mode {config.mode} refines a probe's guess, not given words; choose the mode words")
+            raise UserError(f"the mode {config.mode} cannot start from given embeddings; use the mode words")
         return EmbeddingUpdate(start, config.step_size or 0.1, start.norm(dim=1).mean().item())
     if probe is None or features is None:
-        raise UserError(f"the mode {config.mode} starts from a probe's guess; load a probe, or give words to start from")
+        raise UserError(f"the mode {config.mode} needs a probe's prediction; load a probe, or provide initial embeddings")
 
-    def guess() -> Tensor:
+    def predict() -> Tensor:
         return probe(features, noun).mean(0)
 
     if config.mode in ("residual", "paper_literal"):
         literal = config.mode == "paper_literal"
-        return ResidualUpdate(probe, guess, None if literal else config.step_size or probe.config.residual_step)
+        return ResidualUpdate(probe, predict, None if literal else config.step_size or probe.config.residual_step)
     with torch.no_grad():
-        first = guess()
+        initial = predict()
     if config.mode == "words":
-        return EmbeddingUpdate(first, config.step_size or probe.config.words_step, probe.config.embedding_norm)
+        return EmbeddingUpdate(initial, config.step_size or probe.config.words_step, probe.config.embedding_norm)
     if probe.learned_optimizer is None:
-        raise UserError("this probe has learnt no steps of its own; choose the mode residual, or load a probe that has")
-    return LearnedUpdate(probe, first, config.step_size or probe.config.learned_step)
+        raise UserError("this probe has no learned optimizer; use the mode residual, or load a probe that has one")
+    return LearnedUpdate(probe, initial, config.step_size or probe.config.learned_step)

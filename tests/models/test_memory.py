@@ -83,7 +83,7 @@ def test_gradient_accumulation_gives_the_same_step(world, subject, rows, form):
     config = replace(CONFIG, mask_loss=form)
     with torch.enable_grad():
         whole, parts = (Task(world, subject.ref, config, replace(PLAIN, batch_size=count)) for count in (4, rows))
-        drawn = whole.rows(4, torch.Generator().manual_seed(5))
+        drawn = whole.sample(4, torch.Generator().manual_seed(5))
         leaf = embeddings.clone().requires_grad_(True)
         loss = whole.loss(leaf, *drawn, with_masks=True, first=12)
         loss.backward()
@@ -127,7 +127,7 @@ def test_checkpointing_gives_equal_gradients_and_saves_less(world, subject, new_
             return tensor
 
         with torch.enable_grad(), world.use_plan(task.plan), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            gradients.append(task.gradient(embeddings, *task.rows(4, torch.Generator().manual_seed(5)), step=0)[1])
+            gradients.append(task.gradient(embeddings, *task.sample(4, torch.Generator().manual_seed(5)), step=0)[1])
         kept.append(total)
     assert torch.equal(*gradients) and float(gradients[0].norm()) > 0
     assert kept[1] < kept[0] / 4

@@ -99,7 +99,7 @@ def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, pr
     found = run(world, subject, probe, config)
     embeddings = found.start.clone().requires_grad_(True)
     task = Task(world, subject.ref, config)
-    task.loss(embeddings, *task.rows(4, torch.Generator().manual_seed(1009)), with_masks=True).backward()
+    task.loss(embeddings, *task.sample(4, torch.Generator().manual_seed(1009)), with_masks=True).backward()
     expected = found.start + probe.step(found.start[None], embeddings.grad[None])[0].detach()
     assert found.relative_changes[0] > 1e-3 and found.mode == "learned"
     assert found.relative_changes[0] == pytest.approx(((expected - found.start).norm() / found.start.norm()).item(), rel=1e-4)

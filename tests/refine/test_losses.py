@@ -1,4 +1,4 @@
-"""The two losses against float64 formulas written out, and the values that their definitions promise."""
+"""The losses against their formulas in float64, and their values in limiting cases."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_denoising_loss_refuses_other_shapes():
         denoising_loss(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 4, 4), torch.ones(1, 1, 8, 8))
 
 
-def test_without_a_mask_every_cell_weighs_one():
+def test_without_a_mask_all_weights_are_one():
     assert torch.equal(subject_weight(None, torch.zeros(2, 4, 8, 8), 0.2), torch.ones(2, 1, 8, 8))
 
 
 @pytest.mark.parametrize("background", [0.0, 0.2, 1.0])
-def test_the_weight_has_mean_one_and_the_promised_ratio(background):
+def test_the_weight_has_mean_one_and_the_ratio_of_the_background(background):
     weight = subject_weight(square_mask(), torch.zeros(2, 4, 8, 8), background)
     assert weight.shape == (2, 1, 8, 8)
     torch.testing.assert_close(weight.mean((1, 2, 3)), torch.ones(2))
@@ -88,7 +88,7 @@ def test_balanced_runs_from_minus_one_to_one_with_uniform_attention_at_zero():
     assert mask_regularisation([torch.full((2, 2, 64, 2), 0.3)], mask).item() == pytest.approx(0, abs=1e-4)
 
 
-def test_balanced_does_not_fade_with_a_small_subject_but_the_papers_form_does():
+def test_balanced_does_not_vanish_for_a_small_subject_but_the_papers_form_does():
     mask = torch.zeros(1, 8, 8)
     mask[:, 2:4, 2:4] = 1
     assert mask_regularisation([maps_on(mask)], mask).item() == pytest.approx(-1, abs=1e-4)

@@ -1,4 +1,4 @@
-"""Several subjects at once come out as each does alone."""
+"""Refining several subjects at once gives the results of refining each alone."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def same(found, alone) -> None:
     assert (found.best_step, found.stretch, found.mode) == (alone.best_step, alone.stretch, alone.mode)
     assert (found.embeddings - alone.embeddings).norm() <= 0.01 * (
         alone.embeddings - alone.start
-    ).norm()  # Adam makes much of tiny gradients' rounding
+    ).norm()  # Adam amplifies rounding of tiny gradients
     torch.testing.assert_close(torch.tensor(found.validation), torch.tensor(alone.validation), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(torch.tensor(found.losses), torch.tensor(alone.losses), rtol=1e-4, atol=1e-5)
 
 
-def test_words_of_given_starts_come_out_as_alone(world, subjects):
+def test_given_starts_give_the_same_results(world, subjects):
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), WORDS, starts=of(subjects, "start"))
     for one, subject in zip(found, subjects, strict=True):
         same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
@@ -58,7 +58,7 @@ def test_words_of_given_starts_come_out_as_alone(world, subjects):
 
 
 @pytest.mark.parametrize("config", [WORDS, LEARNED, replace(LEARNED, mode="auto")], ids=["words", "learned", "auto"])
-def test_guesses_of_a_probe_come_out_as_alone(world, subjects, new_probe, config):
+def test_a_probes_predictions_give_the_same_results(world, subjects, new_probe, config):
     probe = new_probe(learned_optimizer=16)
     torch.nn.init.normal_(probe.learned_optimizer.out.weight, std=0.1)  # an untrained one changes nothing
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), config, probe, of(subjects, "features"))
@@ -67,7 +67,7 @@ def test_guesses_of_a_probe_come_out_as_alone(world, subjects, new_probe, config
         assert one.relative_changes[-1] > 1e-3
 
 
-def test_the_network_is_asked_once_for_all(world, subjects, monkeypatch):
+def test_subjects_share_forward_passes(world, subjects, monkeypatch):
     calls = []
     plain = type(world).predict_noise
 
@@ -77,11 +77,11 @@ def test_the_network_is_asked_once_for_all(world, subjects, monkeypatch):
 
     monkeypatch.setattr(type(world), "predict_noise", counted)
     refine_many(world, of(subjects, "ref"), of(subjects, "noun"), replace(WORDS, steps=1), starts=of(subjects, "start"))
-    assert calls[:3] == [15, 9, 15], "five validation rows each, three rows of the step each, and again five"
+    assert calls[:3] == [15, 9, 15], "five validation samples each, three samples of the step each, and again five"
 
 
 @pytest.mark.slow
-def test_rows_that_do_not_fit_at_once_are_taken_in_turns(world, subjects, monkeypatch):
+def test_small_batches_give_the_same_results(world, subjects, monkeypatch):
     from hybridbooth_core.models.memory import MemoryPlan
     from hybridbooth_core.refine import many as module
 
@@ -91,19 +91,19 @@ def test_rows_that_do_not_fit_at_once_are_taken_in_turns(world, subjects, monkey
         same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
 
 
-def test_one_that_keeps_its_start_does_not_hold_up_the_others(world, subjects):
-    """No line search for it, while the others still search."""
+def test_subjects_may_finish_at_different_times(world, subjects):
+    """One that keeps its start does no line search, while the others do."""
     starts = of(subjects, "start")
     starts[1] = refine(world, subjects[1].ref, subjects[1].noun, replace(WORDS, steps=10), start=starts[1]).embeddings
     far = replace(WORDS, step_size=1.0, steps=1)
     found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), far, starts=starts)
     alone = [refine(world, s.ref, s.noun, far, start=start) for s, start in zip(subjects, starts, strict=True)]
-    assert len({one.best_step > 0 for one in alone}) == 2, "the test wants both kinds"
+    assert len({one.best_step > 0 for one in alone}) == 2, "the test needs both kinds"
     for one, other in zip(found, alone, strict=True):
         same(one, other)
 
 
-def test_what_it_cannot_do_is_refused(world, subjects, new_probe, refuses):
+def test_refusals(world, subjects, new_probe, refuses):
     refs, nouns, features = (of(subjects, name) for name in ("ref", "noun", "features"))
     assert "residual" in refuses(refine_many, world, refs, nouns, replace(WORDS, mode="residual"), new_probe(), features)
     refuses(refine_many, world, [], [], WORDS, starts=[])
@@ -114,7 +114,7 @@ def test_what_it_cannot_do_is_refused(world, subjects, new_probe, refuses):
         refine_many(world, refs, nouns, WORDS, starts=[torch.randn(n, 96) for n in (2, 3, 3)])
 
 
-def test_it_can_be_stopped_and_leaves_no_trace(world, subjects, state_of):
+def test_it_can_be_stopped_and_changes_nothing(world, subjects, state_of):
     before, captured = state_of(world.unet, world.text_encoder), []
 
     def stop(done, of_all, loss):

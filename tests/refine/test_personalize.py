@@ -1,4 +1,4 @@
-"""The main job: what the subject says of how it came about, and what does not fit together."""
+"""Personalization: the subject's metadata, the report, and refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hybridbooth_core.refine.refine import RefineConfig, refine
 QUICK = RefineConfig(steps=2, batch=2, validation=2, step_size=5e-3, seed=4)
 
 
-def test_it_is_the_refinement_of_the_class_nouns_guess_with_its_story(world, subject, new_probe, tmp_path):
+def test_the_subject_is_the_refined_prediction_with_metadata(world, subject, new_probe, tmp_path):
     probe = new_probe(trained_on="nothing yet")
     result = personalize(world, probe, subject.ref, subject.features, " cat ", QUICK)
     expected = refine(world, subject.ref, subject.noun, QUICK, probe, subject.features)
@@ -32,25 +32,25 @@ def test_it_is_the_refinement_of_the_class_nouns_guess_with_its_story(world, sub
     assert Subject.load(tmp_path / "cat.safetensors", width=96).info == info
 
 
-def test_without_steps_nothing_was_refined(world, subject, new_probe):
+def test_without_steps_the_prediction_is_returned(world, subject, new_probe):
     result = personalize(world, new_probe(), subject.ref, subject.features, "cat", RefineConfig(steps=0, validation=2))
     assert result.subject.info.method == "none" and result.subject.info.steps == 0
     assert torch.equal(result.subject.embeddings, result.start)
 
 
-def test_the_report_warns_where_nothing_moved(world, subject, new_probe):
+def test_the_report_warns_about_a_tiny_change(world, subject, new_probe):
     literal = RefineConfig(mode="paper_literal", steps=1, batch=2, validation=2)
     quiet = personalize(world, new_probe(), subject.ref, subject.features, "cat", literal).report()
     moved = personalize(world, new_probe(), subject.ref, subject.features, "cat", QUICK).report()
     still = personalize(world, new_probe(), subject.ref, subject.features, "cat", RefineConfig(steps=0, validation=2)).report()
     assert "warning" in quiet and "warning" not in moved and "warning" not in still
-    assert "2 steps" in moved and "kept: step" in moved
+    assert "2 steps" in moved and "best: step" in moved
 
 
-def test_the_report_says_what_the_steps_took_of_the_memory(world, subject, new_probe):
+def test_the_report_shows_memory(world, subject, new_probe):
     made = personalize(world, new_probe(), subject.ref, subject.features, "cat", QUICK)
     known = replace(made.refinement, memory=PeakMemory(4_400_000_000, 2_120_000_000), memory_estimate=2_345_000_000)
-    line = "peak memory 4.4 GB, of which the steps took 2.1 GB (estimated 2.3 GB); checkpointing off, batch size 2, 64 px"
+    line = "peak memory 4.4 GB, 2.1 GB of it for the steps (estimated 2.3 GB); checkpointing off, batch size 2, 64 px"
     assert replace(made, refinement=known).report().splitlines()[3] == line
     unknown = replace(made.refinement, memory=None, plan=MemoryPlan(True, 1, 384))
     assert replace(made, refinement=unknown).report().splitlines()[3] == "checkpointing on, batch size 1, 384 px"
@@ -62,23 +62,23 @@ def test_a_class_noun_of_several_tokens_is_their_mean(world):
 
 
 @pytest.mark.parametrize("noun", ["", "  ", "\n"])
-def test_no_class_noun_is_refused(world, subject, new_probe, noun, refuses):
+def test_an_empty_class_noun_is_refused(world, subject, new_probe, noun, refuses):
     assert "class noun" in refuses(class_embedding, world, noun)
     refuses(personalize, world, new_probe(), subject.ref, subject.features, noun, QUICK)
 
 
-def test_a_class_noun_that_the_model_does_not_know_is_named(world, subject, new_probe, refuses):
+def test_an_unknown_class_noun_is_named(world, subject, new_probe, refuses):
     assert "'dinosaur'" in refuses(personalize, world, new_probe(), subject.ref, subject.features, "dinosaur", QUICK)
 
 
 def test_a_probe_of_another_family_is_refused_with_both_widths(new_probe, subject, refuses):
-    model = SimpleNamespace(embedding_width=768, name="stable diffusion 1.5")
+    model = SimpleNamespace(embedding_width=768, name="stable diffusion 1.5", family="stable-diffusion-v1")
     for call in (lambda: check_probe(model, new_probe()), lambda: personalize(model, new_probe(), subject.ref, subject.features, "cat")):
         message = refuses(call)
         assert "96" in message and "768" in message and "stable diffusion 1.5" in message and "a test" in message
 
 
-def test_on_step_is_handed_on(world, subject, new_probe):
+def test_on_step_is_passed_on(world, subject, new_probe):
     seen = []
     personalize(world, new_probe(), subject.ref, subject.features, "cat", QUICK, on_step=lambda *row: seen.append(row[:2]))
     assert seen == [(1, 2), (2, 2)]

@@ -1,4 +1,4 @@
-"""Refinement: what it promises of its result, and that it leaves probe and model bit for bit as they were."""
+"""Refinement: properties of its result, and that probe and model stay bit-equal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ["promptnet", "resampler"]
 
 @pytest.fixture
 def run(world, subject, new_probe):
-    """A function: configuration (and other arguments) to the refinement of the test creature by a fresh tiny probe."""
+    """A function that refines the test creature with a new tiny probe, given a configuration and other arguments."""
 
     def call(config=QUICK, kind="promptnet", **changes):
         arguments = {"ref": subject.ref, "noun": subject.noun, "probe": new_probe(kind), "features": subject.features} | changes
@@ -29,28 +29,28 @@ def run(world, subject, new_probe):
     return call
 
 
-def guess(probe, subject) -> torch.Tensor:
+def prediction(probe, subject) -> torch.Tensor:
     with torch.no_grad():
         return probe(subject.features, subject.noun).mean(0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
-def test_without_steps_the_probes_guess_comes_back_bit_for_bit(run, kind, mode, new_probe, subject):
+def test_without_steps_the_result_is_the_probes_prediction(run, kind, mode, new_probe, subject):
     result = run(replace(QUICK, mode=mode, steps=0), kind)
-    assert torch.equal(result.embeddings, guess(new_probe(kind), subject)) and torch.equal(result.start, result.embeddings)
+    assert torch.equal(result.embeddings, prediction(new_probe(kind), subject)) and torch.equal(result.start, result.embeddings)
     assert result.losses == [] and len(result.validation) == 1 and result.best_step == 0 and result.relative_change == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_start_of_the_steps_is_the_probes_guess_bit_for_bit(run, kind, new_probe, subject):
+def test_the_start_is_the_probes_prediction(run, kind, new_probe, subject):
     """With D = 0 the residuals change nothing."""
-    assert torch.equal(run(QUICK, kind).start, guess(new_probe(kind), subject))
+    assert torch.equal(run(QUICK, kind).start, prediction(new_probe(kind), subject))
 
 
 @pytest.mark.parametrize("config", [QUICK, WORDS], ids=["residual", "words"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_loss_on_the_fixed_set_goes_down_and_the_words_move(run, kind, config):
+def test_the_validation_loss_decreases_and_the_embeddings_change(run, kind, config):
     result = run(replace(config, steps=6), kind)
     assert len(result.losses) == len(result.relative_changes) == 6 and len(result.validation) == 7
     assert min(result.validation) < result.validation[0] and result.best_step > 0
@@ -61,7 +61,7 @@ def test_the_loss_on_the_fixed_set_goes_down_and_the_words_move(run, kind, confi
 @pytest.mark.parametrize("config", [QUICK, WORDS, replace(QUICK, step_size=1.0), replace(WORDS, step_size=1.0)],
                          ids=["residual", "words", "residual too far", "words too far"])  # fmt: skip
 def test_the_result_is_never_worse_than_the_start(run, config, world, subject):
-    """By the validation loss, measured again from outside; also where every step is much too long."""
+    """By the validation loss, computed again; also with a far too large step size."""
     result = run(config)
     again = replace(WORDS, steps=0)
     loss = refine(world, subject.ref, subject.noun, again, start=result.embeddings).validation[0]
@@ -70,8 +70,8 @@ def test_the_result_is_never_worse_than_the_start(run, config, world, subject):
     assert loss <= min(result.validation) + 1e-6
 
 
-def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world, subject):
-    """Of the velocity, since that is what this model puts out; row by row, 1 on the subject and 0.2 off it, with mean 1."""
+def test_the_validation_loss_is_the_denoising_loss_written_out(world, subject):
+    """Of v, which this model predicts; sample by sample, with weight 1 on the subject and 0.2 off it, scaled to mean 1."""
     embeddings = torch.randn(5, 96)
     times, noise = Task(world, subject.ref, WORDS).fixed
     total = 0.0
@@ -87,17 +87,17 @@ def test_the_validation_loss_is_the_models_own_denoising_loss_written_out(world,
     assert found == [pytest.approx(total, rel=1e-3)]
 
 
-def test_steps_that_only_harm_give_back_the_start(run, monkeypatch):
+def test_steps_that_increase_the_loss_return_the_start(run, monkeypatch):
     losses = iter([0.5, 0.6, 0.7, 0.8])
     monkeypatch.setattr("hybridbooth_core.refine.task.Task.validate", lambda task, embeddings: next(losses))
     result = run(WORDS)
     assert result.best_step == 0 and torch.equal(result.embeddings, result.start) and result.relative_change == 0
-    assert result.validation == [0.5, 0.6, 0.7, 0.8] and min(result.relative_changes) > 1e-3, "the steps themselves did move"
+    assert result.validation == [0.5, 0.6, 0.7, 0.8] and min(result.relative_changes) > 1e-3, "the steps did change the embeddings"
 
 
-def test_the_words_are_those_of_the_best_step_stretched(run, monkeypatch):
-    """A validation that likes step 2 and the line search's half best: the words lie half way to those of step 2."""
-    wanted = iter([1.0, 0.9, 0.5, 0.8, 0.3, 0.4, 0.6])  # start, three steps, then stretched by 0.5, 1.5, 2
+def test_the_result_is_the_best_step_of_the_line_search(run, monkeypatch):
+    """With the lowest validation loss at step 2 and half its change, the result is half way to step 2."""
+    wanted = iter([1.0, 0.9, 0.5, 0.8, 0.3, 0.4, 0.6])  # start, three steps, then the factors 0.5, 1.5, 2
     seen = []
 
     def validate(task, embeddings):
@@ -115,7 +115,7 @@ def test_the_words_are_those_of_the_best_step_stretched(run, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
 def test_probe_and_model_are_untouched(run, kind, mode, world, new_probe, state_of, subject):
-    probe = new_probe(kind).requires_grad_(True)  # a probe just trained: even then no gradient may stay on it
+    probe = new_probe(kind).requires_grad_(True)  # like a probe during training: no gradient may remain on it
     parts = (probe, world.unet, world.text_encoder, world.coder)
     before = state_of(*parts)
     features = {name: tensor.clone() for name, tensor in vars(subject.features).items()}
@@ -128,7 +128,7 @@ def test_probe_and_model_are_untouched(run, kind, mode, world, new_probe, state_
 
 
 @pytest.mark.parametrize("mode", ["residual", "words"])
-def test_an_interruption_passes_through_and_leaves_no_trace(run, mode, new_probe, world, state_of):
+def test_an_interruption_propagates_and_changes_nothing(run, mode, new_probe, world, state_of):
     probe, seen = new_probe(), []
     before = state_of(probe, world.unet)
 
@@ -145,13 +145,13 @@ def test_an_interruption_passes_through_and_leaves_no_trace(run, mode, new_probe
     assert not any(module._forward_hooks for part in (probe, world.unet, world.text_encoder) for module in part.modules())
 
 
-def test_on_step_hears_the_validation_loss(run):
+def test_on_step_gets_the_validation_loss(run):
     captured = []
     result = run(on_step=lambda done, of, loss: captured.append(loss))
     assert captured == result.validation[1:]
 
 
-def test_the_papers_numbers_move_nothing_and_a_sensible_step_does(run):
+def test_the_papers_constants_change_almost_nothing(run):
     literal = run(replace(QUICK, mode="paper_literal", steps=5, step_size=None))
     sensible = run(replace(QUICK, step_size=1e-3, steps=5))
     assert literal.step_size == pytest.approx(2e-7)
@@ -161,14 +161,14 @@ def test_the_papers_numbers_move_nothing_and_a_sensible_step_does(run):
     )
 
 
-def test_steps_default_to_those_the_probes_file_recommends(run, new_probe):
+def test_step_sizes_default_to_the_probes(run, new_probe):
     probe = new_probe(residual_step=3e-4, words_step=0.07)
     assert run(replace(QUICK, step_size=None, steps=1), probe=probe).step_size == 3e-4
     assert run(replace(WORDS, step_size=None, steps=1), probe=probe).step_size == 0.07
 
 
-def test_a_step_of_the_words_has_the_promised_length(run, subject):
-    """Adam's first step moves every entry by its rate: the share of an average word's length that was asked for."""
+def test_a_step_on_the_embeddings_has_the_step_size(run, subject):
+    """Adam's first step changes every entry by its learning rate: a fraction of the mean norm."""
     start = torch.randn(5, 96)
     result = run(replace(WORDS, steps=1, step_size=0.03), probe=None, features=None, start=start)
     assert result.best_step == 1
@@ -176,7 +176,7 @@ def test_a_step_of_the_words_has_the_promised_length(run, subject):
     torch.testing.assert_close(moved, torch.full((5,), 0.03 * start.norm(dim=1).mean().item()), atol=1e-4, rtol=1e-2)
 
 
-def test_words_are_refined_without_any_probe(run):
+def test_embeddings_are_refined_without_a_probe(run):
     start = torch.randn(3, 96)
     before = start.clone()
     result = run(replace(WORDS, steps=4), probe=None, features=None, start=start)
@@ -185,7 +185,7 @@ def test_words_are_refined_without_any_probe(run):
 
 
 @pytest.mark.parametrize("mode", ["residual", "words", "paper_literal"])
-def test_a_mode_without_what_it_needs_is_refused(run, mode, refuses):
+def test_a_mode_without_its_inputs_is_refused(run, mode, refuses):
     config = replace(QUICK, mode=mode)
     refuses(run, config, probe=None)
     refuses(run, config, features=None)
@@ -202,12 +202,12 @@ def test_a_mode_without_what_it_needs_is_refused(run, mode, refuses):
      {"mask_loss": "elite"}],
     ids=str,
 )  # fmt: skip
-def test_a_bad_configuration_is_refused(bad, refuses):
+def test_an_invalid_configuration_is_refused(bad, refuses):
     refuses(RefineConfig, **bad)
 
 
-class Spoilt:
-    """A model whose predicted noise is not finite from its n-th call on."""
+class NotFinite:
+    """A model whose predicted noise is not finite after `calls` calls."""
 
     def __init__(self, model, calls: int, value: float = float("nan")):
         self.model, self.calls, self.value = model, calls, value
@@ -221,16 +221,16 @@ class Spoilt:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_from_the_start_is_one_sentence(world, subject, new_probe, value, refuses):
-    spoilt = Spoilt(world, 0, value)
-    assert "not finite" in refuses(refine, spoilt, subject.ref, subject.noun, QUICK, new_probe(), subject.features)
+def test_a_start_without_finite_loss_is_refused(world, subject, new_probe, value, refuses):
+    broken = NotFinite(world, 0, value)
+    assert "not finite" in refuses(refine, broken, subject.ref, subject.noun, QUICK, new_probe(), subject.features)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("config", [QUICK, WORDS], ids=["residual", "words"])
-def test_a_loss_that_spoils_on_the_way_keeps_the_last_good_words(world, subject, new_probe, calls, config):
-    """Calls alternate: validation of the start, then step and validation in turns."""
-    result = refine(Spoilt(world, calls), subject.ref, subject.noun, config, new_probe(), subject.features)
+def test_a_loss_that_becomes_nan_keeps_the_best_finite_step(world, subject, new_probe, calls, config):
+    """Calls alternate: validation of the start, then a step, a validation, and so on."""
+    result = refine(NotFinite(world, calls), subject.ref, subject.noun, config, new_probe(), subject.features)
     whole = refine(world, subject.ref, subject.noun, config, new_probe(), subject.features)
     good = (calls + 1) // 2  # validations that were finite
     assert torch.isfinite(result.embeddings).all() and math.isfinite(result.relative_change)
@@ -238,18 +238,18 @@ def test_a_loss_that_spoils_on_the_way_keeps_the_last_good_words(world, subject,
     assert result.best_step == min(range(good), key=lambda i: whole.validation[i])
 
 
-def test_it_is_a_function_of_its_seed(run):
+def test_results_are_seeded(run):
     first, again, other = run(), run(), run(replace(QUICK, seed=2))
     assert torch.equal(first.embeddings, again.embeddings) and first.validation == again.validation and first.losses == again.losses
     assert not torch.equal(first.embeddings, other.embeddings) and first.validation[0] != other.validation[0]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1])
-def test_every_seed_of_the_host_is_taken(run, seed):
+def test_every_seed_of_comfyui_is_accepted(run, seed):
     assert math.isfinite(run(replace(QUICK, seed=seed, steps=1)).validation[1])
 
 
-def test_it_does_not_touch_the_global_generator_and_needs_no_gradient_mode(run):
+def test_it_ignores_the_global_generator_and_the_gradient_mode(run):
     state = torch.get_rng_state()
     expected = run(replace(WORDS, steps=1), probe=None, features=None, start=torch.ones(2, 96))
     with torch.no_grad():
@@ -257,7 +257,7 @@ def test_it_does_not_touch_the_global_generator_and_needs_no_gradient_mode(run):
     assert torch.equal(found.embeddings, expected.embeddings) and torch.equal(torch.get_rng_state(), state)
 
 
-def test_what_was_made_in_inference_mode_can_be_refined(run, subject):
+def test_inference_tensors_can_be_refined(run, subject):
     with torch.inference_mode():
         ref = Reference(subject.ref.images.clone(), subject.ref.masks.clone())
         features = Features(*(tensor.clone() for tensor in vars(subject.features).values()))
@@ -274,7 +274,7 @@ def test_every_reference_image_counts(run, subject):
     assert torch.equal(both.start, run(ref=Reference(images[:1], masks[:1])).start)
 
 
-def test_masks_and_their_weight_matter_and_are_not_needed(run, subject):
+def test_masks_and_their_weight_matter_and_are_optional(run, subject):
     bare = Reference(subject.ref.images, None)
     results = [run(), run(ref=bare), run(replace(QUICK, background=1.0)), run(replace(QUICK, mask_weight=10.0)),
                run(replace(QUICK, mask_weight=10.0, mask_loss="paper"))]  # fmt: skip
@@ -282,4 +282,6 @@ def test_masks_and_their_weight_matter_and_are_not_needed(run, subject):
         for other in results[:i]:
             assert not torch.allclose(one.embeddings, other.embeddings, atol=1e-6)
     without = run(replace(QUICK, background=1.0, mask_weight=0.0))
-    assert torch.equal(without.embeddings, run(replace(QUICK, mask_weight=10.0), ref=bare).embeddings), "without masks nothing may weigh"
+    assert torch.equal(without.embeddings, run(replace(QUICK, mask_weight=10.0), ref=bare).embeddings), (
+        "without masks, weights do not matter"
+    )

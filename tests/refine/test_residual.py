@@ -1,4 +1,4 @@
-"""The residual W' = W + lambda D: an identity at the start, exactly invariant in lambda, and gone without a trace."""
+"""The residual W' = W + lambda D: zero at the start, invariant in lambda, and removed on exit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def moved_weights(scale: float, step_size: float, decay: float, gradient: float 
         return [scale * residual.delta.detach().clone() for residual in residuals]
 
 
-def test_at_the_start_outputs_are_bitwise_those_without():
+def test_at_the_start_outputs_are_bit_equal():
     for dtype in (torch.float32, torch.float16):
         net, x = small_net(dtype), torch.randn(4, 12).to(dtype)
         before = net(x)
@@ -39,7 +39,7 @@ def test_at_the_start_outputs_are_bitwise_those_without():
             assert torch.equal(net(x), before)
 
 
-def test_the_output_is_that_of_the_moved_weights():
+def test_the_output_is_that_of_the_changed_weights():
     net, x = small_net(), torch.randn(4, 12).double()
     moved = small_net()
     with residuals_on(linears(net), 0.3) as residuals:
@@ -49,7 +49,7 @@ def test_the_output_is_that_of_the_moved_weights():
         torch.testing.assert_close(net(x), moved(x), atol=1e-6, rtol=1e-6)
 
 
-def test_a_residual_too_small_for_half_weights_still_acts():
+def test_a_residual_too_small_for_half_precision_weights_still_acts():
     layer = nn.Linear(256, 1, bias=False).half()
     layer.weight.data = torch.tensor([[0.05, -0.05] * 128]).half()  # cancels, so that the output itself can be small
     x = torch.ones(1, 256).half()
@@ -63,19 +63,19 @@ def test_a_residual_too_small_for_half_weights_still_acts():
 
 @pytest.mark.parametrize("gradient", [1.0, 1e-7])
 @pytest.mark.parametrize("scale", [1e-2, 0.3, 10.0])
-def test_w_moves_alike_for_every_lambda(scale, gradient):
-    """Also where gradients are as small as Adam's epsilon, and with enough decay to notice."""
+def test_steps_do_not_depend_on_lambda(scale, gradient):
+    """Also with gradients as small as Adam's epsilon, and with weight decay."""
     one = moved_weights(1.0, 0.02, 0.5, gradient)
     for found, expected in zip(moved_weights(scale, 0.02, 0.5, gradient), one, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 
 
-def test_decay_is_part_of_what_is_invariant():
+def test_weight_decay_is_invariant_too():
     without, with_decay = moved_weights(1.0, 0.02, 0.0), moved_weights(1.0, 0.02, 0.5)
     assert max((a - b).abs().max() for a, b in zip(without, with_decay, strict=True)) > 1e-4
 
 
-def test_one_step_moves_no_weight_by_more_than_the_effective_step():
+def test_one_step_changes_no_weight_by_more_than_the_step_size():
     for moved in moved_weights(1e-2, 5e-5, 1e-2, steps=1):
         assert moved.abs().max() <= 5e-5 * 1.0001 and moved.abs().max() > 4.9e-5
 
@@ -99,7 +99,7 @@ def test_steps_are_those_of_adamw_on_the_weights_written_out():
         torch.testing.assert_close(found.double(), layer.weight.data - start, atol=1e-5, rtol=1e-3)
 
 
-def test_nothing_stays_when_the_block_ends_or_raises():
+def test_residuals_are_removed_when_the_block_ends_or_raises():
     net, x = small_net(), torch.randn(4, 12).double()
     weights, before = [p.clone() for p in net.parameters()], net(x)
     with pytest.raises(KeyError), residuals_on(linears(net), 1.0) as residuals:

@@ -1,4 +1,4 @@
-"""Stratified times and antithetic noise: the two properties that lower the gradient's variance, and determinism."""
+"""Stratified times and antithetic noise: their variance-reducing properties, and determinism."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_every_part_of_the_range_gives_one_time(count, low, high):
         assert int(times[0]) >= 0 and int(times[-1]) < 1000
 
 
-def test_a_part_is_drawn_from_evenly():
+def test_times_are_uniform_within_a_part():
     times = torch.cat([stratified_timesteps(4, 0.0, 1.0, 1000, seeded(seed)) for seed in range(1000)]).float()
     assert abs(times.mean() - 499.5) < 3 and abs(times.std() - 288.7) < 3
     first = times[times < 250]
     assert abs(first.mean() - 124.5) < 8 and abs(first.std() - 72.2) < 6
 
 
-def test_the_order_is_random_and_comes_from_the_generator():
+def test_the_order_is_random_and_seeded():
     orders = [stratified_timesteps(8, 0.0, 1.0, 1000, seeded(seed)).argsort().tolist() for seed in range(10)]
     assert len({tuple(order) for order in orders}) > 5
     state = torch.get_rng_state()
@@ -38,8 +38,8 @@ def test_the_order_is_random_and_comes_from_the_generator():
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.9, 0.1), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)])
-def test_a_range_that_is_none_is_refused(low, high):
-    with pytest.raises(ValueError, match="shares of the schedule"):
+def test_an_invalid_range_is_refused(low, high):
+    with pytest.raises(ValueError, match="fractions of the schedule"):
         stratified_timesteps(8, low, high, 1000)
 
 
@@ -52,7 +52,7 @@ def test_noise_comes_in_pairs_that_cancel(count):
     assert len({row.sum().abs().item() for row in noise}) == half
 
 
-def test_noise_is_standard_normal_and_of_the_seed():
+def test_noise_is_standard_normal_and_seeded():
     noise = antithetic_noise(64, (4, 16, 16), seeded())
     assert abs(noise[:32].mean()) < 0.02 and abs(noise.std() - 1) < 0.02
     assert torch.equal(noise, antithetic_noise(64, (4, 16, 16), seeded()))

@@ -91,7 +91,7 @@ def measure(model: DiffusionModel) -> dict[str, Tensor]:
     with torch.enable_grad():
         leaf = embeddings.clone().requires_grad_(True)
         task = Task(model, ref, CONFIG)
-        found["loss"] = task.loss(leaf, *task.rows(2, torch.Generator().manual_seed(1)), with_masks=True)
+        found["loss"] = task.loss(leaf, *task.sample(2, torch.Generator().manual_seed(1)), with_masks=True)
         found["loss"].backward()
     assert leaf.grad is not None
     refined = refine(model, ref, model.token_embeddings("cat").mean(0), CONFIG, start=embeddings)
