@@ -23,6 +23,7 @@ from .methods.registry import find_method, load_artefact, run_method
 from .models.adapter import Prompt, class_embedding, split_prompt
 from .models.sampling import generate, initial_noise
 from .probe.probe import Probe
+from .refine.personalize import check_probe
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -165,6 +166,7 @@ class HybridBooth:
                 "probe_free or from_noun, which need none"
             )
         model = self.base.model
+        check_probe(model, self.probe)
         clip, dino = (encoder.to(model.device) for encoder in self.base.encoders(self.probe.config, self.encoders, device=model.device))  # type: ignore[attr-defined]
         return {"probe": self.probe, "features": extract_features(model, clip, dino, ref)}
 

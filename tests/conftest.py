@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -239,3 +242,92 @@ def model_folder(tmp_path_factory, write_vocabulary) -> Path:
     )
     pipeline.save_pretrained(folder / "tiny-sd15", safe_serialization=True)
     return folder / "tiny-sd15"
+
+
+@pytest.fixture(scope="session")
+def stock_pipeline() -> Any:
+    """A Stable Diffusion pipeline of diffusers in SD1.5's layout with CLIP's whole vocabulary, 32 channels, 64-wide, 512 pixels a side."""
+    pytest.importorskip("diffusers")
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from hybridbooth_core.bases.clip_vocabulary import clip_tokenizer
+
+    torch.manual_seed(5)
+    text = CLIPTextConfig(
+        vocab_size=49408, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=1, max_position_embeddings=77,
+        bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(32,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        sample_size=512,
+    )
+    unet = UNet2DConditionModel(sample_size=64, block_out_channels=(32, 32, 64, 64), cross_attention_dim=64, attention_head_dim=8)
+    parts = [vae, CLIPTextModel(text), unet]
+    with torch.no_grad():
+        for part in parts:  # as they start, all images would be nearly one grey, and words would hardly matter
+            for parameter in part.parameters():
+                parameter.add_(0.03 * torch.randn_like(parameter))
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = clip_tokenizer(Path(folder))
+    return StableDiffusionPipeline(
+        vae=parts[0], text_encoder=parts[1], unet=parts[2], tokenizer=tokenizer,
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def stock_folder(stock_pipeline, tmp_path_factory) -> Path:
+    """That pipeline as diffusers saves it."""
+    folder = tmp_path_factory.mktemp("folders") / "small-sd15"
+    stock_pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_stock_checkpoint() -> Callable[..., Path]:
+    """A function: a path, diffusers' denoiser and autoencoder and transformers' text encoder to one checkpoint in LDM's layout."""
+    from safetensors.torch import save_file
+
+    from hybridbooth_core.models.ldm_layout import to_ldm_layout
+
+    def write(path: Path, unet: Any, vae: Any, text_encoder: Any, dtype: torch.dtype = torch.float32) -> Path:
+        text = getattr(text_encoder, "text_model", text_encoder)
+        tensors = {f"model.diffusion_model.{name}": t for name, t in to_ldm_layout(unet.state_dict()).items()}
+        tensors |= {f"cond_stage_model.transformer.text_model.{name}": t for name, t in text.state_dict().items()}
+        tensors |= {f"first_stage_model.{name}": t for name, t in _ldm_autoencoder(vae.state_dict()).items()}
+        save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def stock_checkpoint(stock_pipeline, write_stock_checkpoint, tmp_path_factory) -> Path:
+    """The same weights as one stock checkpoint, in LDM's layout."""
+    path = tmp_path_factory.mktemp("checkpoints") / "small-sd15.safetensors"
+    return write_stock_checkpoint(path, stock_pipeline.unet, stock_pipeline.vae, stock_pipeline.text_encoder)
+
+
+def _ldm_autoencoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An AutoencoderKL's tensors by LDM's names; its four levels count backwards on the way up, and its attention is of convolutions."""
+    names = [
+        (r"down_blocks\.(\d)\.resnets\.", r"down.\1.block."), (r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample"),
+        (r"mid_block\.resnets\.0", "mid.block_1"), (r"mid_block\.resnets\.1", "mid.block_2"), (r"mid_block\.attentions\.0", "mid.attn_1"),
+        ("conv_norm_out", "norm_out"), ("conv_shortcut", "nin_shortcut"), ("group_norm", "norm"),
+        (r"to_q\b", "q"), (r"to_k\b", "k"), (r"to_v\b", "v"), (r"to_out\.0", "proj_out"),
+    ]  # fmt: skip
+    renamed = {}
+    for name, tensor in state.items():
+        ldm = re.sub(
+            r"up_blocks\.(\d)\.(?:resnets|upsamplers\.0)",
+            lambda m: f"up.{3 - int(m[1])}." + ("block" if "resnets" in m[0] else "upsample"),
+            name,
+        )
+        for pattern, replacement in names:
+            ldm = re.sub(pattern, replacement, ldm)
+        renamed[ldm] = tensor[..., None, None] if ".attn_1." in ldm and tensor.ndim == 2 else tensor
+    return renamed

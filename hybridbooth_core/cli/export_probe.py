@@ -20,8 +20,8 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..training.export import export_probe
     from ..bases.training import training_bases
+    from ..training.export import export_probe
 
     files = export_probe(options.run_folder, options.out, options.overwrite, training_bases().hub_model)
     print(f"wrote {', '.join(str(path) for path in files)}")

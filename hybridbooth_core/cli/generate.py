@@ -37,7 +37,7 @@ def add_to(commands) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of the steps, at their start, in which the class nouns stand for the subjects: better scenes, less likeness (default 0)",
+        help="share of the steps, from the start, in which the class nouns stand for the subjects: better scenes, less likeness",
     )
     add_model_options(command, probe=False)
     group = command.add_argument_group("sampling")
@@ -88,7 +88,8 @@ def run(options: argparse.Namespace) -> None:
             options.prompt, options.batch, subjects=subjects, strength=options.strength, delay=options.delay, negative=options.negative,
             steps=steps, guidance=guidance, sampler=sampler, size=options.size, seed=options.seed, on_step=on_step,
         )  # fmt: skip
-    facts = {"Steps": steps, "Sampler": sampler or "DDIM", "CFG scale": f"{guidance:g}", "Seed": options.seed, "Model": booth.base.model.name}
+    facts = {"Steps": steps, "Sampler": sampler or "DDIM", "CFG scale": f"{guidance:g}", "Seed": options.seed}
+    facts["Model"] = booth.base.model.name
     for number, (image, out) in enumerate(zip(images, outs, strict=True)):
         own = {**facts, "Size": f"{image.width}x{image.height}", "Image of the batch": number}
         told = ", ".join(f"{name}: {value}" for name, value in own.items())

@@ -66,4 +66,3 @@ def _kind(config: type, name: str) -> Any:
 
 def _parsing(kind: Any) -> dict[str, Any]:
     return {"type": float, "nargs": 2} if kind is tuple else {"type": kind}
-

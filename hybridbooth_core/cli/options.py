@@ -42,9 +42,7 @@ def add_device_options(group: argparse._ArgumentGroup | argparse.ArgumentParser,
     """--device and --dtype."""
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
     if dtype:
-        group.add_argument(
-            "--dtype", choices=DTYPES, help="of the denoiser (default: float16 on CUDA, float32 elsewhere); the text encoder stays in float32"
-        )
+        group.add_argument("--dtype", choices=DTYPES, help="of the denoiser (default: float16 on CUDA, float32 elsewhere)")
 
 
 def load(options: argparse.Namespace) -> HybridBooth:

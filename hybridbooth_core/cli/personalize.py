@@ -16,8 +16,8 @@ def add_to(commands) -> None:
     command = commands.add_parser(
         "personalize",
         help="make a subject from one or more images of it",
-        description="Makes a subject that prompts can name: initial embeddings by a probe, by CLIP or from the class noun, refined by a few "
-        "steps through the model; or by one of the methods it is compared with.",
+        description="Makes a subject that prompts can name: initial embeddings by a probe, by CLIP or from the class noun, refined by a "
+        "few steps through the model; or by one of the methods it is compared with.",
     )
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image of the subject; several must be of one size")
     command.add_argument(
@@ -44,7 +44,8 @@ def add_to(commands) -> None:
         type=Path,
         required=True,
         metavar="NAME.safetensors",
-        help="the file's name is the subject's name; dreambooth on Stable Diffusion writes a checkpoint, or a diffusers folder without an ending",
+        help="the file's name is the subject's name; dreambooth on Stable Diffusion 1.5 writes a checkpoint, or, without an ending, a "
+        "diffusers folder",
     )
     command.add_argument(
         "--report", type=Path, metavar="FILE.png", help="also draw the image, its mask, where the tokens attend, and how the loss fell"

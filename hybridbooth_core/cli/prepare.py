@@ -35,7 +35,9 @@ def add_to(commands) -> None:
     )
     keeping.add_argument("--max-blur", type=float, default=0.6, metavar="B", help="0 is sharp, 1 keeps all (default 0.6)")
     saying = command.add_argument_group("what is known of them")
-    saying.add_argument("--class-noun", "--class-word", dest="class_word", metavar="NOUN", help="of images that say nothing of it: cat, toy, person")
+    saying.add_argument(
+        "--class-noun", "--class-word", dest="class_word", metavar="NOUN", help="of images that say nothing of it: cat, toy, person"
+    )
     saying.add_argument("--licence", metavar="NAME", help="of images that say nothing of it; goes into the shards and the probe")
     masks = command.add_argument_group("masks", "cat.mask.png or cat_mask.png beside cat.jpg, an image's transparency, or made")
     masks.add_argument("--make-masks", type=Path, metavar="CKPT", help="InSPyReNet's weights, for images without a mask (extra `prep`)")

@@ -29,14 +29,9 @@ def load_encoders(
     Raises:
         UserError: a file is missing or damaged, the probe names an encoder that this version does not know, or other widths than its own.
     """
-    from ..miniature import bundle
-
-    if (config.clip, config.dino) == (bundle.CLIP_ID, bundle.DINO_ID):
-        clip, dino = bundle.load_encoders()
-    else:
-        clip_file, dino_file = _known(config.clip, CLIP_L.id), _known(config.dino, "timm/")
-        clip = clip_vision or _load(clip_file, folders, device)
-        dino = _load(dino_file, folders, device)
+    clip_file, dino_file = _known(config.clip, CLIP_L.id), _known(config.dino, "timm/")
+    clip = clip_vision or _load(clip_file, folders, device)
+    dino = _load(dino_file, folders, device)
     found, wanted = (clip.width, dino.width), (config.clip_width, config.dino_width)
     if found != wanted:
         raise UserError(f"the probe reads tokens of widths {wanted}, but its encoders make {found}; the probe file is damaged")

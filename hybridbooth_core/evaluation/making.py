@@ -112,7 +112,8 @@ class Maker:
         features = extract_features(self.model, kit.clip, kit.dino, ref) if kit else None
         trained = run_method(
             config.method, self.model, ref, noun, steps=config.trained_steps, rate=config.rate, seed=config.seed,
-            probe=kit.probe if kit else None, features=features, clip_space=self.clip_space, prior=self.prior, on_step=on_step, **config.options,
+            probe=kit.probe if kit else None, features=features, clip_space=self.clip_space, prior=self.prior, on_step=on_step,
+            **config.options,
         )  # fmt: skip
         return trained.artefact
 

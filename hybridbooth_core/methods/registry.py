@@ -76,9 +76,9 @@ def run_method(
     given = dict(options)
     if steps is not None:
         given["steps"] = steps
-    if rate is not None:
-        if found.rate is None:
-            raise UserError(f"the method {found.name} has no steps and no learning rate; leave the rate out")
+    if found.rate is None and (rate is not None or keep):
+        raise UserError(f"the method {found.name} has no steps and no learning rate; leave both out")
+    if rate is not None and found.rate is not None:
         given[found.rate] = rate
     if "seed" in found.fields:
         given["seed"] = seed

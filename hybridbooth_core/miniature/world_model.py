@@ -14,6 +14,7 @@ from .nets import FACTOR, LATENT_CHANNELS, Autoencoder
 from .render import SIZE
 from .vocabulary import LENGTH, MiniatureTokenizer
 
+FAMILY = "miniature"
 WIDTH = 96  # of a token embedding
 LATENT_SHAPE = (LATENT_CHANNELS, SIZE // FACTOR, SIZE // FACTOR)
 
@@ -76,4 +77,4 @@ class CaptionEncoder(nn.Module):
 def world_model(unet: nn.Module, text_encoder: nn.Module, autoencoder: Autoencoder) -> DiffusersModel:
     """The parts as one `DiffusersModel`."""
     schedule = NoiseSchedule.scaled_linear("v_prediction")
-    return DiffusersModel("the miniature world", unet, text_encoder, MiniatureTokenizer(), autoencoder, schedule, SIZE)
+    return DiffusersModel("the miniature world", unet, text_encoder, MiniatureTokenizer(), autoencoder, schedule, SIZE, FAMILY)

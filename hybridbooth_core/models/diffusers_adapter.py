@@ -63,6 +63,7 @@ class DiffusersModel:
         family: str = "",
     ):
         self.name, self.image_size, self.family = name, image_size, family
+        self._cell = image_size // unet.config.sample_size  # pixels of a latent's side
         self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
         self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
         self._weights: Mapping[str, Tensor] = {}
@@ -92,7 +93,7 @@ class DiffusersModel:
     def latent_shape(self, size: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a square image of `size` pixels, by default the model's own; UserError if no latents fit it."""
         size = size or self.image_size
-        cell = self.image_size // self.unet.config.sample_size
+        cell = self._cell
         halvings = 2 ** (len(self.unet.config.block_out_channels) - 1)
         if size % (cell * halvings) or not 0 < size <= MAX_SIDE:
             raise UserError(

@@ -19,21 +19,9 @@ def test_a_folder_of_diffusers(model_folder):
     assert model.encode_image(torch.zeros(1, 64, 64, 3)).shape == (1, 4, 8, 8)
 
 
-def test_a_checkpoint_without_configuration_at_hand_is_refused_with_the_way_out(tmp_path, refuses, monkeypatch):
-    import huggingface_hub
-    from safetensors.torch import save_file
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}, tmp_path / "sd.safetensors")
-    message = refuses(load_model, tmp_path / "sd.safetensors")
-    assert "hf download" in message and "folder of diffusers" in message
-
-
 def test_other_things_are_refused(model_folder, tmp_path, refuses):
     assert "check the path" in refuses(load_model, tmp_path / "missing")
     assert "model_index.json" in refuses(load_model, tmp_path)
-    (tmp_path / "sd.ckpt").write_bytes(b"\x80\x04")
-    assert "check the path" in refuses(load_model, tmp_path / "sd.ckpt")
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
     assert "StableDiffusionXLPipeline" in refuses(load_model, tmp_path)
 

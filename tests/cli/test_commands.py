@@ -64,7 +64,7 @@ def test_personalize_draws_a_report_and_refuses_places_before_it_works(pet, tmp_
     once = out.read_bytes()
     assert "exists already" in error_of(capsys, *arguments, "--out", tmp_path / "b.safetensors", "--report", tmp_path / "report.png")
     assert "ends in .png" in error_of(capsys, *arguments, "--out", tmp_path / "b.safetensors", "--report", tmp_path / "report.gif")
-    other = ["--out", tmp_path / "b.safetensors", "--report", tmp_path / "c.png", "--method", "textual_inversion"]
+    other = ["--out", tmp_path / "b.safetensors", "--report", tmp_path / "c.png", "--method", "dreambooth_lora"]
     assert "has no --report" in error_of(capsys, *arguments, *other)
     assert out.read_bytes() == once and sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "report.png"]
 
@@ -174,4 +174,4 @@ def test_help_teaches(capsys):
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("demo", "personalize", "generate", "miniature", "examples:"))
+    assert all(word in text for word in ("demo", "personalize", "generate", "miniature", "--model"))

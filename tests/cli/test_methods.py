@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from hybridbooth_core.cli import main
-from hybridbooth_core.cli.methods import METHODS
+from hybridbooth_core.methods.registry import METHODS
 from hybridbooth_core.files.subject import Subject
 
-FEW = {name: ["--steps", "2"] for name in METHODS} | {"regression": []}
+FEW = {name: ["--steps", "2"] for name in METHODS} | {"encoder_only": []}
 PRIOR = ("dreambooth", "dreambooth_lora", "custom_diffusion")
 for method in PRIOR:
     FEW[method] = [*FEW[method], "--prior-pictures", "2"]
@@ -74,15 +74,15 @@ def test_words_and_weights_fit_into_one_prompt_but_not_two_weights(pets, tmp_pat
         ("regression", ["--steps", "3"], "no steps"),
         ("regression", ["--rank", "3"], "rank"),
         ("regression", ["--mode", "words"], "mode"),
-        ("hybridbooth", ["--rank", "3"], "--rank"),
-        ("hybridbooth", ["--learning-rate", "1"], "--effective-step"),
-        ("probe_free", ["--mode", "words"], "--mode"),
-        ("probe_free", ["--rank", "3"], "--rank"),
-        ("probe_free", ["--words", "0"], "words"),
-        ("probe_free", ["--learning-rate", "1"], "--effective-step"),
-        ("hybridbooth", ["--inversion-steps", "3"], "--inversion-steps"),
+        ("hybridbooth", ["--rank", "3"], "rank"),
+        ("hybridbooth", ["--learning-rate", "1"], "learning_rate"),
+        ("probe_free", ["--mode", "words"], "mode"),
+        ("probe_free", ["--rank", "3"], "rank"),
+        ("probe_free", ["--words", "0"], "tokens"),
+        ("probe_free", ["--learning-rate", "1"], "learning_rate"),
+        ("hybridbooth", ["--inversion-steps", "3"], "inversion_steps"),
         ("dreambooth", ["--inversion-steps", "3"], "inversion"),
-        ("dreambooth", ["--effective-step", "1"], "--learning-rate"),
+        ("dreambooth", ["--effective-step", "1"], "step_size"),
         ("dreambooth", ["--rank", "3"], "rank"),
         ("dreambooth_lora", ["--rank", "0"], "rank"),
         ("textual_inversion", ["--token", "red"], "token"),
@@ -97,7 +97,7 @@ def test_options_that_mean_nothing_together_are_one_sentence(method, option, sai
 
 def test_without_a_class_word_probe_free_finds_one_and_the_others_ask(pets, tmp_path, capsys):
     image, out = ["personalize", str(pets / "pet.png")], tmp_path / "x.safetensors"
-    assert "--class-word" in refused(capsys, [*image, "--method", "hybridbooth"], out)
+    assert "--class-noun" in refused(capsys, [*image, "--method", "hybridbooth"], out)
     few = ["--steps", "1", "--words", "3", "--inversion-steps", "1"]
     assert main([*image, "--method", "probe_free", *few, "--out", str(out)]) == 0
     subject = Subject.load(out)

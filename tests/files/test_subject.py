@@ -75,7 +75,7 @@ def test_metadata_are_the_infos_fields_and_no_path(path):
     Subject(embeddings(), INFO).save(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-    assert set(metadata) == {*asdict(INFO), "format", "format_version", "modelspec.title", "modelspec.architecture",
+    assert set(metadata) == {*asdict(INFO), "format", "format_version", "width", "modelspec.sai_model_spec", "modelspec.title",
                              "modelspec.trigger_phrase"}  # fmt: skip
     assert metadata["format"] == "hybridbooth.subject" and metadata["modelspec.trigger_phrase"] == "<my-cat_1>"
     text = json.dumps(metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridbooth_core.cli import methods as cli
+from hybridbooth_core.cli import parser
 from hybridbooth_core.methods.custom_diffusion import CustomDiffusionConfig
 from hybridbooth_core.methods.dreambooth import DreamBoothConfig, DreamBoothLoraConfig
 from hybridbooth_core.methods.registry import METHODS, run_method
@@ -106,5 +106,12 @@ def test_a_loss_that_is_not_finite_is_one_sentence(model, ref, refuses, monkeypa
 
 
 def test_the_command_offers_them_all():
-    """Five words are --words 5 there, and the probe-free start is called in a way of its own."""
-    assert set(cli.METHODS) == set(METHODS) - {"textual_inversion_5"} | {"probe_free"}
+    """With every option of theirs, and under their old names."""
+    for name, method in METHODS.items():
+        for option in method.options:
+            values = ["1", "2"] if option == "times" else ["1"]
+            given = parser().parse_args(
+                ["personalize", "a.png", "--out", "a.safetensors", "--method", name, f"--{option.replace('_', '-')}", *values]
+            )
+            assert getattr(given, option) is not None
+    assert parser().parse_args(["personalize", "a.png", "--out", "a.safetensors", "--method", "regression"]).method == "regression"
