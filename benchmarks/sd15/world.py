@@ -5,6 +5,7 @@ Weights and images are noise, since only what a step costs is looked at; the aut
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,8 +84,8 @@ class World:
 
     def smaller(self, pixels: int) -> World:
         """The same model at another size of images."""
-        model = DiffusersModel(self.model.name, self.model.unet, self.model.text_encoder, self.model.tokenizer, self.model.coder,
-                               self.model.schedule, pixels)  # fmt: skip
+        model = copy.copy(self.model)
+        model.image_size = pixels
         return World(replace(self.sizes, pixels=pixels), model, self.ref, self.noun, self.start)
 
     def probe(self, learned: bool) -> tuple[Probe, Features]:
@@ -129,7 +130,9 @@ def new_world(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> World:
         num_attention_heads=sizes.width // 64, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
     )  # fmt: skip
     unet = filled(
-        lambda: UNet2DConditionModel(block_out_channels=sizes.channels, cross_attention_dim=sizes.width, norm_num_groups=groups),
+        lambda: UNet2DConditionModel(
+            sizes.pixels // FACTOR, block_out_channels=sizes.channels, cross_attention_dim=sizes.width, norm_num_groups=groups
+        ),
         device,
         dtype,
     )
