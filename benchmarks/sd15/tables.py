@@ -50,9 +50,8 @@ def training_table(result: dict) -> str:
         if "peak_memory_gb" in row:
             memory = row["peak_memory_gb"]
             measured = memory.get("process", memory.get("device"))
-            lines.append(
-                f"| {row['title']} | {row['tflop']:.2f} | {measured:.1f} GB | {memory['estimate']:.1f} GB | {row['waiting_for_data']:.2%} |"
-            )
+            used = "" if measured is None else f"{measured:.1f} GB"
+            lines.append(f"| {row['title']} | {row['tflop']:.2f} | {used} | {memory['estimate']:.1f} GB | {row['waiting_for_data']:.2%} |")
     notes = [
         f"{row['title']}: {row['samples_per_second']['median']:.0f} samples/s"
         for row in result["rows"].values()

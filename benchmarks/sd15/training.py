@@ -133,8 +133,7 @@ def step_row(regressor: Kind, cached: bool = True, checkpointing: bool = False, 
                     found |= waiting(trainer, feed)
                 finally:
                     feed.close()
-        if meter.memory is not None:
-            found["peak_memory_gb"]["estimate"] = round(foreseen / GIGA, 2)
+        found["peak_memory_gb"] = found.get("peak_memory_gb", {}) | {"estimate": round(foreseen / GIGA, 2)}
         hours = SAMPLES / rows * found["seconds"]["median"] / 3600
         return found | {"rows": rows, "parameters": sum(p.numel() for p in probe.parameters()), "hours_for_640k_samples": round(hours, 1)}
 

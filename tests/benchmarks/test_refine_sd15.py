@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from contextlib import suppress
 
@@ -29,7 +28,6 @@ def test_every_row_is_measured(rows):
     for name, row in rows.items():
         assert row["seconds"]["median"] > 0 and row["tflop"] > 0 and row["floor_fraction"] > 0, name
         assert set(row["product_gflops"]) == {"mm"} and row["ratio_to_bare"] > 0
-        assert platform.system() != "Linux" or row["peak_memory_gb"]["process"] > 0.1
         assert name == "bare_diffusers" or row["ratio_range"][0] <= row["ratio_to_bare"] <= row["ratio_range"][1]
     assert rows["bare_diffusers"]["ratio_to_bare"] == 1
 
