@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..encoders.features import FeatureEncoder
     from ..files.adapter_weights import AdapterWeights
     from ..files.subject import Subject
+    from ..miniature.example import Example
     from ..models.diffusers_adapter import DiffusersModel
     from ..probe.probe import Probe, ProbeConfig
     from ..training.callbacks import Callbacks
@@ -44,7 +45,7 @@ class Base(ABC):
         width: of its token embeddings.
         sampling: how images are drawn where nothing else is said.
         class_images: how the class images of prior preservation are drawn.
-        prompt: an example, with {name} for the subject's name.
+        scenes: prompts for a demo, with {name} for the subject's name.
         largest_image: pixels a side above which a reference image is refused; 0 for no limit.
         hub_model: its id on model hubs, "" where it has none.
         model: the model behind the adapter, frozen.
@@ -56,7 +57,7 @@ class Base(ABC):
     width: ClassVar[int]
     sampling: ClassVar[SamplingDefaults]
     class_images: ClassVar[SamplingDefaults]
-    prompt: ClassVar[str]
+    scenes: ClassVar[tuple[str, ...]]
     largest_image: ClassVar[int] = 0
     hub_model: ClassVar[str] = ""
 
@@ -106,6 +107,10 @@ class Base(ABC):
     @abstractmethod
     def prepare_training(cls, config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
         """What a training of a probe starts from: frozen networks and data, the untrained probe, and the base's callbacks."""
+
+    def example(self, number: int) -> Example:
+        """A subject for the demo; UserError where the base has none of its own."""
+        raise UserError(f"{self.title} has no example of its own; give --image and --class-noun")
 
     def check_images(self, images: Tensor) -> None:
         """UserError if reference images [B, H, W, C] are too large for the base."""

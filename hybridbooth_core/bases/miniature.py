@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..encoders.clip_space import ClipSpace
     from ..encoders.features import FeatureEncoder
+    from ..miniature.example import Example
     from ..probe.probe import Probe, ProbeConfig
     from ..training.callbacks import Callbacks
     from ..training.config import TrainConfig
@@ -31,7 +32,7 @@ class Miniature(Base):
     width = 96
     sampling = SamplingDefaults(15, 3.0)
     class_images = SamplingDefaults(15, 3.0)
-    prompt = "a photo of <{name}> with a hat on snow"
+    scenes = ("a photo of <{name}> with a hat on snow", "a photo of <{name}> on the left on grass", "a photo of <{name}> at night in space")
     largest_image = 128
 
     @classmethod
@@ -47,6 +48,11 @@ class Miniature(Base):
         if dtype != torch.float32:
             raise UserError(f"the miniature computes in float32, found {str(dtype).removeprefix('torch.')}; leave --dtype out")
         return cls(load_model().to(device), source)
+
+    def example(self, number: int) -> Example:
+        from ..miniature.example import example
+
+        return example(number)
 
     def default_probe(self) -> Probe:
         from ..miniature.bundle import load_probe

@@ -41,7 +41,12 @@ class StableDiffusion15(Base):
     width = 768
     sampling = SamplingDefaults(30, 7.5, "dpm++_2m")
     class_images = SamplingDefaults(50, 7.5)  # as diffusers' training scripts draw them
-    prompt = "a photo of <{name}> on snow"
+    scenes = (
+        "a photo of <{name}> in the snow",
+        "a photo of <{name}> on the beach",
+        "a photo of <{name}> in a city at night",
+        "an oil painting of <{name}>",
+    )
     hub_model = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
     @classmethod

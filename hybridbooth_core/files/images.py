@@ -44,7 +44,7 @@ def as_images(given: ImageLike | Sequence[ImageLike], channels: str | None = Non
     Args:
         given: one image or several of one size: paths, PIL images, arrays or tensors [H, W], [H, W, C] or [B, H, W, C]. Integers count
             up to 255, floating-point numbers up to 1.
-        channels: a PIL mode that files and PIL images are converted to, such as "L" for masks.
+        channels: "L" for masks: files and PIL images become grey, and an array may be [B, H, W].
     Raises:
         UserError: a file that cannot be read, an array of another shape, or images of several sizes.
     """
@@ -69,7 +69,7 @@ def _tensor_of(image: ImageLike, channels: str | None) -> Tensor:
         return _pixels(image, channels)
     values = torch.as_tensor(image if isinstance(image, torch.Tensor) else np.asarray(image)).detach().cpu()
     values = values.float() if values.is_floating_point() else values.float() / 255
-    if values.ndim == 2:
+    if values.ndim == 2 or (values.ndim == 3 and channels == "L" and values.shape[-1] not in (1, 3, 4)):
         values = values[..., None]
     if values.ndim == 3:
         values = values[None]

@@ -1,0 +1,74 @@
+"""The demo's board: what went in, what came out, and what happened in between, on one image.
+
+Axes: S scenes, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..encoders.features import Reference
+from .drawing import Page, fitted, outlined, with_heatmap
+
+EDGE, CELL, PITCH, SMALL = 20, 170, 180, 148
+LEFT, TOP = 410, 110
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of the subject in all scenes: images [S, H, W, 3], a title, and a line or two below it."""
+
+    title: str
+    images: Tensor
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything that a board shows.
+
+    Attributes:
+        attention: [H, W], where the subject's tokens attend.
+        validation, best_step: the loss on the fixed set after 0, 1 ... steps, and the step that was kept.
+        noun: the class noun. titles: one for each of the S scenes.
+    """
+
+    ref: Reference
+    attention: Tensor
+    rows: Sequence[Row]
+    validation: Sequence[float]
+    best_step: int
+    noun: str
+    titles: Sequence[str]
+
+
+def board_image(board: Board) -> Tensor:
+    """The board as an image [H, W, 3] in 0..1."""
+    rows, columns = len(board.rows), len(board.titles)
+    page = Page(LEFT + columns * PITCH + EDGE, TOP + max(rows, 4) * PITCH + EDGE)
+    page.text(LEFT + columns * PITCH / 2, 30, f"one image of a {board.noun}, {columns} new scenes", 22, "mm")
+    _left_column(page, board)
+    for column, title in enumerate(board.titles):
+        page.text(LEFT + column * PITCH + CELL / 2, TOP - 26, title, 12.5, "mm", width=CELL)
+    for number, row in enumerate(board.rows):
+        y = TOP + number * PITCH
+        page.text(LEFT - 18, y + CELL / 2, "\n".join(filter(None, (row.title, row.note))), 15, "rm")
+        for column, image in enumerate(row.images):
+            page.show(image, LEFT + column * PITCH, y, CELL, CELL)
+    return page.pixels()
+
+
+def _left_column(page: Page, board: Board) -> None:
+    """What went in and what happened: the same panels as in a subject report."""
+    image = fitted(board.ref.images[0], SMALL, SMALL)
+    panels = [("the one image given", image)]
+    if board.ref.masks is not None:
+        panels.append(("its mask", outlined(image, board.ref.masks[0])))
+    panels.append(("attention of its tokens", with_heatmap(image, board.attention)))
+    for number, (caption, panel) in enumerate(panels):
+        page.show(panel, EDGE + 26, TOP - 22 + number * PITCH, SMALL, SMALL, caption)
+    y = TOP - 22 + len(panels) * PITCH
+    page.curve(board.validation, board.best_step, EDGE - 8, y, SMALL + 44, SMALL, "validation loss by step")
