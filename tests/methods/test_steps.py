@@ -40,7 +40,11 @@ class Plain:
     def context(self, ids: list[int]) -> torch.Tensor:
         t = self.tokenizer
         row = [t.start, *ids, t.end]
-        return self.text(torch.tensor([row + [t.pad] * (t.length - len(row))])).last_hidden_state
+        torch.set_default_dtype(torch.float64)  # transformers 4 fills a mask of this type with float64's lowest number
+        try:
+            return self.text(torch.tensor([row + [t.pad] * (t.length - len(row))])).last_hidden_state
+        finally:
+            torch.set_default_dtype(torch.float32)
 
     def new_token(self, start: torch.Tensor) -> int:
         """A row appended to the word table, as the scripts do; its id."""

@@ -25,7 +25,7 @@ def plain_context(world, ids: list[int], rows: dict[int, torch.Tensor] | None = 
     x, length = embeddings + positions, row.shape[1]
     mask = torch.full((length, length), float("-inf")).triu(1)[None, None]
     for layer in world._text.encoder.layers:
-        out = layer(x, attention_mask=mask)
+        out = layer(x, attention_mask=mask, causal_attention_mask=None)  # transformers 4 asks for both
         x = out[0] if isinstance(out, tuple) else out
     return world._text.final_layer_norm(x)
 

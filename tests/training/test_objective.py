@@ -86,7 +86,7 @@ def plainly(world, batch, latents, noise):
         x = (x + inner.embeddings.position_embedding.weight[: len(ids)])[None]
         mask = torch.full((len(ids), len(ids)), float("-inf"), dtype=torch.float64).triu(1)[None, None]
         for layer in inner.encoder.layers:
-            out = layer(x, attention_mask=mask)
+            out = layer(x, attention_mask=mask, causal_attention_mask=None)  # transformers 4 asks for both
             x = out[0] if isinstance(out, tuple) else out
         return inner.final_layer_norm(x)[0], columns
 
