@@ -19,9 +19,10 @@ import torch
 
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.miniature.bundle import Miniature
-from hybridbooth_core.models.peak_memory import fresh_peak, peak
+from hybridbooth_core.models.peak_memory import resident_size
 
 from ..counting import counting
+from ..memory import GIVES_BACK, sampled_peak
 from ..provenance import ROOT
 from .plan import ENTRIES, Plan, needs
 from .subjects import Client, client, personalised
@@ -107,7 +108,7 @@ def peak_memory(method: str, plan: Plan) -> int | None:
     names = ("prior_images", "settings", "most", "batch", "mode")
     sizes = {name: getattr(plan, name) for name in names}
     task = json.dumps({"method": method, "plan": sizes})
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | GIVES_BACK
     done = subprocess.run([sys.executable, "-c", MEMORY_PROBE, task], check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
     return int(done.stdout.split()[-1])
 
@@ -121,9 +122,10 @@ def report_memory() -> None:
     torch.set_num_threads(1)
     world, someone = load_miniature(), client("tune", 0)
     prior = warmed(world, plan, someone)
-    before = fresh_peak()
-    personalise(world, task["method"], someone, points_of(plan, task["method"], COUNTED_STEPS)[0], plan, prior)
-    print(peak() - before)
+    before = resident_size()
+    with sampled_peak() as highest:
+        personalise(world, task["method"], someone, points_of(plan, task["method"], COUNTED_STEPS)[0], plan, prior)
+    print(highest() - before)
 
 
 def measure_costs(world: Miniature, plan: Plan) -> dict:

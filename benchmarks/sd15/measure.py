@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hybridbooth_core.models.peak_memory import PeakMemory, watch_peak
+from hybridbooth_core.models.peak_memory import process_peak, watch_peak
 
 from ..counting import counting
 
@@ -79,18 +80,27 @@ class Meter:
         self.rates: list[float] = []
         self.operations = 0
         self.used = watch_peak(device)
-        self.memory: PeakMemory | None = None
+        self.memory: dict[str, float] = {}
 
     def add(self, seconds: float) -> None:
         """Note a timed run; then run what it is compared with. The first bare pass warms up and comes after the peak has been read."""
         if not self.seconds:
-            self.memory = self.used()
+            self.memory = self._peak()
             if self.beside:
                 self.beside()
         self.seconds.append(seconds)
         if self.beside:
             self.bare.append(timed(self.beside, self.device))
         self.rates += product_rates(self.device, self.dtype, self.side)
+
+    def _peak(self) -> dict[str, float]:
+        """GB: the peak of this process (which runs this row alone) or of the device, and if known how far the row raised it."""
+        use = self.used()
+        if self.device.type != "cpu":
+            found = {} if use is None else {"device": use.total}
+        else:
+            found = {} if platform.system() == "Windows" else {"process": process_peak()}
+        return {name: round(size / GIGA, 2) for name, size in (found | ({"grown": use.grown} if use else {})).items()}
 
     def row(self) -> dict[str, Any]:
         """Ready for JSON.
@@ -106,9 +116,8 @@ class Meter:
             "product_gflops": {"mm": spread(self.rates, 1)},
             "floor_fraction": round(self.operations / GIGA / statistics.median(self.rates) / middle, 3),
         }
-        if self.memory is not None:
-            whole = "process" if self.device.type == "cpu" else "device"
-            row["peak_memory_gb"] = {whole: round(self.memory.total / GIGA, 2), "grown": round(self.memory.grown / GIGA, 2)}
+        if self.memory:
+            row["peak_memory_gb"] = self.memory
         if self.bare:
             ratios = spread([mine / bare for mine, bare in zip(self.seconds, self.bare, strict=True)], 3)
             row |= {"bare_seconds": spread(self.bare), "ratio_to_bare": ratios["median"], "ratio_range": [ratios["min"], ratios["max"]]}

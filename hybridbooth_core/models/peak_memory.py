@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,50 +19,45 @@ class PeakMemory:
 
 
 def watch_peak(device: torch.device) -> Callable[[], PeakMemory | None]:
-    """Begin to watch the memory that work on `device` takes; the function returned says what it came to so far.
+    """Begin to watch the memory that work on `device` takes; the function returned gives the peak so far.
 
-    That is None where the platform forgets no earlier peak: on the CPU, anywhere but on Linux.
+    On the CPU it is the peak of the process, which nobody can reset: None where the work has not raised it, since an earlier peak hides
+    the work's own. None as well where the system counts no peak: Windows, and devices other than CPU and CUDA.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         allocated = torch.cuda.memory_allocated(device)
-        return lambda: _use(torch.cuda.max_memory_allocated(device), allocated)
-    if device.type != "cpu" or platform.system() != "Linux":
+        return lambda: _peak_memory(torch.cuda.max_memory_allocated(device), allocated)
+    if device.type != "cpu" or platform.system() == "Windows":
         return lambda: None
-    try:
-        resident = _fresh()
-    except OSError:  # a container may forbid it
-        return lambda: None
-    return lambda: _use(peak(), resident)
+    before, resident = process_peak(), resident_size()
+
+    def raised() -> PeakMemory | None:
+        now = process_peak()
+        return _peak_memory(now, resident) if now > before else None
+
+    return raised
 
 
-def _use(peak_bytes: int, before: int) -> PeakMemory:
-    return PeakMemory(peak_bytes, max(peak_bytes - before, 0))
+def _peak_memory(peak: int, before: int) -> PeakMemory:
+    return PeakMemory(peak, max(peak - before, 0))
 
 
-def fresh_peak() -> int:
-    """Give freed memory back and forget this process's peak so far (loading has a higher one); returns the bytes in use."""
-    gc.collect()
-    return _fresh() if platform.system() == "Linux" else peak()
-
-
-def _fresh() -> int:
-    """The same on Linux, without looking for garbage, which takes a quarter of a second in a large process. OSError if it is forbidden."""
-    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc alone has it
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
-    return _status("VmRSS")
-
-
-def peak() -> int:
-    """The peak resident size of this process in bytes."""
+def process_peak() -> int:
+    """The largest resident size that this process has had, in bytes."""
     if platform.system() == "Linux":
         return _status("VmHWM")
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def resident_size() -> int:
+    """The resident size of this process in bytes; where the system does not say, its largest so far."""
+    return _status("VmRSS") if platform.system() == "Linux" else process_peak()
 
 
 def _status(field: str) -> int:
     """A size out of /proc/self/status, in bytes."""
-    line_of = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(f"{field}:"))
-    return int(line_of.split()[1]) * 1024
+    found = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(f"{field}:"))
+    return int(found.split()[1]) * 1024

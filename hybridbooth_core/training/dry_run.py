@@ -53,7 +53,7 @@ def _samples_per_second(trainer: Trainer) -> float:
 
 def _measured(use: PeakMemory | None, foreseen: Memory) -> str:
     if use is None:
-        return "this system does not tell"
+        return "unknown, since loading the model took more, or this system does not count it"
     grown = foreseen.total - foreseen.weights
     return (
         f"{gigabytes(use.total)} at most (estimated {gigabytes(foreseen.total)}, to which Python and its libraries come on a CPU); "
