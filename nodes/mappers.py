@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..hybridbooth_core.encoders.features import reference
 from ..hybridbooth_core.mappers.files import FORMAT, load, summary
-from ..hybridbooth_core.mappers.words import mapper_subject
+from ..hybridbooth_core.mappers.predict import mapper_subject
 from .host.folders import changed, files_of, mapper_path
+from .host.text_model import host_text
 from .host.vision import host_clip_vision
-from .host.words import host_text
 from .schema import IMAGE_TOOLTIP, SubjectSocket, schema
 
 

@@ -17,7 +17,7 @@ from ..hybridbooth_core.probe_free.start import StartConfig, initial_embeddings
 from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
 from .host.session import progress
-from .host.words import clip_space_of, host_text
+from .host.text_model import clip_space_of, host_text
 from .schema import (
     IMAGE_TOOLTIP,
     MASK_TOOLTIP,
@@ -131,7 +131,7 @@ class RefineSubject(io.ComfyNode):
         cls, model: Any, clip: Any, vae: Any, subject: Subject, image: Tensor, steps: int, effective_step: float, seed: int,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        config = replace(REFINING, steps=steps, effective_step=effective_step or REFINING.step_size, seed=seed)
+        config = replace(REFINING, steps=steps, step_size=effective_step or REFINING.step_size, seed=seed)
         with host_model(model, clip, vae) as host:
             ref = reference(image, mask)
             result = refine_subject(host, ref, subject, config, progress(steps))

@@ -1,6 +1,6 @@
-"""All that HybridBooth knows of ComfyUI's insides: no other package imports `comfy` or `folder_paths`.
+"""The only package that imports `comfy` or `folder_paths`.
 
-`model` shows wired MODEL, CLIP and VAE objects as the core's `DiffusionModel`; `miniature` builds such objects from the miniature's
-weights; `subjects` teaches a CLIP a subject's name; `folders` knows where files are; `session` is the run of a node.
-`vision` is what probes read images with; `networks` lends a network of the pack the host's device.
+`model` wraps MODEL, CLIP and VAE as the core's `DiffusionModel`, and `text_model` a CLIP as its `TextModel`; `miniature` builds MODEL,
+CLIP and VAE from the miniature's weights; `subjects` adds subjects to a CLIP's tokenizer; `vision` provides the image encoders; `networks`
+runs the pack's networks under ComfyUI's memory management; `folders` finds files; `session` handles inference mode and progress.
 """

@@ -1,4 +1,4 @@
-"""Attention while gradients flow: PyTorch's own in place of the one the host prefers, and cross-attention overheard."""
+"""Attention with gradients: PyTorch's implementation instead of ComfyUI's preferred one, and attention capture."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from ...hybridbooth_core.models.gradient_scaling import scale_gradient
 
 
 def pytorch_attention(*args: Any, **kwargs: Any) -> Tensor:
-    """PyTorch's attention, called as the host's are; sage and flash attention, which the host may prefer, know no gradients."""
+    """PyTorch's attention with ComfyUI's signature. SageAttention and FlashAttention, which ComfyUI may prefer, lack gradients here."""
     return get_attention_function("pytorch")(*args, **kwargs)
 
 
 def override(preferred: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """For the host's option "optimized_attention_override"."""
+    """For ComfyUI's transformer option "optimized_attention_override"."""
     return pytorch_attention(*args, **kwargs)
 
 
 class AttentionCapturer:
-    """Computes a denoiser's cross-attentions and keeps their queries and keys, all but the finest of more than two resolutions.
+    """Computes a denoiser's cross-attentions and captures their queries and keys, except on the finest of more than two resolutions.
 
-    The maps are computed after the pass, from what was kept: a block under checkpointing runs again on the way back, when nobody listens
-    any more.
+    `finish` computes the maps after the forward pass, since a checkpointed block runs again in the backward pass.
     """
 
     def __init__(self, unet: Any, latents: Tensor):
@@ -36,7 +35,7 @@ class AttentionCapturer:
         self.captured: list[tuple[Tensor, Tensor, int]] | None = []
         places = {"input": len(unet.input_blocks), "middle": 1, "output": len(unet.output_blocks)}
         blocks = [(side, block) for side, count in places.items() for block in range(count)]
-        self.replacements = {"attn2": dict.fromkeys(blocks, self.attend)}  # for the host's option "patches_replace"
+        self.replacements = {"attn2": dict.fromkeys(blocks, self.attend)}  # for ComfyUI's transformer option "patches_replace"
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, extra: dict[str, Any]) -> Tensor:
         heads = extra["n_heads"]
@@ -45,6 +44,6 @@ class AttentionCapturer:
         return pytorch_attention(query, key, value, heads, attn_precision=extra["attn_precision"])
 
     def finish(self, capture: AttentionCapture, scale: float) -> None:
-        """Give the maps to `capture` and listen no more; gradients come out of the network times `scale` and go into the maps without."""
+        """Adds the maps to `capture` and stops capturing. Their gradients are multiplied by `scale`, like the network's."""
         captured, self.captured = self.captured or [], None
         capture.maps += [scale_gradient(head_probabilities(query, key, heads, capture.columns), scale) for query, key, heads in captured]

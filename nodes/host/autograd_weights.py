@@ -1,7 +1,7 @@
-"""A model of the host's opened to gradients for a while, and given back as it was.
+"""Makes the weights of a ComfyUI model usable by autograd for a while.
 
-The host loads weights in inference mode, which makes them tensors that no gradient may pass, and may hand them out in buffers that it
-writes to again. Its own weight wrappers see every weight on its way to an operation; ours put an ordinary tensor in its place.
+ComfyUI loads weights in inference mode, so autograd cannot save them, and may pass them in buffers that it reuses. Its weight wrappers
+see every weight before an operation; ours replace it by a tensor that autograd may save.
 """
 # pyright: reportMissingImports=false
 
@@ -20,12 +20,12 @@ WRAPPED = ("weight", "bias")
 
 @contextmanager
 def autograd_weights(patcher: Any) -> Iterator[None]:
-    """While open, gradients pass the model of `patcher`, a clone that nobody else has; its weights get none.
+    """While open, gradients flow through the model of `patcher`; its weights get none. `patcher` must be a clone of our own.
 
-    Afterwards the clone is unloaded, with all that was put on the model, and the host loads the original anew when it next uses it, which
-    it had to do anyway, since the clone was patched. Word tables are left out: a look-up keeps nothing of the table for the gradient.
+    Closing unloads the clone with its patches. ComfyUI reloads the original when it next uses it, as it does after any patched clone.
+    Embedding layers are skipped, since a lookup saves no weight for the backward pass.
     """
-    asking = [name for name, parameter in patcher.model.named_parameters() if parameter.requires_grad]  # on ComfyUI 0.8
+    requiring = [name for name, parameter in patcher.model.named_parameters() if parameter.requires_grad]  # on ComfyUI 0.8
     patcher.model.requires_grad_(False)
     for name, module in patcher.model.named_modules():
         if hasattr(module, "weight_function") and not isinstance(module, nn.Embedding):
@@ -34,15 +34,15 @@ def autograd_weights(patcher: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        with torch.inference_mode():  # as the host itself would
+        with torch.inference_mode():  # as ComfyUI does
             unload(patcher)
             _clear(patcher)
-            for name in asking:
+            for name in requiring:
                 patcher.model.get_parameter(name).requires_grad_(True)
 
 
 def unload(patcher: Any) -> None:
-    """Take from the host's devices what `patcher` had loaded, if it is loaded, and give the model back what it had replaced there."""
+    """Unloads `patcher` if it is loaded, which restores the weights that it had patched."""
     loaded = comfy.model_management.current_loaded_models
     for entry in [entry for entry in loaded if entry.model is patcher]:
         loaded.remove(entry)
@@ -50,7 +50,7 @@ def unload(patcher: Any) -> None:
 
 
 def _clear(patcher: Any) -> None:
-    """Take our functions off the weights: the host does so when it next loads the model, which may be never."""
+    """Removes our weight functions; ComfyUI would only do so when it next loads the model."""
     for module in patcher.model.modules():
         for key in WRAPPED:
             functions = getattr(module, f"{key}_function", None)
@@ -59,7 +59,7 @@ def _clear(patcher: Any) -> None:
 
 
 class NonInferenceWeight:
-    """Makes of one weight, as the host hands it out, a tensor that gradients may pass and that nobody writes to."""
+    """Returns a copy of a weight that autograd may save (ComfyUI creates its own in inference mode), or an alias if that is safe."""
 
     def __init__(self, module: Any, key: str):
         self.module, self.key = module, key
@@ -67,15 +67,15 @@ class NonInferenceWeight:
     def __call__(self, weight: Tensor) -> Tensor:
         own = getattr(self.module, self.key)
         if hasattr(self.module, "_v") or own.device != weight.device or weight.is_inference():
-            return weight.clone()  # from a buffer that the host uses again: for what it keeps elsewhere, or moves about by itself
+            return weight.clone()  # `weight` may be a buffer that ComfyUI reuses for offloaded weights
         untouched = type(own) is nn.Parameter and own.dtype == weight.dtype and len(getattr(self.module, f"{self.key}_function")) == 1
         if untouched and own.device.type in ("cpu", "cuda"):
-            return alias(own)  # so that the copy which the host made, as it does for every function, is not kept for the way back
+            return alias(own)  # ComfyUI has copied the weight for our function; the alias keeps autograd from saving that copy
         return weight
 
 
 def alias(tensor: Tensor) -> Tensor:
-    """The same numbers in the same place as an ordinary tensor, also where the tensor was made in inference mode."""
+    """A tensor with the same storage that is not an inference tensor."""
     with torch.inference_mode(False):
         return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
             tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()

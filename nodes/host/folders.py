@@ -1,6 +1,6 @@
-"""Where files are: probes in models/hybridbooth, subjects in models/embeddings, and whatever extra_model_paths.yaml adds to them.
+"""The pack's model folders: probes in models/hybridbooth, subjects in models/embeddings, and those of extra_model_paths.yaml.
 
-A file to read is always one of a list of names that the host found; a file to write is checked to lie inside its folder.
+Only files that ComfyUI lists are read, and files are only written inside their folder.
 """
 # pyright: reportMissingImports=false
 
@@ -20,20 +20,20 @@ PROBES, SUBJECTS = "hybridbooth", "embeddings"
 
 
 def register_probe_folder() -> None:
-    """Make models/hybridbooth a folder of `.safetensors` files, beside the folders that the person's own settings name."""
+    """Registers models/hybridbooth as a folder of `.safetensors` files, in addition to the folders in the user's configuration."""
     paths = list(folder_paths.folder_names_and_paths.get(PROBES, ([], set()))[0])
     own = os.path.join(folder_paths.models_dir, PROBES)
     folder_paths.folder_names_and_paths[PROBES] = (paths if own in paths else [*paths, own], {".safetensors"})
 
 
 def files_of(format_name: str) -> list[str]:
-    """Names of the files in models/hybridbooth of a format, and of those that cannot be read: what is wrong is told when one is chosen."""
+    """Names of the files in models/hybridbooth of a format, and of unreadable files, so that choosing one shows its error."""
     names = folder_paths.get_filename_list(PROBES)
     return [name for name in names if _format(folder_paths.get_full_path(PROBES, name)) in (format_name, None)]
 
 
 def _format(path: str | None) -> str | None:
-    """`declared_format`, read again only when the file has changed: the host lists names with every graph it checks."""
+    """`declared_format`, cached until the file changes, since ComfyUI lists files for every graph that it validates."""
     try:
         return None if path is None else _format_at(path, os.stat(path).st_mtime_ns)
     except OSError:
@@ -54,7 +54,7 @@ def mapper_path(name: str) -> Path:
 
 
 def subject_files() -> list[str]:
-    """Names of the embedding files that may be subjects."""
+    """Names of the `.safetensors` files in models/embeddings."""
     return [name for name in folder_paths.get_filename_list(SUBJECTS) if name.endswith(".safetensors")]
 
 
@@ -63,25 +63,25 @@ def subject_path(name: str) -> Path:
 
 
 def new_subject_path(name: str) -> Path:
-    """Where a subject called `name` is saved; its folder is made if it is not there.
+    """The path to save a subject to; creates the folder.
 
     Raises:
-        UserError: the name is none, or would lie outside the folder.
+        UserError: the name is invalid, the path is outside the folder, or the folder cannot be created.
     """
     folder = Path(folder_paths.get_folder_paths(SUBJECTS)[0])
     path = folder / f"{check_name(name)}.safetensors"
     inside = os.path.realpath(folder)
     if os.path.dirname(os.path.realpath(path)) != inside:
-        raise UserError(f"{path.name} points outside {inside}; choose another name or remove that link")
+        raise UserError(f"{path.name} is a link to outside {inside}; choose another name or remove the link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the folder {folder} cannot be made ({error}); make it, or choose another models folder") from error
+        raise UserError(f"the folder {folder} cannot be created ({error}); create it, or use another models folder") from error
     return path
 
 
 def _path(kind: str, name: str) -> Path:
-    """The file of a listed name. UserError: it is not there (any more); the message says where it was looked for."""
+    """The path of a listed file; UserError if it no longer exists."""
     found = folder_paths.get_full_path(kind, name)
     if found is None:
         searched = ", ".join(folder_paths.get_folder_paths(kind))
@@ -90,5 +90,5 @@ def _path(kind: str, name: str) -> Path:
 
 
 def changed(path: Path) -> int:
-    """When a file was last written, in nanoseconds: the host runs a node again where this differs."""
+    """A file's modification time in nanoseconds; ComfyUI runs a node again if it differs."""
     return path.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""The miniature world as ComfyUI's own MODEL, CLIP and VAE, so that stock nodes sample, encode and decode with it."""
+"""The miniature world as ComfyUI's MODEL, CLIP and VAE, so that stock nodes work with it."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def load_miniature_world(folder: Path = WEIGHTS) -> tuple[Any, Any, Any]:
 
 
 class MiniatureWorld(comfy.supported_models.SD15):
-    """Stable Diffusion 1.5's architecture at the miniature's sizes, predicting v on the same noise schedule."""
+    """Stable Diffusion 1.5's architecture and noise schedule at the miniature's sizes, with v-prediction."""
 
     image_size = SIZE
-    unet_extra_config = {"num_heads": UNET_CONFIG["attention_head_dim"], "num_head_channels": -1}  # noqa: RUF012  (the host's own form)
+    unet_extra_config = {"num_heads": UNET_CONFIG["attention_head_dim"], "num_head_channels": -1}  # noqa: RUF012  (as ComfyUI defines it)
 
     def __init__(self):
         channels, layers = UNET_CONFIG["block_out_channels"], UNET_CONFIG["layers_per_block"]
@@ -74,16 +74,16 @@ class MiniatureWorld(comfy.supported_models.SD15):
         return comfy.model_base.ModelType.V_PREDICTION
 
     def inpaint_model(self) -> bool:
-        return False  # 16 latent channels are its own, where SD1.5's more than 4 mean a mask
+        return False  # ComfyUI takes an SD1.5 model with more than 4 channels for an inpainting model
 
 
 class MiniatureLatents(comfy.latent_formats.LatentFormat):
-    """16 channels of unit spread; `latent_rgb_factors` make live previews."""
+    """16 latent channels of unit standard deviation, with `latent_rgb_factors` for live previews."""
 
     latent_channels = LATENT_CHANNELS
 
     def __init__(self, autoencoder: Autoencoder):
-        """Fit the colours of a latent cell by least squares on a few drawn images."""
+        """Fits the RGB factors by least squares on a few rendered images."""
         with torch.no_grad():
             images, _ = render(creatures(torch.arange(64)), random_scenes(64, torch.Generator().manual_seed(0)))
             cells = rearrange(autoencoder.encode(images), "b c h w -> (b h w) c")
@@ -107,7 +107,7 @@ def _model(unet: dict[str, Tensor], autoencoder: Autoencoder) -> Any:
 
 
 class _WordTokenizer(comfy.sd1_clip.SDTokenizer):
-    """CLIP's tokenizer at the miniature's length. It warns of words the miniature has never seen: their rows are zero."""
+    """CLIP's tokenizer at the miniature's context length. Warns about unknown words, whose embeddings are zero."""
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None):
         super().__init__(
@@ -119,7 +119,7 @@ class _WordTokenizer(comfy.sd1_clip.SDTokenizer):
         self.known = frozenset(clip_rows())
 
     def unknown_words(self, ids: list[int]) -> list[str]:
-        """The tokens among `ids` that the miniature has no row for, as text."""
+        """The words of `ids` that the miniature's vocabulary lacks."""
         return [self.inv_vocab[i].replace("</w>", "") for i in dict.fromkeys(ids) if i not in self.known]
 
     def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +136,7 @@ class _Tokenizer(comfy.sd1_clip.SD1Tokenizer):
 
 
 def _clip(text: dict[str, Tensor]) -> Any:
-    """The host's CLIP with its full table of 49408 words, of which the miniature's are filled and the others zero."""
+    """ComfyUI's CLIP with the full table of 49408 tokens; rows that the miniature lacks are zero."""
     table = torch.zeros(CLIP_ROWS, WIDTH)
     table[clip_rows()] = text["text_model.embeddings.token_embedding.weight"]
     state = text | {"text_model.embeddings.token_embedding.weight": table, "text_projection.weight": torch.eye(WIDTH)}
@@ -155,7 +155,7 @@ def _clip(text: dict[str, Tensor]) -> Any:
 
 
 class _FirstStage(nn.Module):
-    """The autoencoder as the host calls a VAE's network: images and latents channels first, images in 0..1."""
+    """The autoencoder with the interface of ComfyUI's VAE networks: channels first, images in 0..1."""
 
     image_size = SIZE
 
@@ -171,10 +171,10 @@ class _FirstStage(nn.Module):
 
 
 def _vae(autoencoder: Autoencoder) -> Any:
-    """The host's VAE object around the autoencoder.
+    """ComfyUI's VAE with the miniature's autoencoder.
 
-    The host builds its VAE from a file's keys and has no way to hand it a network, so it builds the smallest one it knows for this
-    many channels, and the network is exchanged afterwards.
+    ComfyUI builds a VAE from a state dict and accepts no network, so build the smallest VAE with this many channels and replace its
+    network.
     """
     vae = comfy.sd.VAE(sd=comfy.taesd.taesd.TAESD(latent_channels=LATENT_CHANNELS).state_dict(), dtype=torch.float32)
     vae.first_stage_model = _FirstStage(autoencoder)

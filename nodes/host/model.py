@@ -1,4 +1,4 @@
-"""ComfyUI's MODEL, CLIP and VAE behind the core's seam, open to gradients, with nothing shared written to."""
+"""The model adapter of ComfyUI's MODEL, CLIP and VAE. Gradients flow through it, and shared objects never change."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .attention import AttentionCapturer, override
 from .autograd_weights import autograd_weights, unload
 from .base_model import check_clip, check_model, check_vae, embedding_width, noise_schedule
 from .memory import blocks, free_memory, pass_memory, text_layers, text_memory
-from .text import OutOfPlaceLayer, encode, word_rows
+from .text import OutOfPlaceLayer, encode, token_rows
 
 SD15_SIZE = 512  # pixels a side
 
 
 @contextmanager
 def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None) -> Iterator[HostModel]:
-    """The wired objects as a `DiffusionModel`, outside inference mode, while open; afterwards they are as they were.
+    """While open, yields the inputs as a `DiffusionModel`, outside inference mode. The inputs do not change.
 
-    `beside` is a network that works with them, such as a probe: during `use_plan` it lies where they do, and then again where it was.
-
+    Args:
+        beside: a network used with the model, such as a probe. `use_plan` loads it to the same device; closing moves it back.
     Raises:
-        UserError: one of the three is not of Stable Diffusion 1.5's family, or they do not belong together.
+        UserError: an input is not from a Stable Diffusion 1.5 model, or they do not belong together.
     """
     check_clip(clip)
     check_model(model, embedding_width(clip))
@@ -50,16 +50,15 @@ def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None)
 
 
 class HostModel:
-    """Implements `DiffusionModel` (of `hybridbooth_core.models.adapter`), `SupportsCheckpointing` and `EstimatesMemory` (of `models.memory`); see
-    there for shapes and errors. Make it with `host_model`.
+    """Implements the core's `DiffusionModel`, `SupportsCheckpointing` and `EstimatesMemory`; see there. Create it with `host_model`.
 
-    What the wired objects were given before counts: LoRAs, clip skip, the kind of prediction. Patches of the sampling itself (a guider,
-    an attention patch) do not: the words are refined for the model, not for one way of sampling from it.
+    LoRAs, clip skip and the prediction type of the inputs apply. Patches of the sampling, such as guiders and attention patches, do not,
+    since embeddings are refined for the model and not for one sampler.
     """
 
     def __init__(self, model: Any, clip: Any, vae: Any, beside: nn.Module | None = None):
         self.patcher, self.clip, self._vae = model.clone(), clip.clone(), vae
-        self.companions = [] if beside is None else [_resting(beside, self.patcher.load_device)]
+        self.companions = [] if beside is None else [_patcher(beside, self.patcher.load_device)]
         for index, layer in enumerate(text_layers(clip)):
             self.clip.patcher.add_object_patch(f"clip_l.transformer.text_model.encoder.layers.{index}", OutOfPlaceLayer(layer))
         self.name = type(model.model.model_config).__name__
@@ -67,10 +66,10 @@ class HostModel:
         self.embedding_width = embedding_width(clip)
         self.family = family_of_width(self.embedding_width)
         self.image_size: int = getattr(type(model.model.model_config), "image_size", SD15_SIZE)
-        self.dtype: torch.dtype = model.get_model_object("manual_cast_dtype") or model.model.get_dtype()  # what the denoiser computes in
+        self.dtype: torch.dtype = model.get_model_object("manual_cast_dtype") or model.model.get_dtype()  # compute dtype of the denoiser
         self._checkpointing = False
-        self._least = 0  # bytes to make room for at any pass
-        self._room = -1  # bytes that were free after loading
+        self._min_memory = 0  # bytes to keep free for every pass
+        self._available = -1  # bytes requested when the models were last loaded
 
     @property
     def fingerprint(self) -> str:
@@ -81,66 +80,66 @@ class HostModel:
         return self.patcher.load_device
 
     def token_embeddings(self, text: str) -> Tensor:
-        return word_rows(self.clip, text).to(self.device)
+        return token_rows(self.clip, text).to(self.device)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
-        self._make_room(0)
+        self._load(0)
         with checkpointed(text_layers(self.clip) if self._checkpointing and torch.is_grad_enabled() else ()):
             return encode(self.clip, prompts, self.device)
 
     def encode_image(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             latents = self.scale_latents(self._vae.encode(images).float()).to(self.device)
-        self._pushed_out()
+        self._reload()
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
         with torch.no_grad():
             images = self._vae.decode(self.patcher.model.process_latent_out(latents.detach()))
-        self._pushed_out()
+        self._reload()
         return images
 
     def scale_latents(self, latents: Tensor) -> Tensor:
-        """A VAE's own latents, as the denoiser sees them; they stay on their device."""
+        """Scales a VAE's latents for the denoiser, on their device."""
         return self.patcher.model.process_latent_in(latents)
 
     def predict_noise(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
-        """As in the protocol; an interrupt of the person stops it here."""
+        """See `DiffusionModel.predict_noise`. Raises ComfyUI's interrupt exception if the user has cancelled."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         unet = self.patcher.model.diffusion_model
         gradients = torch.is_grad_enabled()
         checkpointing = gradients and self._checkpointing
         if gradients:
             cells = math.prod(noisy.shape[2:])
-            self._make_room(pass_memory(self.patcher, self.dtype, len(noisy), cells, checkpointing, self.device))
+            self._load(pass_memory(self.patcher, self.dtype, len(noisy), cells, checkpointing, self.device))
         else:
-            self._make_room(self.patcher.model.memory_required(list(noisy.shape)))
-        # the host's x is x_0 + sigma eps, the seam's is that times alpha
+            self._load(self.patcher.model.memory_required(list(noisy.shape)))
+        # ComfyUI's x is x_0 + sigma eps, the adapter's is alpha times that
         sigma = self.patcher.get_model_object("model_sampling").sigmas.to(noisy.device)[t]
         x = noisy * torch.sqrt(1 + sigma**2)[:, None, None, None]
         scale = HALF_SCALE if self.dtype == torch.float16 else 1.0
         options: dict[str, Any] = {"optimized_attention_override": override, "cond_or_uncond": [0], "sigmas": sigma}
-        listener = None if capture is None else AttentionCapturer(unet, noisy)
-        if listener is not None:
-            options["patches_replace"] = listener.replacements
+        capturer = None if capture is None else AttentionCapturer(unet, noisy)
+        if capturer is not None:
+            options["patches_replace"] = capturer.replacements
         with checkpointed(blocks(unet) if checkpointing else ()):
             denoised = self.patcher.model.apply_model(
                 scale_gradient(x, 1 / scale), sigma, c_crossattn=scale_gradient(context, 1 / scale), transformer_options=options
             )
-        if listener is not None and capture is not None:
-            listener.finish(capture, scale)
+        if capturer is not None and capture is not None:
+            capturer.finish(capture, scale)
         return (x - scale_gradient(denoised.float(), scale)) / sigma[:, None, None, None]
 
     @contextmanager
     def use_plan(self, plan: MemoryPlan) -> Iterator[None]:
-        """See `hybridbooth_core.models.memory.SupportsCheckpointing`. Everything of a step is given room at once, so that nothing moves within one."""
-        before = self._checkpointing, self._least
-        self._checkpointing, self._least = plan.checkpointing, self.memory_needed(plan)
+        """See `SupportsCheckpointing`. Frees the memory of a whole step at once, so that no model is moved within a step."""
+        before = self._checkpointing, self._min_memory
+        self._checkpointing, self._min_memory = plan.checkpointing, self.memory_needed(plan)
         try:
-            self._make_room(0)
+            self._load(0)
             yield
         finally:
-            self._checkpointing, self._least = before
+            self._checkpointing, self._min_memory = before
 
     def memory_needed(self, plan: MemoryPlan) -> int:
         cells = (plan.side // self._vae.spacial_compression_encode()) ** 2
@@ -150,34 +149,34 @@ class HostModel:
     def memory_free(self) -> int:
         return free_memory([self.patcher, self.clip.patcher, *self.companions])
 
-    def _make_room(self, memory: int) -> None:
-        """Load the models with so much room beside them; nothing happens if there is that much already."""
-        memory = max(memory, self._least)
-        if memory > self._room:
-            for companion in self.companions:  # whole: a plain module cannot compute with weights that the host would bring one by one
+    def _load(self, memory: int) -> None:
+        """Loads the models with `memory` bytes left free. Does nothing if they were loaded with that much."""
+        memory = max(memory, self._min_memory)
+        if memory > self._available:
+            for companion in self.companions:  # in full: ComfyUI cannot load a plain module's weights on demand
                 comfy.model_management.load_models_gpu([companion], memory_required=memory, force_full_load=True)
             comfy.model_management.load_models_gpu([self.patcher, self.clip.patcher, *self.companions], memory_required=memory)
-            self._room = memory
+            self._available = memory
 
-    def _pushed_out(self) -> None:
-        """After the VAE's work, for which the host may have taken the others from the device; a companion is asked for without notice."""
-        self._room = -1
+    def _reload(self) -> None:
+        """Call after the VAE has run, for which ComfyUI may have unloaded the models. Companions are used directly, so load them now."""
+        self._available = -1
         if self.companions:
-            self._make_room(0)
+            self._load(0)
 
 
-def _resting(module: nn.Module, device: torch.device) -> Any:
-    """A network of ours under the host's memory management, for now where it is."""
+def _patcher(module: nn.Module, device: torch.device) -> Any:
+    """A network of the pack under ComfyUI's memory management; it is not moved yet."""
     return comfy.model_patcher.ModelPatcher(module, device, next(module.parameters()).device)
 
 
 class HostVae:
-    """Of a model, what reading a reference image takes, from a VAE alone; its latents are not yet scaled for a denoiser."""
+    """A VAE as a `LatentEncoder`. Its latents are not scaled for a denoiser."""
 
     def __init__(self, vae: Any):
         self._vae = vae
         self.image_size: int = getattr(vae.first_stage_model, "image_size", SD15_SIZE)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Images [B, H, W, 3] in 0..1 to the VAE's own latents [B, C, h, w], float32."""
+        """Images [B, H, W, 3] in 0..1 to the VAE's unscaled latents [B, C, h, w], float32."""
         return self._vae.encode(images).float()

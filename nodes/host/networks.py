@@ -1,4 +1,4 @@
-"""The pack's own networks on the host's device, under the host's memory management."""
+"""Runs the pack's own networks under ComfyUI's memory management."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from torch import nn
 
 @contextmanager
 def on_device(module: nn.Module, memory: int = 0) -> Iterator[torch.device]:
-    """While open, a module is where the host computes, or stays where it was if the host keeps all weights there; yields the device.
+    """While open, the module is on ComfyUI's device; yields the device. Use it outside inference mode.
 
-    The host makes room as for its own models: the module's weights and `memory` bytes for what a pass through it needs. Afterwards the
-    module is where it was, and the room is given back. Open it outside inference mode.
+    ComfyUI frees memory for the module's weights and `memory` bytes for its forward pass. Closing moves the module back.
     """
     home = next(module.parameters()).device
     patcher = comfy.model_patcher.ModelPatcher(module, comfy.model_management.get_torch_device(), home)
     try:
-        # whole: a plain module cannot compute with weights that the host would bring one by one
+        # in full: ComfyUI cannot load a plain module's weights on demand
         comfy.model_management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
         yield next(module.parameters()).device
     finally:

@@ -1,4 +1,4 @@
-"""The run of a node: the host's inference mode left behind, and progress shown."""
+"""Inference mode and progress of a running node."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def outside_inference_mode() -> Iterator[None]:
-    """While open, what is made can later take part in gradients: the host runs nodes in inference mode, where it could not."""
+    """While open, new tensors can be used with autograd. ComfyUI runs nodes in inference mode, whose tensors cannot."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 

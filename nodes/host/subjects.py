@@ -1,4 +1,4 @@
-"""A CLIP that knows `<name>`: its tokenizer puts a subject's words where a prompt names it, and stock nodes do the rest."""
+"""A CLIP that knows `<name>`: its tokenizer inserts the subject's token embeddings there, so stock nodes can encode the prompt."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -13,41 +13,40 @@ from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.files.subject import Subject, check_name
 from ...hybridbooth_core.models.adapter import split_prompt
 from .base_model import check_clip, embedding_width
-from .text import word_rows
+from .text import token_rows
 
-_PRIVATE = "hybridbooth.subject."  # no subject's name holds a dot, and no embedding file of a person is called so
+_PRIVATE = "hybridbooth.subject."  # cannot clash: a subject's name has no dot
 
 
 def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any:
-    """A clone of `clip` whose prompts may name `<name>`, besides the subjects it knew before.
+    """A clone of `clip` whose prompts may use `<name>`, in addition to earlier subjects.
 
     Raises:
-        UserError: a name that cannot stand in a prompt, words of another width, a CLIP of another family, or a strength other than 1
-            for a subject whose class noun is not known.
+        UserError: the name is invalid, the subject has another embedding width, the CLIP is not Stable Diffusion 1.5's, or the strength
+            is not 1 for a subject without class noun.
     """
     check_name(name)
     check_clip(clip)
     width, found = embedding_width(clip), subject.embeddings.shape[1]
     if width != found:
         raise UserError(
-            f"the subject's words have width {found}, but this CLIP's words have width {width}; use a subject made for this family of "
-            "models"
+            f"the subject's embeddings have width {found}, but this CLIP's have width {width}; use a subject made for this base model"
         )
     patched = clip.clone()
     patched.tokenizer = copy.copy(clip.tokenizer)
-    patched.tokenizer.clip_l = _reading(clip.tokenizer.clip_l, name, _words(clip, subject, strength))
+    patched.tokenizer.clip_l = _with_subject(clip.tokenizer.clip_l, name, _at_strength(clip, subject, strength))
     return patched
 
 
-def _words(clip: Any, subject: Subject, strength: float) -> Tensor | str:
-    """What stands for the subject in a prompt: its words, or at strength 0 its class noun as plain text."""
-    noun = re.sub(r"[^\w\s'-]", " ", subject.info.class_noun).strip()  # from a stranger's file: no syntax of prompts
-    embeddings = subject.at_strength(strength, word_rows(clip, noun) if noun else None)
+def _at_strength(clip: Any, subject: Subject, strength: float) -> Tensor | str:
+    """The subject's embeddings at a strength, or at strength 0 its class noun as text."""
+    noun = re.sub(r"[^\w\s'-]", " ", subject.info.class_noun).strip()  # from an untrusted file: remove prompt syntax
+    embeddings = subject.at_strength(strength, token_rows(clip, noun) if noun else None)
     return noun if isinstance(embeddings, str) else embeddings
 
 
-class _ReadsSubjects:
-    """Mixed into the class of a CLIP's tokenizer: `<name>` becomes an embedding of a private name, and that name the subject's words."""
+class _SubjectTokenizer:
+    """Mixin of a CLIP's tokenizer: replaces `<name>` by a private embedding name, and resolves that to the subject's embeddings."""
 
     embedding_directory: Any
     hybridbooth_subjects: dict[str, Tensor | str]
@@ -65,11 +64,11 @@ class _ReadsSubjects:
         return found if embeddings is None else (embeddings, *found[1:])
 
 
-def _reading(tokenizer: Any, name: str, embeddings: Tensor | str) -> Any:
-    """A copy of one text encoder's tokenizer that reads one subject more; the original stays as it is."""
+def _with_subject(tokenizer: Any, name: str, embeddings: Tensor | str) -> Any:
+    """A copy of a text encoder's tokenizer with one more subject."""
     copied: Any = copy.copy(tokenizer)
-    if not isinstance(tokenizer, _ReadsSubjects):
-        copied.__class__ = type(f"Subjects{type(tokenizer).__name__}", (_ReadsSubjects, type(tokenizer)), {})
-    copied.embedding_directory = tokenizer.embedding_directory or []  # where the host reads none, it would not read ours either
+    if not isinstance(tokenizer, _SubjectTokenizer):
+        copied.__class__ = type(f"Subjects{type(tokenizer).__name__}", (_SubjectTokenizer, type(tokenizer)), {})
+    copied.embedding_directory = tokenizer.embedding_directory or []  # without a directory, ComfyUI resolves no embeddings
     copied.hybridbooth_subjects = {**getattr(tokenizer, "hybridbooth_subjects", {}), name: embeddings}
     return copied

@@ -1,4 +1,4 @@
-"""Prompts as ComfyUI encodes them, open to gradients: tokens by the CLIP's own tokenizer, subject words as tensors among them."""
+"""Encodes prompts with a CLIP's tokenizer and text encoder, differentiable in the subjects' token embeddings."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from torch import Tensor, nn
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt
 from .attention import pytorch_attention
-from .base_model import embedding_width, word_table
+from .base_model import embedding_width, token_table
 
 Token = int | Tensor
 
 
 def plain_tokens(clip: Any, text: str) -> list[int]:
-    """The ids of the tokens of `text`, without start, end, weights or embedding files.
+    """The token ids of `text`, without start and end. Prompt weights and embedding files are not interpreted.
 
     Raises:
-        UserError: the miniature's tokenizer does not know a word.
+        UserError: the miniature's vocabulary lacks a word.
     """
     tokenizer = clip.tokenizer.clip_l
     ids = tokenizer.tokenizer(text)["input_ids"][1:-1]
     unknown = tokenizer.unknown_words(ids) if hasattr(tokenizer, "unknown_words") else []
     if unknown:
         raise UserError(
-            f"the miniature world does not know {', '.join(map(repr, unknown))}; it knows a few words only, such as: a photo of a small "
-            "red striped cat with a hat on snow on the left at night"
+            f"the miniature world does not know {', '.join(map(repr, unknown))}; use its few words, such as: a photo of a small red "
+            "striped cat with a hat on snow on the left at night"
         )
     return ids
 
 
-def word_rows(clip: Any, text: str) -> Tensor:
-    """The rows [k, d] of the tokens of `text`, float32."""
-    table = word_table(clip)
+def token_rows(clip: Any, text: str) -> Tensor:
+    """The token embeddings [k, d] of `text`, float32."""
+    table = token_table(clip)
     ids = torch.tensor(plain_tokens(clip, text), dtype=torch.long, device=table.weight.device)
     with torch.no_grad():
         return table(ids, out_dtype=torch.float32).detach().clone()
 
 
 def encode(clip: Any, prompts: Sequence[Prompt], device: torch.device) -> EncodedPrompts:
-    """Contexts of one chunk each, on `device`; the CLIP must be loaded. Shapes and errors as in `DiffusionModel.encode_prompts`."""
+    """Contexts of one chunk each, on `device`; see `TextModel.encode_prompts`. The CLIP must be loaded."""
     laid_out = [_lay_out(clip, prompt) for prompt in prompts]
     counts = {len(columns) for _, columns, _ in laid_out}
     if len(counts) > 1:
-        raise ValueError(f"expected prompts with the same number of subject words, found {sorted(counts)}")
+        raise ValueError(f"expected prompts with the same number of subject tokens, found {sorted(counts)}")
     stage = clip.cond_stage_model
     stage.reset_clip_options()
     if clip.layer_idx is not None:
@@ -60,7 +60,7 @@ def encode(clip: Any, prompts: Sequence[Prompt], device: torch.device) -> Encode
 
 
 def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int], int]:
-    """A padded token list of a prompt, as the host takes it, the columns that its embeddings will have, and that of the end token."""
+    """ComfyUI's padded token list of a prompt, the columns of its subject embeddings, and the column of the end token."""
     tokenizer, width = clip.tokenizer.clip_l, embedding_width(clip)
     tokens, columns, used = [tokenizer.start_token], [], 1
     for piece in prompt:
@@ -70,19 +70,19 @@ def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int], int]:
             used += len(ids)
             continue
         if piece.ndim != 2 or piece.shape[1] != width:
-            raise ValueError(f"expected subject words [n, {width}], found {list(piece.shape)}")
+            raise ValueError(f"expected subject embeddings [n, {width}], found {list(piece.shape)}")
         columns += range(used, used + len(piece))
         used += len(piece)
         tokens.append(piece)
     if used + 1 > tokenizer.max_length:
-        raise UserError(f"the prompt has {used - 1} tokens but one chunk holds at most {tokenizer.max_length - 2}; shorten the prompt")
+        raise UserError(f"expected a prompt of at most {tokenizer.max_length - 2} tokens, found {used - 1}; shorten the prompt")
     return [*tokens, tokenizer.end_token, *[tokenizer.pad_token] * (tokenizer.max_length - used - 1)], columns, used
 
 
 class OutOfPlaceLayer(nn.Module):
-    """A layer of the host's text encoder that adds without writing into a tensor that a gradient needs; the parts are the layer's own.
+    """A layer of ComfyUI's text encoder without in-place additions, which autograd forbids, and with PyTorch's attention.
 
-    Its attention is PyTorch's, whatever the host prefers.
+    Shares its modules with the original layer.
     """
 
     def __init__(self, layer: Any):

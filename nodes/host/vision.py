@@ -1,4 +1,4 @@
-"""The encoders that a probe reads with, inside the host: from files, or CLIP from a wired CLIP_VISION, computing on the host's device."""
+"""A probe's image encoders on ComfyUI's device, from files or (CLIP) from a CLIP_VISION input."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from .folders import PROBES
 from .networks import on_device
 
 PASS = BATCH * (24 << 20)
-"""Bytes that a pass of a ViT-L/14 over a batch takes beside its weights, float32, with some to spare (measured: 17 MiB an image)."""
+"""Bytes for a float32 forward pass of ViT-L/14 over a batch, without its weights (measured: 17 MiB per image)."""
 OTHERS = {(TOKENS, 1280): "ViT-H/14", (TOKENS, 1664): "ViT-bigG/14", (577, 1024): "ViT-L/14 for 336 pixels"}
 
 
 def encoder_folders() -> list[Path]:
-    """Where encoder files are looked for: models/hybridbooth, models/clip_vision, models/diffusers, and what the person's settings add."""
+    """The folders searched for encoders: models/hybridbooth, models/clip_vision, models/diffusers, and extra_model_paths.yaml's."""
     return [Path(path) for kind in (PROBES, "clip_vision", "diffusers") for path in folder_paths.get_folder_paths(kind)]
 
 
 def host_encoders(config: ProbeConfig, clip_vision: Any = None) -> tuple[FeatureEncoder, FeatureEncoder]:
-    """The CLIP and the DINO encoder of a probe; CLIP is the wired CLIP_VISION if there is one. They take and return tensors on the CPU.
+    """The CLIP and the DINO encoder of a probe, with inputs and outputs on the CPU. `clip_vision` replaces the CLIP file.
 
     Raises:
-        UserError: see `load_encoders`; or the CLIP_VISION is not CLIP ViT-L/14.
+        UserError: see `load_encoders`; or `clip_vision` is not CLIP ViT-L/14.
     """
     wired = None if clip_vision is None else WiredClipVision(clip_vision)
     clip, dino = load_encoders(config, encoder_folders(), wired, comfy.model_management.get_torch_device())
@@ -48,7 +48,7 @@ def host_encoders(config: ProbeConfig, clip_vision: Any = None) -> tuple[Feature
 
 
 def host_clip_space(clip_vision: Any = None) -> ClipSpace:
-    """The space that CLIP ViT-L/14 shares between images and texts; its text projection is on the CPU. UserError as `host_encoders`."""
+    """CLIP ViT-L/14's joint space of images and texts, with the text projection on the CPU. UserError as in `host_encoders`."""
     folders = encoder_folders()
     if clip_vision is not None:
         return load_clip_space(folders, WiredClipVision(clip_vision))
@@ -57,7 +57,7 @@ def host_clip_space(clip_vision: Any = None) -> ClipSpace:
 
 
 def host_clip_vision(clip_vision: Any = None, projection: bool = False) -> Vision:
-    """CLIP ViT-L/14's vision side alone, wired or from a file, with its projection if asked for. UserError as `host_encoders`."""
+    """CLIP ViT-L/14's vision model, from `clip_vision` or a file (with `projection` if requested). UserError as in `host_encoders`."""
     if clip_vision is not None:
         return WiredClipVision(clip_vision)
     path = require_encoder(CLIP_L, encoder_folders(), [PROJECTION] if projection else [])
@@ -65,12 +65,12 @@ def host_clip_vision(clip_vision: Any = None, projection: bool = False) -> Visio
 
 
 class WiredClipVision:
-    """A stock CLIP_VISION as an encoder: the host's network, but our crop and colours, which are what probes are trained with."""
+    """ComfyUI's CLIP_VISION as an encoder, with the crop and normalisation that probes are trained with."""
 
     size, width = SIZE, 1024
 
     def __init__(self, clip_vision: Any):
-        """UserError if it is not CLIP ViT-L/14."""
+        """UserError if `clip_vision` is not CLIP ViT-L/14."""
         embeddings = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
         positions = getattr(getattr(embeddings, "position_embedding", None), "weight", None)
         shape = None if positions is None else tuple(positions.shape)
@@ -85,31 +85,31 @@ class WiredClipVision:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [B, 224, 224, 3] in 0..1 to the last layer's tokens [B, 257, 1024]."""
-        return self._seen(images, 0)
+        return self._encode(images, 0)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images to their places [B, 768] in the space shared with texts; UserError if the file came without the projection."""
+        """Image embeddings [B, 768] in the joint space with texts; UserError if the file has no projection."""
         if isinstance(self._model.visual_projection, nn.Identity):
-            raise UserError(f"this clip_vision lacks {CLIP_L.whole[0]}; use the whole file of {CLIP_L.label} from {CLIP_L.address}")
-        return self._seen(images, 2)
+            raise UserError(f"this clip_vision lacks {CLIP_L.whole[0]}; use the full {CLIP_L.label} file from {CLIP_L.address}")
+        return self._encode(images, 2)
 
     def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
-        """The tokens [B, len(layers), 257, 1024] after these layers, the first being 1."""
-        return self._seen(images, 1, "all")[:, [layer - 1 for layer in layers]]
+        """Hidden states [B, len(layers), 257, 1024] after these layers; the first layer is 1."""
+        return self._encode(images, 1, "all")[:, [layer - 1 for layer in layers]]
 
-    def _seen(self, images: Tensor, output: int, intermediate: int | str = -2) -> Tensor:
+    def _encode(self, images: Tensor, output: int, intermediate: int | str = -2) -> Tensor:
+        """Output 0 is the last hidden state, 1 the `intermediate` ones (by default ComfyUI's choice), 2 the image embedding."""
         comfy.model_management.load_models_gpu([self._patcher], memory_required=PASS)
-        like = torch.empty(0, device=self._patcher.load_device)  # the host casts its weights to float32 as they are used
+        like = torch.empty(0, device=self._patcher.load_device)  # float32: ComfyUI casts the weights
 
-        def look(pixels: Tensor) -> Tensor:
-            """One of: the last tokens, those of the layers asked for (as a rule what the host's own node asks for), the embedding."""
+        def encode(pixels: Tensor) -> Tensor:
             return self._model(pixel_values=pixels, intermediate_output=intermediate)[output]
 
-        return encode_in_batches(look, normalise(images, CLIP_MEAN, CLIP_STD), like, self.size)
+        return encode_in_batches(encode, normalise(images, CLIP_MEAN, CLIP_STD), like, self.size)
 
 
 class _OnDevice:
-    """An encoder of the core that is on the host's device only while it computes."""
+    """An encoder that is on ComfyUI's device only while it computes."""
 
     def __init__(self, encoder: Any):
         self._encoder, self.size = encoder, encoder.size
@@ -124,13 +124,13 @@ class _OnDevice:
     def states(self, images: Tensor, layers: Sequence[int]) -> Tensor:
         return self._run(lambda moved: self._encoder.states(moved, layers), images)
 
-    def _run(self, look: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def _run(self, encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         with on_device(self._encoder, PASS) as device:
-            return look(images.to(device)).to(images.device)
+            return encode(images.to(device)).to(images.device)
 
 
 def download_progress(total: int) -> Callable[[int, int], None]:
-    """Moves the node's progress bar, and stops where the person has cancelled."""
+    """A callback that moves the node's progress bar and raises if the user has cancelled."""
     bar = comfy.utils.ProgressBar(total)
 
     def on_bytes(done: int, total: int) -> None:
@@ -141,5 +141,5 @@ def download_progress(total: int) -> Callable[[int, int], None]:
 
 
 def download_folder() -> Path:
-    """Where downloads go."""
+    """The folder for downloads."""
     return Path(folder_paths.get_folder_paths(PROBES)[0])

@@ -1,4 +1,4 @@
-"""What a fresh probe takes over from a wired MODEL and CLIP: the denoiser's own tensors, and how long its words are."""
+"""What a new probe needs of a MODEL and a CLIP: the denoiser's weights, the base model's name, and the embeddings' norm."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from ...hybridbooth_core.models.adapter import COMMON_WORDS, rows_fingerprint
-from .base_model import check_clip, check_model, embedding_width, word_table
-from .text import word_rows
+from .base_model import check_clip, check_model, embedding_width, token_table
+from .text import token_rows
 
-UNUSED_IDS = 2  # the ids at the end of CLIP's table, start and end of text, are no words
+UNUSED_IDS = 2  # the last ids of CLIP's table, start and end of text, are not words
 
 
 def denoiser_state(model: Any, clip: Any) -> dict[str, Tensor]:
-    """Copies of a denoiser's tensors in LDM layout, float32 on the CPU, as its checkpoint holds them: patches such as LoRAs do not count.
+    """Copies of the denoiser's tensors in LDM layout, float32 on the CPU, without patches such as LoRAs.
 
     Raises:
-        UserError: the MODEL or the CLIP is not of Stable Diffusion 1.5's family.
+        UserError: the MODEL or the CLIP is not from a Stable Diffusion 1.5 model.
     """
     check_clip(clip)
     check_model(model, embedding_width(clip))
@@ -29,18 +29,18 @@ def denoiser_state(model: Any, clip: Any) -> dict[str, Tensor]:
 
 
 def base_of(model: Any, clip: Any) -> tuple[str, str, int]:
-    """The model's name, the fingerprint of its words, and their width, as `HostModel` says them."""
-    return type(model.model.model_config).__name__, rows_fingerprint(word_rows(clip, COMMON_WORDS)), embedding_width(clip)
+    """The base model's name, fingerprint and embedding width, as in `HostModel`."""
+    return type(model.model.model_config).__name__, rows_fingerprint(token_rows(clip, COMMON_WORDS)), embedding_width(clip)
 
 
 def attention_heads(model: Any) -> int:
-    """How many heads the denoiser's attentions have."""
+    """The number of the denoiser's attention heads."""
     unet = model.model.diffusion_model
     return next(module.heads for module in unet.modules() if hasattr(module, "heads"))
 
 
 def embedding_norm(clip: Any) -> float:
-    """The mean length of the vocabulary's words."""
-    table = word_table(clip).weight[:-UNUSED_IDS].float()
-    lengths = table.norm(dim=1)
-    return round(float(lengths[lengths > 0].mean()), 6)  # the miniature fills few of CLIP's rows
+    """The mean norm of the vocabulary's embeddings."""
+    table = token_table(clip).weight[:-UNUSED_IDS].float()
+    norms = table.norm(dim=1)
+    return round(float(norms[norms > 0].mean()), 6)  # most of the miniature's rows are zero

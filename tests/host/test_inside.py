@@ -42,21 +42,21 @@ def test_models_of_other_families_are_refused_by_name(installation: Installation
         "no vae": "expected a VAE, found nothing",
         "xl clip": "(text encoders g, l)",
         "xl inject": "(text encoders g, l)",
-        "sd2 model": "reads words of width 1024, but the CLIP writes words of width 96",
-        "inpainting": "reads 9 channels where an image has 4",
-        "vae": "writes latents of 16 channels, but the MODEL reads 4",
-        "adm": "reads words alone, found SD15",
+        "sd2 model": "reads embeddings of width 1024, but the CLIP's have width 96",
+        "inpainting": "with 4 input channels, found 9",
+        "vae": "latents have 16 channels, but the MODEL reads 4",
+        "adm": "text conditioning alone, found SD15",
         "flow": "found ModelSamplingDiscreteFlow and CONST",
-        "transformer": "expected a MODEL of Stable Diffusion 1.5's family, found MiniatureWorld",
-        "true SD1.5": "the VAE writes latents of 16 channels, but the MODEL reads 4",  # MODEL and CLIP were fine
-        "true SD1.5 inpainting": "the MODEL reads 9 channels where an image has 4, as inpainting models do",
-        "true SD2": "the MODEL (SD20) reads words of width 1024, but the CLIP writes words of width 768",
-        "true SDXL": "the MODEL (SDXL) reads words of width 2048, but the CLIP writes words of width 768",
-        "true Flux": "expected a MODEL of Stable Diffusion 1.5's family, found Flux",
+        "transformer": "expected a Stable Diffusion 1.5 MODEL, found MiniatureWorld",
+        "true SD1.5": "the VAE's latents have 16 channels, but the MODEL reads 4",  # MODEL and CLIP were fine
+        "true SD1.5 inpainting": "expected a MODEL with 4 input channels, found 9, as inpainting models have",
+        "true SD2": "the MODEL (SD20) reads embeddings of width 1024, but the CLIP's have width 768",
+        "true SDXL": "the MODEL (SDXL) reads embeddings of width 2048, but the CLIP's have width 768",
+        "true Flux": "expected a Stable Diffusion 1.5 MODEL, found Flux",
         "true SD2 clip": "found SD2ClipModel (text encoders h)",
         "true SDXL clip": "found SDXLClipModel (text encoders g, l)",
         "true Flux clip": "found FluxClipModel_ (text encoders l, t5xxl)",
-        "sd1 subject": "the subject's words have width 768, but this CLIP's words have width 96",
+        "sd1 subject": "the subject's embeddings have width 768, but this CLIP's have width 96",
     }
     assert found.keys() == expected.keys()
     for name, part in expected.items():

@@ -27,7 +27,7 @@ def test_words_without_a_probe_inside_the_host(installation: Installation, tmp_p
         checkpoint.unlink()
     assert found["points"] < 1e-5 and found["skip"] == 0 and found["gradient"] and found["states"] < 1e-4, found
     assert found["start"][:3] == [[5, 96], True, "probe-free"] and "3 inversion steps" in found["start"][3]
-    assert found["retrieved"][0] == [2, 96] and f"): {found['retrieved'][1]}" in found["retrieved"][2]
+    assert found["retrieved"][0] == [2, 96] and f"class noun: {found['retrieved'][1]} " in found["retrieved"][2]
     assert found["refined"][:3] == [3, "probe-free", 0.2] and "3 steps (probe-free" in found["refined"][3] and found["refined"][4] == [3]
     assert found["lower"] and found["ordinary"] and found["untouched"]
     assert "zebra" in found["unknown"]

@@ -55,7 +55,7 @@ def test_encoders_inside_the_host(installation: Installation, files: Path):
     assert found["stopped"], "cancelling stops a download"
     lines = found["report"].splitlines()
     assert lines[0].endswith(f"found: {files.name}/clip.safetensors") and lines[3].endswith(f"found: {files.name}/dino.safetensors")
-    assert all("to fetch" in line and "Apache-2.0" in line for line in lines[1:3]) and found["shown"] == found["report"]
+    assert all("not downloaded" in line and "Apache-2.0" in line for line in lines[1:3]) and found["shown"] == found["report"]
     names = ("ViT-H/14", "336", "CLIPVisionModelProjection (729 tokens of width 1152)", "Linear")
     assert all(name in message and "CLIP ViT-L/14" in message for name, message in zip(names, found["refused"], strict=True)), found[
         "refused"

@@ -31,10 +31,11 @@ from pack.hybridbooth_core.miniature.vocabulary import MiniatureTokenizer  # noq
 from pack.hybridbooth_core.miniature.world_model import new_text_encoder  # noqa: E402
 from pack.hybridbooth_core.probe_free.space import encode_texts  # noqa: E402
 from pack.nodes import mappers, probe_free  # noqa: E402
+from pack.nodes.host import text_model  # noqa: E402
 from pack.nodes.host.folders import register_probe_folder  # noqa: E402
 from pack.nodes.host.miniature import load_miniature_world  # noqa: E402
+from pack.nodes.host.text_model import host_text  # noqa: E402
 from pack.nodes.host.vision import WiredClipVision  # noqa: E402
-from pack.nodes.host.words import host_text  # noqa: E402
 from pack.nodes.miniature import MiniatureCreature  # noqa: E402
 
 TEXTS = ["a photo of a cat", "a sketch of a striped red robot with a hat on snow", "fish"]
@@ -129,7 +130,7 @@ with torch.inference_mode():
     ]
     results["listed"] = mappers.MapperWords.define_schema().inputs[0].options
     mappers.host_clip_vision = lambda clip_vision, projection: eyes
-    words.host_clip_space = lambda clip_vision: ClipSpace(eyes.embed, 224, projection)
+    text_model.host_clip_space = lambda clip_vision: ClipSpace(eyes.embed, 224, projection)
     guessed, info = mappers.MapperWords.execute("phi.safetensors", clip15, image, "cat", mask).args
     with torch.inference_mode(False), torch.no_grad():
         ref = reference(image, mask)

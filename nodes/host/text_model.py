@@ -1,4 +1,4 @@
-"""The text encoder of a wired CLIP alone, open to gradients: what finding words in CLIP's space takes."""
+"""The adapter of a CLIP input alone, for initial embeddings in CLIP's joint space. Gradients flow through it."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt, vocabular
 from .autograd_weights import autograd_weights
 from .base_model import check_clip, embedding_width
 from .memory import text_layers, text_memory
-from .text import OutOfPlaceLayer, encode, word_rows
+from .text import OutOfPlaceLayer, encode, token_rows
 from .vision import host_clip_space
 
 
 @contextmanager
 def host_text(clip: Any) -> Iterator[HostText]:
-    """The wired CLIP as a `TextModel`, outside inference mode, while open; it stays as it was. UserError if it is of another family."""
+    """While open, yields the CLIP as a `TextModel`, outside inference mode. UserError unless it is Stable Diffusion 1.5's."""
     check_clip(clip)
     with torch.inference_mode(False), torch.no_grad():
         host = HostText(clip)
@@ -34,9 +34,9 @@ def host_text(clip: Any) -> Iterator[HostText]:
 
 
 class HostText:
-    """Implements `hybridbooth_core.models.adapter.TextModel`; see there. Make it with `host_text`.
+    """Implements the core's `TextModel`; see there. Create it with `host_text`.
 
-    Clip skip does not count here: CLIP compares images with the last layer's states alone. LoRAs on the CLIP do.
+    Ignores clip skip, since CLIP's joint space uses the last layer. LoRAs on the CLIP apply.
     """
 
     def __init__(self, clip: Any):
@@ -47,7 +47,7 @@ class HostText:
         self.name = type(clip.cond_stage_model).__name__
         self.embedding_width = embedding_width(clip)
         self.family = family_of_width(self.embedding_width)
-        self._room = -1  # bytes that were free after loading
+        self._available = -1  # bytes requested when the model was last loaded
 
     @property
     def fingerprint(self) -> str:
@@ -58,23 +58,22 @@ class HostText:
         return self.clip.patcher.load_device
 
     def token_embeddings(self, text: str) -> Tensor:
-        return word_rows(self.clip, text).to(self.device)
+        return token_rows(self.clip, text).to(self.device)
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
-        """As in the protocol; an interrupt of the person stops it here."""
+        """See `TextModel.encode_prompts`. Raises ComfyUI's interrupt exception if the user has cancelled."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        one_layer_at_a_time = not torch.is_grad_enabled()
-        memory = text_memory(self.clip, len(prompts), one_layer_at_a_time)
-        if memory > self._room:
+        memory = text_memory(self.clip, len(prompts), checkpointing=not torch.is_grad_enabled())  # a layer at a time without gradients
+        if memory > self._available:
             comfy.model_management.load_models_gpu([self.clip.patcher], memory_required=memory)
-            self._room = memory
+            self._available = memory
         return encode(self.clip, prompts, self.device)
 
 
 def clip_space_of(clip: Any, clip_vision: Any = None) -> ClipSpace:
-    """The space that a CLIP's texts share with images: the miniature's own, or CLIP ViT-L/14's for Stable Diffusion 1.5.
+    """The joint space of a CLIP's texts and images: the miniature's, or CLIP ViT-L/14's for Stable Diffusion 1.5.
 
     Raises:
-        UserError: the file of the whole CLIP is missing, or the CLIP_VISION is another network.
+        UserError: the full CLIP file is missing, or `clip_vision` is not CLIP ViT-L/14.
     """
     return load_clip_space() if embedding_width(clip) == WIDTH else host_clip_space(clip_vision)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hybridbooth_core.encoders.features import reference, square_crops
 from hybridbooth_core.mappers.mapper import Mapper
-from hybridbooth_core.mappers.words import mapper_subject
+from hybridbooth_core.mappers.predict import mapper_subject
 
 NOUN = torch.full((2, 768), 0.5)
 
