@@ -1,8 +1,8 @@
-"""The seam: all that HybridBooth's procedures know of a text-to-image model.
+"""The model adapter: the interface of a text-to-image model that all procedures use.
 
-Two implementations exist: `diffusers_model.DiffusersModel` (standalone use, training, the miniature) and the one of the ComfyUI nodes.
+Implemented by `diffusers_adapter.DiffusersModel` (library, command line and training) and by `HostModel` of the ComfyUI nodes.
 
-Axes: B prompts or images, T tokens of a context, d embedding width, n subject words, H heads, N latent cells of an attention layer.
+Axes: B prompts or images, T tokens of a context, d embedding width, n subject tokens, H heads, N latent cells of an attention layer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .noise_schedule import NoiseSchedule
 
-Piece = str | Tensor  # text, or word embeddings [n, d] that stand where words would stand
+Piece = str | Tensor  # text, or token embeddings [n, d] inserted into the prompt
 Prompt = Sequence[Piece]
 
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """`context` [B, T, d]; `columns` int64 [B, n]: where in T the embeddings given as tensors ended up; `ends` int64 [B]: the end token."""
+    """`context` [B, T, d]; `columns` int64 [B, n], positions of the prompts' tensors in T; `ends` int64 [B], positions of the end tokens."""
 
     context: Tensor
     columns: Tensor
@@ -35,11 +35,10 @@ class EncodedPrompts:
 
 @dataclass
 class AttentionCapture:
-    """Collects, during `predict_noise`, how strongly every latent cell looks at the chosen columns of the context.
+    """Captures cross-attention maps during `predict_noise`.
 
-    `columns` int64 [B, n]. After the call `maps` holds one tensor [B, H, N, n] of probabilities for each cross-attention layer that
-    the model hands out (with more than two resolutions: all but the finest, the "middle five" of Stable Diffusion 1.5's seven), with
-    N = rows x columns of that layer.
+    `columns` int64 [B, n] selects tokens of the context. The call appends to `maps` the attention probabilities [B, H, N, n] of each
+    cross-attention layer, except those of the finest of more than two resolutions.
     """
 
     columns: Tensor
@@ -47,11 +46,11 @@ class AttentionCapture:
 
 
 class TextModel(Protocol):
-    """The text encoder of a diffusion model, frozen; gradients flow to the words among its prompts."""
+    """The frozen text encoder of a diffusion model. Gradients flow to the token embeddings in its prompts."""
 
     @property
     def name(self) -> str:
-        """What messages and files call it."""
+        """The model's name in messages and files."""
         ...
 
     @property
@@ -61,7 +60,7 @@ class TextModel(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of its words (`vocabulary_fingerprint`): equal for two models whose words mean the same rows."""
+        """A hash of its embedding table (`vocabulary_fingerprint`), equal for models that share token embeddings."""
         ...
 
     @property
@@ -73,32 +72,32 @@ class TextModel(Protocol):
     def device(self) -> torch.device: ...
 
     def token_embeddings(self, text: str) -> Tensor:
-        """The rows [k, d] of the k tokens of `text`, float32, without positions, start or end."""
+        """The token embeddings [k, d] of `text`, float32, without positions, start or end."""
         ...
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
-        """Contexts of B prompts, padded to the model's length; differentiable in the tensors among their pieces.
+        """Encodes B prompts, padded to the model's length; differentiable in the prompts' tensors.
 
         Raises:
-            UserError: a prompt is too long, or knows words the model does not.
-            ValueError: a tensor is not [n, d], or the prompts hold different numbers of subject words.
+            UserError: a prompt is too long, or has a word that the model does not know.
+            ValueError: a tensor is not [n, d], or the prompts have different numbers of subject tokens.
         """
         ...
 
 
 class DiffusionModel(TextModel, Protocol):
-    """A frozen latent diffusion model. No method changes it; gradients flow to whatever input asks for them."""
+    """A frozen latent diffusion model. No method changes it; gradients flow to all inputs that require them."""
 
     @property
     def schedule(self) -> NoiseSchedule: ...
 
     @property
     def image_size(self) -> int:
-        """The side in pixels at which it is at home: 512 for Stable Diffusion 1.5."""
+        """The side in pixels of the images it was trained on: 512 for Stable Diffusion 1.5."""
         ...
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Images [B, H, W, 3] in 0..1 to latents [B, C, h, w] as the denoiser sees them (already scaled)."""
+        """Images [B, H, W, 3] in 0..1 to latents [B, C, h, w], scaled for the denoiser."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -111,38 +110,58 @@ class DiffusionModel(TextModel, Protocol):
 
 
 class TrainableModel(DiffusionModel, Protocol):
-    """A model whose denoiser can compute with other weights for a while: what DreamBooth and Custom Diffusion need beyond words."""
+    """A model whose denoiser weights can be replaced for a while, as DreamBooth and Custom Diffusion need."""
 
     @property
     def vocabulary(self) -> Mapping[str, int]:
-        """The tokens of its text encoder ("</w>" ends a word, as in CLIP's vocabulary) and their rank there: the higher, the rarer."""
+        """The text encoder's tokens ("</w>" ends a word, as in CLIP's vocabulary) to their ids; higher ids are rarer."""
         ...
 
     @property
     def denoiser(self) -> nn.Module:
-        """The network itself, its parameters named as diffusers' UNet2DConditionModel names them. Read and hook it, never write to it."""
+        """The network, with the parameter names of diffusers' UNet2DConditionModel. Read it or add hooks, but do not change it."""
         ...
 
     def replaced(self, weights: Mapping[str, Tensor]) -> AbstractContextManager[None]:
-        """While open, `predict_noise` computes with these tensors in place of the denoiser's parameters of those names.
-
-        Gradients flow to them. Nothing is written, so nothing remains.
+        """While open, `predict_noise` uses these tensors instead of the denoiser's parameters, by name. Gradients flow to them.
 
         Raises:
-            ValueError: a name that the denoiser does not have, or a tensor of another shape than its parameter.
+            ValueError: the denoiser has no parameter of a name, or it has another shape.
         """
         ...
 
 
-def check_family(model: TextModel, what: str, width: int, family: str = "", made_for: str = "") -> None:
-    """Refuse embeddings that were made for another family of models.
+class Named(Protocol):
+    """What `check_family` asks of a model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def embedding_width(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A text encoder of which only this much is known: what messages call it, its family, and its embedding width."""
+
+    name: str
+    family: str
+    embedding_width: int
+
+
+def check_family(model: Named, what: str, width: int, family: str = "", made_for: str = "") -> None:
+    """Refuses embeddings that were made for another family of models.
 
     Args:
-        what: names them in the message, such as "pet.safetensors".
-        width: of their vectors.
-        family, made_for: the family and the model they were made for; "" where the file does not say.
+        what: their name in the message, such as "pet.safetensors".
+        width: their embedding width.
+        family, made_for: the family and the model that they were made for; "" if unknown.
     Raises:
-        UserError: another width, or another family.
+        UserError: the width or the family differs from the model's.
     """
     if width == model.embedding_width and (not family or not model.family or family == model.family):
         return
@@ -158,24 +177,24 @@ COMMON_WORDS = "a photo of a small red cat with a hat on the left in snow at nig
 
 
 def vocabulary_fingerprint(model: TextModel) -> str:
-    """16 hex digits over a few words that every model has.
+    """16 hex digits of SHA-256 over the embeddings of a few common words.
 
-    Not over the whole table: the miniature's has a few rows standalone, and those same rows among 49408 in ComfyUI.
+    Not over the whole table, since the miniature's table is larger in ComfyUI, where most of its 49408 rows are unused.
     """
     return rows_fingerprint(model.token_embeddings(COMMON_WORDS))
 
 
 def rows_fingerprint(rows: Tensor) -> str:
-    """16 hex digits over the rows [k, d] of COMMON_WORDS, in float16."""
+    """16 hex digits of SHA-256 over the token embeddings [k, d] of COMMON_WORDS in float16."""
     rows = rows.detach().to("cpu", torch.float16).contiguous()
     return hashlib.sha256(rows.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
 def class_embedding(model: TextModel, class_noun: str) -> Tensor:
-    """The embedding [d] of a class noun, the mean of its tokens'; UserError if it is empty."""
+    """The mean token embedding [d] of a class noun; UserError if it is empty."""
     rows = model.token_embeddings(class_noun)
     if len(rows) == 0:
-        raise UserError("expected a class noun such as cat or backpack, found nothing; say what kind of thing the subject is")
+        raise UserError("expected a class noun such as cat or backpack, found none; enter the kind of thing that the subject is")
     return rows.mean(0)
 
 
@@ -183,17 +202,17 @@ _NAME = re.compile(r"<([A-Za-z0-9_-]{1,64})>")
 
 
 def split_prompt(text: str, subjects: Mapping[str, Piece | Prompt]) -> list[Piece]:
-    """A prompt as pieces: `<name>` becomes what `subjects` holds for it: a tensor [n, d], (at strength 0) plain text, or several of them.
+    """Splits a prompt into pieces and replaces each `<name>` by its subject: token embeddings [n, d], text, or several such pieces.
 
     Raises:
-        UserError: the prompt names a subject that is not there.
+        UserError: the prompt uses an unknown subject.
     """
     pieces: list[Piece] = []
     end = 0
     for match in _NAME.finditer(text):
         if match[1] not in subjects:
             known = ", ".join(f"<{name}>" for name in subjects) or "none"
-            raise UserError(f"the prompt names the subject <{match[1]}>, but the subjects given are: {known}; load it or fix the prompt")
+            raise UserError(f"the prompt uses the subject <{match[1]}>, but the loaded subjects are: {known}; load it or fix the prompt")
         subject = subjects[match[1]]
         pieces += [text[end : match.start()], *([subject] if isinstance(subject, str | Tensor) else subject)]
         end = match.end()

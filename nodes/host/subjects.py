@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ...hybridbooth_core.errors import UserError
+from ...hybridbooth_core.bases import family_of_width
 from ...hybridbooth_core.files.subject import Subject, check_name
-from ...hybridbooth_core.models.adapter import split_prompt
+from ...hybridbooth_core.models.adapter import Reader, check_family, split_prompt
 from .base_model import check_clip, embedding_width
 from .text import token_rows
 
@@ -27,11 +27,9 @@ def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any
     """
     check_name(name)
     check_clip(clip)
-    width, found = embedding_width(clip), subject.embeddings.shape[1]
-    if width != found:
-        raise UserError(
-            f"the subject's embeddings have width {found}, but this CLIP's have width {width}; use a subject made for this base model"
-        )
+    width = embedding_width(clip)
+    reader = Reader("this CLIP", family_of_width(width), width)
+    check_family(reader, "the subject", subject.embeddings.shape[1], subject.info.family, subject.info.base_model)
     patched = clip.clone()
     patched.tokenizer = copy.copy(clip.tokenizer)
     patched.tokenizer.clip_l = _with_subject(clip.tokenizer.clip_l, name, _at_strength(clip, subject, strength))

@@ -74,13 +74,13 @@ def test_a_file_that_is_there_already(host: Host):
 
 def test_a_prompt_that_names_a_stranger(host: Host):
     message = host.error({**refined(0), **injected(), **sampled("a photo of <nobody>", ("clip", 0))})
-    assert message.startswith("the prompt names the subject <nobody>, but the subjects given are: <subject>")
+    assert message.startswith("the prompt uses the subject <nobody>, but the loaded subjects are: <subject>")
 
 
 @pytest.mark.parametrize(
     ("tensors", "says"),
     [
-        ({"emb_params": torch.zeros(5, 768)}, "words have width 768, but this CLIP's words have width 96"),
+        ({"emb_params": torch.zeros(5, 768)}, "width 768, but this CLIP (miniature) reads width 96"),
         ({"emb_params": torch.full((5, 96), float("nan"))}, "not finite"),
         ({"emb_params": torch.zeros(5, 96), "more": torch.zeros(1)}, "holds 2"),
         ({"lora": torch.zeros(5, 96)}, "lacks the tensor 'emb_params'"),
