@@ -26,7 +26,7 @@ Prompt = Sequence[Piece]
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """`context` [B, T, d]; `columns` int64 [B, n], positions of the prompts' tensors in T; `ends` int64 [B], positions of the end tokens."""
+    """`context` [B, T, d]; int64 `columns` [B, n], positions of the prompts' tensors in T, and `ends` [B], positions of the end tokens."""
 
     context: Tensor
     columns: Tensor
