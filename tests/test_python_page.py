@@ -54,5 +54,5 @@ def test_every_block_runs(base, stock_checkpoint, new_probe, tmp_path, monkeypat
         exec(compile(source, "docs/python.md", "exec"), names)  # noqa: S102  (our own page)
     printed = capsys.readouterr().out
     assert names["image"].size == (SIDE, SIDE) and len(names["images"]) == 2
-    assert "from_noun: " in printed and "the prompt names the subject <somebody>" in printed
+    assert "from_noun: " in printed and "the prompt uses the subject <somebody>" in printed
     assert {"pet.safetensors", "snow.png", "pet_lora.safetensors", "report.png"} <= {path.name for path in tmp_path.iterdir()}

@@ -1,4 +1,4 @@
-"""The seam on diffusers' and transformers' own classes: standalone use, training, and the miniature."""
+"""The model adapter of diffusers' UNet and transformers' CLIP text encoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SIDE = 2048  # pixels
 
 
 class Tokenizer(Protocol):
-    """Text to the ids of its tokens, without start and end. `start`, `end` and `pad` are ids; `length` includes start and end."""
+    """Text to token ids, without start and end. `start`, `end` and `pad` are ids; `length` is the context length with start and end."""
 
     start: int
     end: int
@@ -46,9 +46,9 @@ class ImageCoder(Protocol):
 
 
 class DiffusersModel:
-    """`TrainableModel` on a UNet2DConditionModel, a CLIPTextModel, a tokenizer and an image coder (frozen by whoever loads them).
+    """Implements `TrainableModel` and `SupportsCheckpointing` on a UNet2DConditionModel and a CLIPTextModel; see there.
 
-    Implements the protocols of `diffusion_model`; see there for shapes and errors.
+    The networks must be frozen.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class DiffusersModel:
         family: str = "",
     ):
         self.name, self.image_size, self.family = name, image_size, family
-        self._cell = image_size // unet.config.sample_size  # pixels of a latent's side
+        self._cell = image_size // unet.config.sample_size  # pixels per side of a latent cell
         self.unet, self.text_encoder, self.tokenizer, self.coder, self.schedule = unet, text_encoder, tokenizer, coder, schedule
         self._text = getattr(text_encoder, "text_model", text_encoder)  # transformers 4 wraps the transformer, 5 does not
         self._weights: Mapping[str, Tensor] = {}
@@ -71,7 +71,7 @@ class DiffusersModel:
         self._table: nn.Embedding = self._text.embeddings.token_embedding
         if unet.config.cross_attention_dim != self.embedding_width:
             raise UserError(
-                f"the denoiser of {name} reads words of width {unet.config.cross_attention_dim} but its text encoder writes "
+                f"the denoiser of {name} reads embeddings of width {unet.config.cross_attention_dim}, but its text encoder's have width "
                 f"{self.embedding_width}; use parts of one model"
             )
 
@@ -84,25 +84,25 @@ class DiffusersModel:
         return self._table.weight.device
 
     def to(self, device: torch.device | str) -> DiffusersModel:
-        """The same model with its networks moved to a device."""
+        """Moves the networks to a device; returns the model."""
         for part in (self.unet, self.text_encoder, self.coder):
             if isinstance(part, nn.Module):
                 part.to(device)
         return self
 
     def latent_shape(self, size: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w) of the latents of a square image of `size` pixels, by default the model's own; UserError if no latents fit it."""
+        """Latent shape (C, h, w) of a square image, by default of the model's image size; UserError if the size does not fit."""
         size = size or self.image_size
         cell = self._cell
         halvings = 2 ** (len(self.unet.config.block_out_channels) - 1)
         if size % (cell * halvings) or not 0 < size <= MAX_SIDE:
             raise UserError(
-                f"expected a size in steps of {cell * halvings} pixels up to {MAX_SIDE}, found {size}; {self.image_size} is usual"
+                f"expected a size divisible by {cell * halvings} and at most {MAX_SIDE} pixels, found {size}; {self.image_size} is usual"
             )
         return self.unet.config.in_channels, size // cell, size // cell
 
     def token_table(self) -> Tensor:
-        """The word table [V, d], detached."""
+        """The token embedding table [V, d], detached."""
         return self._table.weight.detach()
 
     @property
@@ -115,51 +115,51 @@ class DiffusersModel:
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
         laid_out = [self._lay_out(prompt) for prompt in prompts]
-        widths = {len(columns) for _, columns, _, _ in laid_out}
-        if len(widths) > 1:
-            raise ValueError(f"expected prompts with the same number of subject words, found {sorted(widths)}")
+        counts = {len(columns) for _, columns, _, _ in laid_out}
+        if len(counts) > 1:
+            raise ValueError(f"expected prompts with the same number of subject tokens, found {sorted(counts)}")
         ids = torch.tensor([row for row, _, _, _ in laid_out], device=self.device)
         columns = torch.tensor([row for _, row, _, _ in laid_out], device=self.device, dtype=torch.long)
         embeddings = [row for _, _, row, _ in laid_out]
         ends = torch.tensor([end for _, _, _, end in laid_out], device=self.device)
-        with self._words_in_place(columns, embeddings):
+        with self._with_embeddings(columns, embeddings):
             context = self.text_encoder(ids).last_hidden_state
         return EncodedPrompts(context, columns, ends)
 
     def _lay_out(self, prompt: Prompt) -> tuple[list[int], list[int], Tensor | None, int]:
-        """Padded token ids of a prompt, the columns its embeddings take, these embeddings [n, d], and the column of the end token."""
+        """Padded token ids of a prompt, the columns of its embeddings, these embeddings [n, d], and the column of the end token."""
         ids, columns, embeddings = [self.tokenizer.start], [], []
         for piece in prompt:
             if isinstance(piece, str):
                 ids += self.tokenizer.encode(piece)
                 continue
             if piece.ndim != 2 or piece.shape[1] != self.embedding_width:
-                raise ValueError(f"expected subject words [n, {self.embedding_width}], found {list(piece.shape)}")
+                raise ValueError(f"expected subject embeddings [n, {self.embedding_width}], found {list(piece.shape)}")
             columns += range(len(ids), len(ids) + len(piece))
             ids += [self.tokenizer.pad] * len(piece)
             embeddings.append(piece)
         ids.append(self.tokenizer.end)
         if len(ids) > self.tokenizer.length:
             raise UserError(
-                f"the prompt has {len(ids) - 2} tokens but {self.name} reads at most {self.tokenizer.length - 2}; shorten the prompt"
+                f"expected a prompt of at most {self.tokenizer.length - 2} tokens for {self.name}, found {len(ids) - 2}; shorten the prompt"
             )
         end = len(ids) - 1
         ids += [self.tokenizer.pad] * (self.tokenizer.length - len(ids))
         return ids, columns, torch.cat([w.to(self.device) for w in embeddings]) if embeddings else None, end
 
     @contextmanager
-    def _words_in_place(self, columns: Tensor, embeddings: list[Tensor | None]) -> Iterator[None]:
-        """While open, the token table's output carries the subject words at their columns: before positions are added."""
+    def _with_embeddings(self, columns: Tensor, embeddings: list[Tensor | None]) -> Iterator[None]:
+        """While open, a hook inserts subject embeddings at their columns, before the positions are added."""
         if columns.shape[1] == 0:
             yield
             return
         stacked = torch.stack([w for w in embeddings if w is not None])
 
-        def place(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        def insert(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             rows = torch.arange(len(output), device=output.device)[:, None]
             return output.index_put((rows, columns), stacked.to(output.dtype))
 
-        hook = self._table.register_forward_hook(place)
+        hook = self._table.register_forward_hook(insert)
         try:
             yield
         finally:
@@ -175,24 +175,24 @@ class DiffusersModel:
         return self.schedule.noise_from_output(self.network_output(noisy, t, context, capture), noisy, t)
 
     def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
-        """What the denoiser itself puts out (eps or v), for its own training; computed in its own precision, given in that of `noisy`."""
-        # other weights would get scaled gradients too, so their trainer scales its loss instead
+        """The denoiser's own prediction (eps or v), computed in its dtype and returned in that of `noisy`."""
+        # replaced weights would get scaled gradients too, so their trainer scales its loss instead
         scale = HALF_SCALE if self.unet.dtype == torch.float16 and context.requires_grad and not self._weights else 1.0
-        given = scale_gradient(noisy, 1 / scale).to(self.unet.dtype), t, scale_gradient(context, 1 / scale).to(self.unet.dtype)
+        inputs = scale_gradient(noisy, 1 / scale).to(self.unet.dtype), t, scale_gradient(context, 1 / scale).to(self.unet.dtype)
         with self._capturing(capture, scale):
-            if self._weights:  # which would be gone in the backward pass: no checkpointing with these
-                return functional_call(self.unet, dict(self._weights), given).sample.to(noisy.dtype)
+            if self._weights:  # without checkpointing: in the backward pass the replaced weights are gone
+                return functional_call(self.unet, dict(self._weights), inputs).sample.to(noisy.dtype)
             with checkpointed(self._blocks() if self._checkpointing and torch.is_grad_enabled() else ()):
-                return scale_gradient(self.unet(*given).sample.to(noisy.dtype), scale)
+                return scale_gradient(self.unet(*inputs).sample.to(noisy.dtype), scale)
 
     def _blocks(self) -> list[nn.Module]:
-        """The residual blocks and transformers, none inside another."""
+        """The residual blocks and transformers; none contains another."""
         levels = [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
         return [layer for level in levels for name in ("resnets", "attentions") for layer in getattr(level, name, None) or ()]
 
     @contextmanager
     def use_plan(self, plan: MemoryPlan) -> Iterator[None]:
-        """See `plan.SupportsCheckpointing`."""
+        """See `memory.SupportsCheckpointing`."""
         before, self._checkpointing = self._checkpointing, plan.checkpointing
         try:
             yield
@@ -212,8 +212,8 @@ class DiffusersModel:
         own = dict(self.unet.named_parameters())
         for name, tensor in weights.items():
             if name not in own or own[name].shape != tensor.shape:
-                found = f"{list(own[name].shape)} there" if name in own else "no such parameter there"
-                raise ValueError(f"expected parameters of the denoiser of {self.name}, found {name} {list(tensor.shape)} and {found}")
+                expected = f"{name} {list(own[name].shape)}" if name in own else f"a parameter of the denoiser of {self.name}"
+                raise ValueError(f"expected {expected}, found {name} {list(tensor.shape)}")
         before, self._weights = self._weights, {**self._weights, **weights}
         try:
             yield
@@ -222,10 +222,10 @@ class DiffusersModel:
 
     @contextmanager
     def _capturing(self, capture: AttentionCapture | None, scale: float) -> Iterator[None]:
-        """While open, hooks keep the query and key projections of the captured cross-attentions; the maps are computed at the end.
+        """While open, hooks store queries and keys of the captured cross-attentions; closing computes the maps.
 
-        At the end, since a checkpointed block runs again in the backward pass, when the hooks are gone. Gradients into the maps are
-        multiplied by `scale`, like those into the denoiser's output.
+        Not earlier, since a checkpointed block runs again in the backward pass, without the hooks. Gradients of the maps are multiplied
+        by `scale`, like those of the denoiser's output.
         """
         if capture is None:
             yield
@@ -246,9 +246,9 @@ class DiffusersModel:
             capture.maps.append(scale_gradient(head_probabilities(query, key, attention.heads, capture.columns), scale))
 
     def _captured_attentions(self) -> list[Any]:
-        """The cross-attentions handed out by `AttentionCapture`, in the order in which the denoiser runs them."""
+        """The cross-attentions that `AttentionCapture` captures, in the denoiser's order of execution."""
         down, up = list(self.unet.down_blocks), list(self.unet.up_blocks)
-        if len(down) > 2:  # the finest resolution is the first going down and the last coming up
+        if len(down) > 2:  # without the finest resolution: the first down block and the last up block
             down, up = down[1:], up[:-1]
         blocks = [*down, self.unet.mid_block, *up]
         layers = [layer for block in blocks for layer in getattr(block, "attentions", [])]

@@ -1,4 +1,4 @@
-"""A Stable Diffusion pipeline of diffusers as a `DiffusersModel`: for scripts and training outside ComfyUI."""
+"""Builds a `DiffusersModel` from a diffusers pipeline or its parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .noise_schedule import NoiseSchedule
 
 
 class PipelineTokenizer:
-    """transformers' CLIPTokenizer behind `diffusers_model.Tokenizer`."""
+    """A CLIPTokenizer as `diffusers_adapter.Tokenizer`."""
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
@@ -29,7 +29,7 @@ class PipelineTokenizer:
 
 
 class PipelineCoder:
-    """diffusers' AutoencoderKL behind `diffusers_model.ImageCoder`: the mode of its posterior, times its scaling factor."""
+    """An AutoencoderKL as `diffusers_adapter.ImageCoder`. Encodes to the posterior's mode, times the scaling factor."""
 
     def __init__(self, vae: Any):
         self.vae = vae
@@ -44,10 +44,10 @@ class PipelineCoder:
 
 
 def model_of(pipeline: Any, name: str = "Stable Diffusion 1.5", family: str = "") -> DiffusersModel:
-    """The parts of a StableDiffusionPipeline as one model behind the adapter. They are shared with the pipeline, and frozen.
+    """A `DiffusersModel` that shares the networks of a StableDiffusionPipeline and freezes them.
 
     Args:
-        family: the ModelSpec name of its family, which goes into the files made for it.
+        family: the ModelSpec name of the model's family, stored in files made for it.
     Raises:
         UserError: the pipeline is of another family (two text encoders, inpainting, another prediction than epsilon or v).
     """
@@ -66,7 +66,7 @@ def model_of(pipeline: Any, name: str = "Stable Diffusion 1.5", family: str = ""
 def model_of_parts(
     name: str, unet: Any, text_encoder: Any, tokenizer: Any, vae: Any, schedule: NoiseSchedule, family: str = ""
 ) -> DiffusersModel:
-    """The same from single parts: a UNet2DConditionModel, a CLIPTextModel, a CLIPTokenizer and an AutoencoderKL."""
+    """A `DiffusersModel` of a UNet2DConditionModel, a CLIPTextModel, a CLIPTokenizer and an AutoencoderKL, all frozen."""
     for part in (unet, text_encoder, vae):
         part.requires_grad_(False).eval()
     size = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)

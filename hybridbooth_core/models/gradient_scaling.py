@@ -1,4 +1,4 @@
-"""Gradients through a half-precision network: larger inside it than outside, so that small ones do not round to nothing."""
+"""Loss scaling for float16 networks: gradients are larger inside the network than outside, so that small ones do not underflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 HALF_SCALE = 4096.0
-"""A mean over a batch of latents has gradients near 1e-5 at the network's output, at the very end of float16's range."""
+"""The loss's gradients at the network's output are near 1e-5, at the lower end of float16's range."""
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -23,5 +23,5 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def scale_gradient(x: Tensor, scale: float) -> Tensor:
-    """x itself; its gradient is multiplied by `scale`. Scale a network's outputs by s and its inputs by 1 / s, and nothing changes."""
+    """Returns x; multiplies its gradient by `scale`. Scaling a network's outputs by s and its inputs by 1 / s changes nothing outside."""
     return x if scale == 1.0 or not torch.is_grad_enabled() else _ScaleGradient.apply(x, scale)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""diffusers' samplers under short names, set up for a model's own noise schedule."""
+"""diffusers' schedulers under short names, configured for a model's noise schedule."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def new_scheduler(name: str, schedule: NoiseSchedule, steps: int) -> Any:
-    """A scheduler of diffusers with its timesteps set; it takes predicted noise, whatever the network itself puts out.
+    """A diffusers scheduler with its timesteps set. It expects predicted noise, for any prediction type of the network.
 
     Raises:
-        UserError: no sampler of this name.
+        UserError: the name is unknown.
     """
     if name not in SCHEDULERS:
-        raise UserError(f"expected a sampler out of {', '.join(SCHEDULERS)}, found {name[:40]!r}")
+        raise UserError(f"expected one of the samplers {', '.join(SCHEDULERS)}, found {name[:40]!r}")
     import diffusers
 
     kind, settings = SCHEDULERS[name]

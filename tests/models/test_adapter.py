@@ -1,4 +1,4 @@
-"""Prompts with subjects in them, as pieces."""
+"""Prompts with subjects, split into pieces."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def same(found: list, expected: list) -> bool:
         ("<<me>>", ["<", ME, ">"]),
     ],
 )
-def test_names_become_what_they_stand_for(text, expected):
+def test_names_are_replaced_by_their_subjects(text, expected):
     assert same(pieces(text), expected)
 
 
 @pytest.mark.parametrize("text", ["a photo of <you>", "<Me>", "<me> and <" + "x" * 64 + ">"])
-def test_an_unknown_subject_is_named_with_those_there_are(text, refuses):
+def test_an_unknown_subject_is_named_with_the_known_ones(text, refuses):
     message = refuses(pieces, text)
     assert "<my-cat_2>" in message and ("<you>" in message or "<Me>" in message or "x" * 64 in message)
 

@@ -1,4 +1,4 @@
-"""The seam on diffusers and transformers, against those libraries called plainly."""
+"""The adapter of diffusers and transformers, against direct calls of these libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMES = torch.tensor([999, 500])
 
 
 def plain_context(world, ids: list[int], rows: dict[int, torch.Tensor] | None = None) -> torch.Tensor:
-    """The text encoder's own output for one padded row of ids, with some word embeddings given by column."""
+    """The text encoder's output for one padded row of ids, with some token embeddings replaced by column."""
     tokenizer = world.tokenizer
     row = torch.tensor([[tokenizer.start, *ids, tokenizer.end] + [tokenizer.pad] * (tokenizer.length - 2 - len(ids))])
     if not rows:
@@ -40,17 +40,17 @@ def inputs(world):
     return noisy, embeddings, encoded
 
 
-def test_text_alone_is_encoded_as_transformers_does(world):
+def test_plain_text_is_encoded_as_transformers_does(world):
     text = "a photo of a small cat with a hat, on snow"
     with torch.no_grad():
         encoded = world.encode_prompts([[text], ["a", "cat"], [""], []])
-        for row, embeddings in enumerate((text, "a cat", "", "")):
-            expected = plain_context(world, MiniatureTokenizer().encode(embeddings))[0]
+        for row, plain in enumerate((text, "a cat", "", "")):
+            expected = plain_context(world, MiniatureTokenizer().encode(plain))[0]
             torch.testing.assert_close(encoded.context[row], expected, atol=1e-5, rtol=1e-5)
     assert encoded.context.shape == (4, 32, 96) and encoded.columns.shape == (4, 0)
 
 
-def test_words_stand_where_words_would_and_before_positions(world, inputs):
+def test_embeddings_are_inserted_before_positions(world, inputs):
     _, embeddings, encoded = inputs
     encode = MiniatureTokenizer().encode
     assert encoded.columns.tolist() == [[4, 5, 6, 7, 8], [2, 3, 4, 5, 6]]
@@ -61,7 +61,7 @@ def test_words_stand_where_words_would_and_before_positions(world, inputs):
         torch.testing.assert_close(encoded.context[row], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_embedding_of_a_word_given_as_a_tensor_is_the_word(world):
+def test_a_words_embedding_is_equivalent_to_the_word(world):
     with torch.no_grad():
         by_tensor = world.encode_prompts([["a photo of a", world.token_embeddings("red cat"), "on snow"]]).context
         by_text = world.encode_prompts([["a photo of a red cat on snow"]]).context
@@ -72,18 +72,18 @@ def test_several_subjects_of_one_prompt_keep_their_order(world, inputs):
     _, embeddings, _ = inputs
     with torch.no_grad():
         encoded = world.encode_prompts([[embeddings[:2], "and", embeddings[2:]]])
-        turned = world.encode_prompts([[embeddings[2:], "and", embeddings[:2]]])
+        swapped = world.encode_prompts([[embeddings[2:], "and", embeddings[:2]]])
     assert encoded.columns.tolist() == [[1, 2, 4, 5, 6]]
-    assert not torch.allclose(encoded.context, turned.context, atol=1e-3)
+    assert not torch.allclose(encoded.context, swapped.context, atol=1e-3)
 
 
-def test_word_embeddings_are_rows_of_the_table(world):
+def test_token_embeddings_are_rows_of_the_table(world):
     rows = world.token_embeddings("red cat")
     assert torch.equal(rows, world.token_table()[MiniatureTokenizer().encode("red cat")])
     assert rows.dtype == torch.float32 and not rows.requires_grad and world.token_embeddings("").shape == (0, 96)
 
 
-def test_gradients_reach_the_words_and_nothing_else(world, inputs):
+def test_gradients_reach_the_embeddings_alone(world, inputs):
     noisy, embeddings, _ = inputs
     leaf = embeddings.clone().requires_grad_()
     encoded = world.encode_prompts([["a photo of", leaf]] * 2)
@@ -104,7 +104,7 @@ def test_gradients_reach_the_words_and_nothing_else(world, inputs):
     assert all(p.grad is None for p in (*world.unet.parameters(), *world.text_encoder.parameters()))
 
 
-def test_predicted_noise_is_the_unets_velocity_turned_into_noise(world, inputs):
+def test_predicted_noise_is_converted_from_the_unets_v_prediction(world, inputs):
     diffusers = pytest.importorskip("diffusers")
     noisy, _, encoded = inputs
     scheduler = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
@@ -115,8 +115,8 @@ def test_predicted_noise_is_the_unets_velocity_turned_into_noise(world, inputs):
     torch.testing.assert_close(found, alpha * velocity + (1 - alpha**2).sqrt() * noisy, atol=1e-5, rtol=1e-4)
 
 
-def test_tapped_maps_are_those_of_diffusers_own_attention(world, inputs):
-    """Every cross-attention's scores by `Attention.get_attention_scores`, in the order in which the denoiser runs them."""
+def test_captured_maps_agree_with_diffusers_attention(world, inputs):
+    """Against `Attention.get_attention_scores` of every cross-attention, in order of execution."""
     noisy, _, encoded = inputs
     expected, hooks = [], []
 
@@ -144,7 +144,7 @@ def test_tapped_maps_are_those_of_diffusers_own_attention(world, inputs):
         torch.testing.assert_close(found, chosen, atol=1e-6, rtol=1e-4)
 
 
-def test_with_more_than_two_resolutions_the_finest_is_not_tapped(world):
+def test_with_more_than_two_resolutions_the_finest_is_not_captured(world):
     diffusers = pytest.importorskip("diffusers")
     from hybridbooth_core.miniature.world_model import UNET_CONFIG
     from hybridbooth_core.models.diffusers_adapter import DiffusersModel
@@ -159,41 +159,41 @@ def test_with_more_than_two_resolutions_the_finest_is_not_tapped(world):
     assert [layer.shape[2] for layer in capture.maps] == [16, 4, 16, 16]  # down 1, middle, up 1; none of the 64 cells of the finest
 
 
-def test_listening_and_placing_leave_no_hook_and_no_difference(world, inputs):
+def test_capture_and_insertion_leave_no_hooks_and_no_difference(world, inputs):
     noisy, _, encoded = inputs
     with torch.no_grad():
         before = world.predict_noise(noisy, TIMES, encoded.context)
-        tapped = world.predict_noise(noisy, TIMES, encoded.context, AttentionCapture(encoded.columns))
+        captured = world.predict_noise(noisy, TIMES, encoded.context, AttentionCapture(encoded.columns))
         with pytest.raises(RuntimeError):
             world.predict_noise(noisy, TIMES, encoded.context[..., :5], AttentionCapture(encoded.columns))
-    assert torch.equal(before, tapped)
+    assert torch.equal(before, captured)
     modules = [*world.unet.modules(), *world.text_encoder.modules()]
     assert not any(module._forward_hooks for module in modules)
 
 
-def test_a_prompt_that_fills_the_context_is_taken_and_a_longer_one_refused(world, refuses):
+def test_a_prompt_that_fills_the_context_is_accepted_and_a_longer_one_refused(world, refuses):
     embeddings = torch.zeros(5, 96)
     assert world.encode_prompts([["cat " * 25, embeddings]]).context.shape[1] == 32
     message = refuses(world.encode_prompts, [["cat " * 26, embeddings]])
-    assert "31 tokens" in message and "30" in message
+    assert "found 31" in message and "at most 30 tokens" in message
 
 
-def test_a_word_that_the_model_does_not_know_is_named(world, refuses):
+def test_an_unknown_word_is_named(world, refuses):
     assert "'dinosaur'" in refuses(world.encode_prompts, [["a photo of a dinosaur"]])
 
 
 @pytest.mark.parametrize("shape", [(5, 768), (96,), (1, 5, 96)])
-def test_words_of_another_shape_are_a_mistake_of_the_caller(world, shape):
+def test_embeddings_of_another_shape_are_refused(world, shape):
     with pytest.raises(ValueError, match=r"\[n, 96\]"):
         world.encode_prompts([["a", torch.zeros(shape)]])
 
 
-def test_prompts_with_different_numbers_of_words_are_a_mistake_of_the_caller(world):
+def test_prompts_with_different_numbers_of_subject_tokens_are_refused(world):
     with pytest.raises(ValueError, match="same number"):
         world.encode_prompts([["a", torch.zeros(5, 96)], ["a", torch.zeros(2, 96)]])
 
 
-def test_parts_of_two_families_are_refused(world, refuses):
+def test_parts_of_different_models_are_refused(world, refuses):
     diffusers = pytest.importorskip("diffusers")
     from hybridbooth_core.miniature.world_model import UNET_CONFIG
     from hybridbooth_core.models.diffusers_adapter import DiffusersModel
@@ -203,7 +203,7 @@ def test_parts_of_two_families_are_refused(world, refuses):
     assert "64" in message and "96" in message
 
 
-def test_the_fingerprint_is_of_the_words(world):
+def test_the_fingerprint_depends_on_the_token_embeddings(world):
     from hybridbooth_core.miniature.world_model import new_text_encoder, world_model
 
     torch.manual_seed(1)

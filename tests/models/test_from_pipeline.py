@@ -1,4 +1,4 @@
-"""A diffusers pipeline behind the seam, against the pipeline's own functions."""
+"""The adapter of a diffusers pipeline, against the pipeline's own functions."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_contexts_equal_the_pipelines_own(pipeline):
     torch.testing.assert_close(model.encode_prompts([["a photo of", "cat on snow"]]).context, own)
 
 
-def test_subject_words_equal_a_learned_token_of_the_pipeline(pipeline, tmp_path):
+def test_subject_embeddings_equal_a_textual_inversion_token_of_the_pipeline(pipeline, tmp_path):
     from safetensors.torch import save_file
 
     model, embeddings = model_of(pipeline), torch.randn(2, 32)
@@ -31,7 +31,7 @@ def test_subject_words_equal_a_learned_token_of_the_pipeline(pipeline, tmp_path)
     torch.testing.assert_close(context, own)
 
 
-def test_latents_are_scaled_and_come_back_in_range(pipeline):
+def test_latents_are_scaled_and_decode_to_images_in_range(pipeline):
     model, images = model_of(pipeline), torch.rand(1, 32, 32, 3)
     mean = pipeline.vae.encode(images.movedim(-1, 1) * 2 - 1).latent_dist.mean
     torch.testing.assert_close(model.encode_image(images), mean * 0.18215)

@@ -110,7 +110,7 @@ def test_refusals(world, subjects, new_probe, refuses):
     refuses(refine_many, world, refs, nouns, WORDS)
     with pytest.raises(ValueError, match="as many"):
         refine_many(world, refs, nouns[:2], WORDS, starts=of(subjects, "start"))
-    with pytest.raises(ValueError, match="number of subject words"):
+    with pytest.raises(ValueError, match="number of subject tokens"):
         refine_many(world, refs, nouns, WORDS, starts=[torch.randn(n, 96) for n in (2, 3, 3)])
 
 
