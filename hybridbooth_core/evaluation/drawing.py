@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ..errors import UserError
 from ..files.images import save_image
 from ..models.adapter import Prompt, TrainableModel
 from ..models.sampling import generate, initial_noise
+from ..models.seeds import prompt_seed
 from .protocol import PhotoSubject
 
 
@@ -43,11 +43,6 @@ def missing_prompts(out: Path, subject: PhotoSubject, count: int) -> list[int]:
     return [index for index in range(len(subject.prompts)) if not all(p.exists() for p in image_paths(out, subject, index, count))]
 
 
-def noise_seed(seed: int, subject: str, prompt: int) -> int:
-    """The seed of one subject and prompt, which all methods share so that they are compared on equal noise."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{subject}/{prompt}".encode()).digest()[:4], "big")
-
-
 @torch.no_grad()
 def generate_images(
     model: TrainableModel, subject: PhotoSubject, index: int, subject_pieces: Prompt, config: DrawingConfig, out: Path
@@ -60,7 +55,7 @@ def generate_images(
     paths = image_paths(out, subject, index, config.images)
     size = model.image_size
     shape = tuple(model.encode_image(torch.zeros(1, size, size, 3)).shape[1:])
-    noise = initial_noise(config.images, shape, noise_seed(config.seed, subject.name, index))
+    noise = initial_noise(config.images, shape, prompt_seed(config.seed, subject.name, index))
     pieces = subject.prompts[index].pieces(list(subject_pieces))
     images = generate(model, [pieces] * config.images, noise, config.steps, config.guidance)
     if not bool(torch.isfinite(images).all()):

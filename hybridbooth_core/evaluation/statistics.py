@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..models.seeds import new_generator
+
 SAMPLES = 10_000
 
 
@@ -12,8 +14,7 @@ def interval(values: Tensor, samples: int = SAMPLES, digits: int = 4) -> list[fl
     """The 95 % percentile bootstrap interval [low, high] of the mean of values [N], one per identity."""
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"expected values [N] of at least one identity, found {list(values.shape)}")
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(len(values), (samples, len(values)), generator=generator)
+    rows = torch.randint(len(values), (samples, len(values)), generator=new_generator(0))
     means = values[rows].mean(1)
     return [round(means.quantile(q).item(), digits) for q in (0.025, 0.975)]
 

@@ -16,11 +16,12 @@ from ..errors import UserError
 from ..files.adapter_weights import AdapterWeights, Form, low_rank_tensors
 from ..models.adapter import TrainableModel, class_embedding
 from ..models.low_rank import attention_projections, low_rank_on, new_low_rank
+from ..models.seeds import method_generator
 from .artefact import Trained
 from .method import Inputs, method
 from .prior_images import Prior
 from .prior_preservation import PreservationConfig, Preserving, adapter_info
-from .training import OnStep, loss_scale, step_generator, train
+from .training import OnStep, loss_scale, train
 
 MAX_RANK = 1024
 
@@ -106,7 +107,7 @@ class _LowRank:
     form: Form = "lora"
 
     def __init__(self, model: TrainableModel, config: DreamBoothLoraConfig):
-        self.denoiser, generator = model.denoiser, step_generator(config.seed, 0)
+        self.denoiser, generator = model.denoiser, method_generator(config.seed, 0)
         layers = attention_projections(self.denoiser)
         self.residuals = {name: new_low_rank(layer, config.rank, generator) for name, layer in layers.items()}
         self.leaves = [leaf for residual in self.residuals.values() for leaf in (residual.down, residual.up)]

@@ -14,10 +14,10 @@ from torch import Tensor
 from ..errors import UserError
 from ..models.adapter import DiffusionModel, TrainableModel
 from ..models.gradient_scaling import HALF_SCALE
+from ..models.seeds import method_generator
 from ..refine.losses import denoising_loss
 from .artefact import Artefact, Trained
 
-SEEDS = 1 << 63
 BETAS, EPSILON, DECAY = (0.9, 0.999), 1e-8, 1e-2  # of AdamW, in all of diffusers' training scripts
 MAX_STEPS = 100_000
 
@@ -103,7 +103,7 @@ def train(
     losses: list[float] = []
     with torch.enable_grad():
         for done in range(1, config.steps + 1):
-            loss = loss_at(step_generator(config.seed, done))
+            loss = loss_at(method_generator(config.seed, done))
             if not bool(torch.isfinite(loss)):
                 raise UserError(f"the loss of step {done} is not finite; lower the learning rate, or check the image and the checkpoint")
             optimizer.zero_grad()
@@ -123,8 +123,3 @@ def train(
 def loss_scale(model: TrainableModel) -> float:
     """What to scale the loss by, so that gradients to the denoiser's weights do not round to zero in float16."""
     return HALF_SCALE if next(model.denoiser.parameters()).dtype == torch.float16 else 1.0
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The source of all that is drawn in one step, on the CPU."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % SEEDS)

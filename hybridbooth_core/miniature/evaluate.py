@@ -15,6 +15,7 @@ from ..encoders.features import Reference, reference
 from ..models.adapter import Piece, Prompt
 from ..models.diffusers_adapter import DiffusersModel
 from ..models.sampling import generate, initial_noise
+from ..models.seeds import new_generator
 from .captions import scene_prompt
 from .judging import accuracies, identity_score
 from .nets import Judge
@@ -42,7 +43,7 @@ def join(scenes: Sequence[Scenes]) -> Scenes:
 
 def reference_scene(who: Creatures, row: int) -> Scenes:
     """The scene of a creature's reference photo, seeded by the creature's number."""
-    where = random_scenes(1, torch.Generator().manual_seed(int(who.number[row])))
+    where = random_scenes(1, new_generator(int(who.number[row])))
     return Scenes(**{**vars(where), "style": torch.zeros(1, dtype=torch.long)})
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .adapter import DiffusionModel, Prompt
 from .schedulers import new_scheduler
+from .seeds import image_generator, sampler_generator
 
 
 def ddim_times(total: int, steps: int) -> Tensor:
@@ -85,7 +86,7 @@ def _sampled(
     scheduler: Any, x: Tensor, noise_in: Callable[[Tensor, int, float], Tensor], seed: int, on_step: Callable[[int, int], None] | None
 ) -> Tensor:
     """Latents by a scheduler of diffusers. Its own noise is drawn per row on the CPU, so that row i does not depend on the batch."""
-    generators = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + row + 500_009) % (1 << 63)) for row in range(len(x))]
+    generators = [sampler_generator(seed, row) for row in range(len(x))]
     settings = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     times, x = scheduler.timesteps, x * scheduler.init_noise_sigma
     for index, t in enumerate(times):
@@ -105,5 +106,4 @@ def _contexts(model: DiffusionModel, prompts: Sequence[Prompt], negative: Prompt
 
 def initial_noise(count: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """Standard normal noise [count, *shape], float32 on the CPU. Row i depends on the seed and on i alone, not on `count`."""
-    generators = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + row) % (1 << 63)) for row in range(count)]
-    return torch.stack([torch.randn(shape, generator=generator, device="cpu") for generator in generators])
+    return torch.stack([torch.randn(shape, generator=image_generator(seed, row), device="cpu") for row in range(count)])

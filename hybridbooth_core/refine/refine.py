@@ -22,12 +22,13 @@ from ..errors import UserError
 from ..models.adapter import DiffusionModel
 from ..models.memory import MemoryPlan, memory_estimate, memory_plans, use_plan, with_fallbacks
 from ..models.peak_memory import PeakMemory, watch_peak
+from ..models.seeds import refine_generator
 from ..probe.probe import Features, Probe
 from .config import Mode, RefineConfig
-from .task import SEEDS, TEMPLATES, Task
+from .task import TEMPLATES, Task
 from .updates import UpdateRule, update_rule
 
-__all__ = ["SEEDS", "TEMPLATES", "Mode", "RefineConfig", "Refinement", "Task", "refine"]
+__all__ = ["TEMPLATES", "Mode", "RefineConfig", "Refinement", "Task", "refine"]
 
 STRETCHES = (0.5, 1.5, 2.0)  # factors of the line search
 
@@ -127,7 +128,7 @@ def steps(task: Task, rule: UpdateRule, on_step: Callable[[int, int, float], Non
     history, losses, validation = [_copy(embeddings)], [], [(yield ValidationRequest(embeddings))]
     used = watch_peak(task.model.device)
     for step in range(config.steps):
-        loss, gradient = yield GradientRequest(embeddings, *task.sample(config.batch, _step_generator(config, step)), step)
+        loss, gradient = yield GradientRequest(embeddings, *task.sample(config.batch, refine_generator(config.seed, step)), step)
         if not bool(torch.isfinite(loss)):
             break  # `_best` returns the best finite step
         rule.step(embeddings, gradient)
@@ -153,10 +154,6 @@ def _current(rule: UpdateRule, plan: MemoryPlan) -> Tensor:
 
 def _copy(embeddings: Tensor) -> Tensor:
     return embeddings.detach().clone()  # a copy, since the optimizer changes the leaf of the mode "words" in place
-
-
-def _step_generator(config: RefineConfig, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed((config.seed * 1009 + step) % SEEDS)
 
 
 def _best(history: Sequence[Tensor], validation: list[float], mode: Mode) -> Generator[ValidationRequest, float, tuple[int, float, Tensor]]:

@@ -14,12 +14,12 @@ from torch import Tensor
 from ..encoders.features import Reference, target_squares
 from ..models.adapter import AttentionCapture, DiffusionModel, Prompt
 from ..models.memory import MemoryPlan, memory_plans
+from ..models.seeds import refine_validation_generator
 from .config import RefineConfig
 from .losses import denoising_loss, mask_regularisation, subject_weight
 from .timesteps import antithetic_noise, stratified_timesteps
 
 TEMPLATES = (("a photo of",), ("a photo of a",))
-SEEDS = 1 << 63  # torch's limit; ComfyUI's seeds can be larger
 
 
 class Task:
@@ -32,7 +32,7 @@ class Task:
         self.latents = model.encode_image(target.images).detach().clone()
         self.masks = None if target.masks is None else target.masks.to(self.latents.device)
         self.weight = subject_weight(self.masks, self.latents, config.background)
-        generator = torch.Generator().manual_seed((config.seed + 7919) % SEEDS)
+        generator = refine_validation_generator(config.seed)
         self.fixed = self.sample(config.resolved("residual").validation or 0, generator)  # the validation set
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from ..encoders.features import Reference, square_crops, target_squares
 from ..files.subject import Subject
 from ..models.adapter import AttentionCapture, DiffusionModel
 from ..models.attention import token_maps
+from ..models.seeds import new_generator
 from ..refine.task import TEMPLATES
 from .drawing import FAINT, Page, fitted, mosaic, outlined, with_heatmap
 
@@ -35,7 +36,7 @@ def token_attention(model: DiffusionModel, image: Tensor, embeddings: Tensor, ti
     total = torch.zeros(len(embeddings), *image.shape[:2])
     for number, time in enumerate(times):
         t = torch.tensor([int(time * len(model.schedule))], device=latents.device)
-        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed + number)).to(latents)
+        noise = torch.randn(latents.shape, generator=new_generator(seed + number)).to(latents)
         capture = AttentionCapture(encoded.columns)
         model.predict_noise(model.schedule.add_noise(latents, noise, t), t, encoded.context, capture)
         total += token_maps(capture.maps, image.shape[0])[0]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -69,12 +68,3 @@ class Source(Protocol):
     def held_out(self, count: int) -> list[Batch]:
         """The same `count` rows every time, for validation, in pieces that fit a micro-batch."""
         ...
-
-
-def row_generator(seed: int, step: int, row: int) -> torch.Generator:
-    """The random numbers of one row of one step. (A CPU generator reads the lower 32 bits of its seed only, so all is mixed into them.)"""
-    mixed = seed * 0x9E37_79B9_7F4A_7C15 + step * 0xBF58_476D_1CE4_E5B9 + row * 0x94D0_49BB_1331_11EB + 0x2545_F491
-    mixed &= 0xFFFF_FFFF_FFFF_FFFF
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58_476D_1CE4_E5B9) & 0xFFFF_FFFF_FFFF_FFFF
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D0_49BB_1331_11EB) & 0xFFFF_FFFF_FFFF_FFFF
-    return torch.Generator().manual_seed((mixed ^ (mixed >> 31)) & 0xFFFF_FFFF)

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..models.adapter import AttentionCapture
 from ..models.diffusers_adapter import DiffusersModel
+from ..models.seeds import row_generator
 from ..probe.probe import Features, Probe
 from ..refine.losses import denoising_loss, mask_regularisation, subject_weight
 from ..refine.timesteps import stratified_timesteps
-from .batch import Batch, row_generator
+from .batch import Batch
 from .config import Loss
 
 NOISE = 1 << 20  # keeps the numbers of the noise apart from those that a source draws for the same row

@@ -17,8 +17,9 @@ from ..data.examples import Example
 from ..data.reader import Row, ShardReader
 from ..data.shards import CLIP, DINO, LATENTS, Index, read_index
 from ..errors import UserError
+from ..models.seeds import row_generator
 from .augmentation import augmented, draw_augmentation
-from .batch import Batch, DataShard, row_generator
+from .batch import Batch, DataShard
 from .config import Data
 from .prompt_templates import photo_prompt
 

@@ -14,11 +14,12 @@ pytest.importorskip("lpips")
 
 from hybridbooth_core.bases.sd15 import load_model
 from hybridbooth_core.evaluation import run as run_module
-from hybridbooth_core.evaluation.drawing import DrawingConfig, missing_prompts, noise_seed
+from hybridbooth_core.evaluation.drawing import DrawingConfig, missing_prompts
 from hybridbooth_core.evaluation.making import Maker, MakingConfig
 from hybridbooth_core.evaluation.photos import open_photo
 from hybridbooth_core.evaluation.protocol import read_dataset
 from hybridbooth_core.evaluation.run import evaluate
+from hybridbooth_core.models.seeds import prompt_seed
 
 DRAWING = DrawingConfig(images=2, steps=2, guidance=2.0)
 SHORT = {"steps": 2, "rate": 0.05}
@@ -204,11 +205,11 @@ def test_the_baseline_uses_the_class_noun_on_the_same_noise(run, model, dataset,
 
     run(MakingConfig(), tmp_path, subjects=1)
     assert not list(tmp_path.rglob("*.safetensors"))
-    noise = initial_noise(2, (4, 8, 8), noise_seed(0, "cat", 1))
+    noise = initial_noise(2, (4, 8, 8), prompt_seed(0, "cat", 1))
     expected = generate(model, [["a cat in the snow"]] * 2, noise, 2, 2.0)
     seen = np.asarray(Image.open(tmp_path / "cat" / "01" / "1.png"))
     assert np.abs(seen.astype(int) - (expected[1] * 255).round().numpy()).max() <= 1
-    assert len({noise_seed(0, name, prompt) for name in ("cat", "dog") for prompt in range(25)}) == 50
+    assert len({prompt_seed(0, name, prompt) for name in ("cat", "dog") for prompt in range(25)}) == 50
 
 
 def test_vs_input_uses_all_input_photos(run, tmp_path):

@@ -16,7 +16,8 @@ from hybridbooth_core.files.subject import Subject
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.methods.reference_latents import image_latents
 from hybridbooth_core.methods.registry import load_artefact, run_method
-from hybridbooth_core.methods.training import draw_rows, step_generator
+from hybridbooth_core.methods.training import draw_rows
+from hybridbooth_core.models.seeds import method_generator
 
 TUNED = ("dreambooth", "dreambooth_lora", "custom_diffusion")
 METHODS = ("textual_inversion", "textual_inversion_5", *TUNED)
@@ -124,7 +125,7 @@ def test_at_strength_one_it_is_what_was_trained(name, model, ref):
     """The loss of the third step is that of the artefact after two, applied."""
     options = {"prior_weight": 0, "token": "red"} if name in TUNED else {}
     trained = run_method(name, model, ref, "cat", steps=3, keep=(2,), rate=0.02, batch=2, seed=4, **options)
-    rows = draw_rows(image_latents(model, ref), 2, 1000, step_generator(4, 3))
+    rows = draw_rows(image_latents(model, ref), 2, 1000, method_generator(4, 3))
     with trained.artefacts[2].applied(model) as pieces, torch.no_grad():
         context = model.encode_prompts([["a photo of a", *pieces]]).context.expand(2, -1, -1)
         predicted = model.predict_noise(model.schedule.add_noise(rows.latents, rows.noise, rows.t), rows.t, context)

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from hybridbooth_core.encoders.features import target_squares
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.methods.registry import run_method
-from hybridbooth_core.methods.training import draw_rows, step_generator
+from hybridbooth_core.methods.training import draw_rows
 from hybridbooth_core.models.low_rank import attention_projections, kohya_name, new_low_rank
+from hybridbooth_core.models.seeds import method_generator
 
 STEPS, SEED, BATCH, WEIGHT, NOUN, TOKEN = 3, 9, 2, 0.5, "cat", "red"
 RATE = 1e-3
@@ -55,7 +56,7 @@ class Plain:
         return len(table.weight) - 1
 
     def loss(self, step: int, context: torch.Tensor) -> torch.Tensor:
-        generator = step_generator(SEED, step)
+        generator = method_generator(SEED, step)
         parts = [(self.latents, context)]
         if self.class_latents is not None:
             parts.append((self.class_latents, self.context(self.ids(f"a photo of a {NOUN}"))))
@@ -159,7 +160,7 @@ def test_dreambooth_lora(model, ref, prior):
     plain = Plain(model, ref, prior.latents(NOUN, 3))
     plain.unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
     plain.unet.double()
-    generator, leaves, names = step_generator(SEED, 0), [], []
+    generator, leaves, names = method_generator(SEED, 0), [], []
     for name, layer in attention_projections(model.unet).items():
         start = new_low_rank(layer, 2, generator)  # type: ignore[arg-type]
         adapted = plain.unet.get_submodule(name)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...models.diffusers_adapter import DiffusersModel
 from ...models.sampling import generate, initial_noise
+from ...models.seeds import new_generator
 from ...refine.timesteps import stratified_timesteps
 from ..captions import describe, mask_latent_weight, random_captions, scene_prompt, with_names
 from ..judging import accuracies
@@ -41,7 +42,7 @@ def train_base(schedule: Schedule, folder: Path, autoencoder: Autoencoder, judge
 
     def check() -> dict[str, float]:
         who = creatures(split_numbers("tune", 96))
-        where = random_scenes(len(who), torch.Generator().manual_seed(5))
+        where = random_scenes(len(who), new_generator(5))
         prompts = [scene_prompt(where, row, [describe(who, row)]) for row in range(len(who))]
         images = generate(model, prompts, initial_noise(len(who), LATENT_SHAPE, 7))
         right = accuracies(judge, images, who, where)

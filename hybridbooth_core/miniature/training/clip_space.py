@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...models.adapter import Prompt
 from ...models.diffusers_adapter import DiffusersModel
+from ...models.seeds import stage_generator
 from ...probe_free.space import encode_texts
 from ...refine.refine import TEMPLATES
 from ..captions import describe, scene_prompt
@@ -18,7 +19,7 @@ from ..render import render
 from ..world import Creatures, Scenes
 from ..world_model import WIDTH
 from .images import choose, degrade, references
-from .loop import Schedule, step_generator, train
+from .loop import Schedule, train
 from .readers import contrastive_loss
 
 NEUTRAL = 0.5  # fraction of captions without a scene, like the templates of probe-free initial embeddings
@@ -58,7 +59,7 @@ def train_clip_space(schedule: Schedule, folder: Path, model: DiffusersModel, cl
         return contrastive_loss(*pairs(generator, schedule.batch), temperature=(-sharpness["log_scale"]).exp())
 
     def check() -> dict[str, float]:
-        images, texts = pairs(step_generator(1234, "held out captions", 0), 256)
+        images, texts = pairs(stage_generator(1234, "held out captions", 0), 256)
         return {"retrieval": ((images @ texts.T).argmax(1) == torch.arange(256)).float().mean().item()}
 
     train("clip_space", {"heads": heads, "sharpness": sharpness}, loss_of, schedule, folder, seed, check)

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...files.atomic import atomic
+from ...models.seeds import stage_generator
 from ...training.optimizer import Average, Optimizer, rate_at
 
 log = logging.getLogger("hybridbooth")
@@ -40,12 +40,6 @@ class Schedule:
     def rate(self, step: int) -> float:
         """The learning-rate factor of a step in 0..1."""
         return rate_at(step, self.steps, self.warmup, self.decay)
-
-
-def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
-    """The random numbers of one step of one stage. (A CPU generator reads the lower 32 bits of its seed only, so all three are in them.)"""
-    mixed = (seed * 0x9E37_79B1) & 0xFFFF_FFFF
-    return torch.Generator(torch.get_default_device()).manual_seed(mixed ^ (zlib.crc32(stage.encode()) << 20) ^ step)
 
 
 def train(
@@ -77,7 +71,7 @@ def train(
         module.train()
     with tqdm(total=schedule.steps, initial=start, desc=stage, mininterval=5, dynamic_ncols=True) as bar:
         for step in range(start, schedule.steps):
-            loss = loss_of(step_generator(seed, stage, step), step)
+            loss = loss_of(stage_generator(seed, stage, step), step)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss of stage {stage} is {loss.item()} at step {step}; {path} keeps the last good state")
             loss.backward()

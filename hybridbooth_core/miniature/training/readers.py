@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...models.seeds import stage_generator
 from ..captions import describe, scene_prompt
 from ..judging import accuracies, identity_score, judge_loss, targets
 from ..nets import Autoencoder, ImageEncoder, Judge
 from ..world_model import CaptionEncoder
 from .images import Batch, degrade, draw_batch
-from .loop import Schedule, step_generator, train
+from .loop import Schedule, train
 
 
 def _held_out(count: int = 256) -> Batch:
-    return draw_batch(step_generator(1234, "held out", 0), count)
+    return draw_batch(stage_generator(1234, "held out", 0), count)
 
 
 def _slopes(images: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def train_identity_encoder(stage: str, schedule: Schedule, folder: Path, seed: i
     """Trains the DINO-like encoder (or, from another seed, the held-out one): self-supervised on two scenes of each creature."""
     torch.manual_seed(seed + (2 if stage == "dino" else 3))
     net = ImageEncoder()
-    held = draw_batch(step_generator(1234, "held out pairs", 0), 256, views=2)
+    held = draw_batch(stage_generator(1234, "held out pairs", 0), 256, views=2)
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:
         batch = draw_batch(generator, schedule.batch, views=2)
@@ -106,7 +107,7 @@ def train_clip_encoder(stage: str, schedule: Schedule, folder: Path, seed: int =
         return image.embed(degrade(batch.images, generator)), text([" ".join(str(piece) for piece in caption) for caption in captions])
 
     def check() -> dict[str, float]:
-        images, captions = pairs(step_generator(1234, "held out captions", 0), 256)
+        images, captions = pairs(stage_generator(1234, "held out captions", 0), 256)
         return {"retrieval": ((images @ captions.T).argmax(1) == torch.arange(256)).float().mean().item()}
 
     def loss_of(generator: torch.Generator, step: int) -> Tensor:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from ...models.seeds import new_generator, row_generator
 from ...refine.task import TEMPLATES
 from ...training.augmentation import augmented_batch, draw_augmentation
-from ...training.batch import Batch, DataShard, row_generator
+from ...training.batch import Batch, DataShard
 from ...training.config import Data
 from ...training.prompt_templates import WORDS_ALONE
 from ..captions import scene_prompt
@@ -35,7 +36,7 @@ class MiniatureSource:
     def held_out(self, count: int) -> list[Batch]:
         """Tune creatures, seen as a person's masked image is, in scenes that never change."""
         who = repeat(creatures(split_numbers("tune", count)), 2)
-        where = random_scenes(len(who), torch.Generator().manual_seed(5))
+        where = random_scenes(len(who), new_generator(5))
         plain = Data(cached=self._data.cached, neutral=0, condition_drop=0, masked=1, background=0, augment=0)
         return [self._made(who, where, rows, plain, -1) for rows in _parts(count, 32)]
 

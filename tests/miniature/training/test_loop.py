@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from hybridbooth_core.miniature.training.loop import Schedule, step_generator, train
+from hybridbooth_core.miniature.training.loop import Schedule, train
+from hybridbooth_core.models.seeds import stage_generator
 from hybridbooth_core.training.optimizer import Optimizer
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon needs torch 2.9")
@@ -191,7 +192,7 @@ def test_matrices_go_to_muon_and_tables_and_vectors_to_adam():
 
 def test_numbers_of_a_step_depend_on_seed_stage_and_step():
     def number(*key):
-        return torch.rand((), generator=step_generator(*key)).item()
+        return torch.rand((), generator=stage_generator(*key)).item()
 
     keys = [(seed, stage, step) for seed in (0, 1, 1000) for stage in ("base", "probe") for step in (0, 1, 11_999)]
     assert len({number(*key) for key in keys}) == len(keys) and number(1, "base", 5) == number(1, "base", 5)

@@ -16,10 +16,11 @@ from hybridbooth_core.miniature.gates import measure_gates
 from hybridbooth_core.miniature.nets import Judge
 from hybridbooth_core.miniature.training import make
 from hybridbooth_core.miniature.training.images import references
-from hybridbooth_core.miniature.training.loop import Schedule, step_generator
+from hybridbooth_core.miniature.training.loop import Schedule
 from hybridbooth_core.miniature.training.probe import class_embeddings, miniature_probe
 from hybridbooth_core.miniature.world import KINDS
 from hybridbooth_core.models.ldm_layout import to_ldm_layout
+from hybridbooth_core.models.seeds import stage_generator
 from hybridbooth_core.training.config import ProbeShape
 
 pytest.importorskip("diffusers")
@@ -49,7 +50,7 @@ def test_references_are_mostly_cropped_around_their_masks():
 
 
 def test_stages_draw_different_numbers():
-    drawn = {torch.rand((), generator=step_generator(0, stage, 7)).item() for stage in make.SCHEDULES}
+    drawn = {torch.rand((), generator=stage_generator(0, stage, 7)).item() for stage in make.SCHEDULES}
     assert len(drawn) == len(make.SCHEDULES)
 
 
