@@ -1,4 +1,4 @@
-"""A creature that no network has seen, for the demo: its reference image, six scenes, what it looks like there, and a judge's scores."""
+"""The demo's example: a creature of the test split, its reference image, six scenes with true renders, and the judge's scores."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SCENES = (
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What the demo takes a subject from.
+    """A subject for the demo.
 
     Attributes:
         ref: one image with its mask.
-        titles, prompts: of S scenes; `<subject>` stands for the subject in a prompt.
-        truth: [S, H, W, 3], what the subject really looks like there; None where nobody knows.
-        judge: images [S, H, W, 3] to their mean identity (1 the same, about 0 another) and prompt scores (0..1); None without a judge.
+        titles, prompts: of S scenes; prompts contain `<subject>`.
+        truth: true images [S, H, W, 3] of the subject in the scenes, or None if unknown.
+        judge: maps images [S, H, W, 3] to their mean identity score (1 the same, about 0 another) and prompt score (0..1), or None.
     """
 
     ref: Reference

@@ -132,7 +132,7 @@ class TrainableModel(DiffusionModel, Protocol):
 
 
 class Named(Protocol):
-    """What `check_family` asks of a model."""
+    """The attributes of a model that `check_family` uses."""
 
     @property
     def name(self) -> str: ...
@@ -146,7 +146,7 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Reader:
-    """A text encoder of which only this much is known: what messages call it, its family, and its embedding width."""
+    """A text encoder's name, family and embedding width, for `check_family`."""
 
     name: str
     family: str

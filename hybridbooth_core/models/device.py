@@ -1,4 +1,4 @@
-"""The device that networks compute on (the option --device)."""
+"""The device and dtype that networks compute in (the options --device and --dtype)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import UserError
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """What a denoiser computes in on a device where the user says nothing: float16 on CUDA, float32 elsewhere."""
+    """The denoiser's default dtype: float16 on CUDA, float32 elsewhere."""
     return torch.float16 if device.type == "cuda" else torch.float32
 
 

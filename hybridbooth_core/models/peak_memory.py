@@ -1,4 +1,4 @@
-"""The most memory that a piece of work takes, as the system or the device counts it."""
+"""Measures peak memory of the process or the CUDA device."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Bytes: the highest use in all (of the process, or of PyTorch on its device), and how far that is above what was used before."""
+    """Peak memory in bytes, of the process or of PyTorch on its device. `grown` is the increase over the memory used before."""
 
     total: int
     grown: int
 
 
 def watch_peak(device: torch.device) -> Callable[[], PeakMemory | None]:
-    """Begin to watch the memory that work on `device` takes; the function returned gives the peak so far.
+    """Starts a measurement on `device`; returns a function that gives the peak since then, or None if it is unknown.
 
-    On the CPU it is the peak of the process, which nobody can reset: None where the work has not raised it, since an earlier peak hides
-    the work's own. None as well where the system counts no peak: Windows, and devices other than CPU and CUDA.
+    On the CPU it is the process's peak, which cannot be reset, so it is unknown unless it has risen. It is also unknown on Windows and on
+    devices other than CPU and CUDA.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -44,7 +44,7 @@ def _peak_memory(peak: int, before: int) -> PeakMemory:
 
 
 def process_peak() -> int:
-    """The largest resident size that this process has had, in bytes."""
+    """The process's peak resident size in bytes."""
     if platform.system() == "Linux":
         return _status("VmHWM")
     import resource
@@ -53,11 +53,11 @@ def process_peak() -> int:
 
 
 def resident_size() -> int:
-    """The resident size of this process in bytes; where the system does not say, its largest so far."""
+    """The process's resident size in bytes; on systems other than Linux its peak."""
     return _status("VmRSS") if platform.system() == "Linux" else process_peak()
 
 
 def _status(field: str) -> int:
-    """A size out of /proc/self/status, in bytes."""
+    """A field of /proc/self/status in bytes."""
     found = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(f"{field}:"))
     return int(found.split()[1]) * 1024

@@ -1,6 +1,6 @@
-"""The demo's board: what went in, what came out, and what happened in between, on one image.
+"""The demo's sample grid: the reference, the refinement, and a subject's variants in several scenes on one image.
 
-Axes: S scenes, H W rows and columns.
+Axes: S scenes, H W height and width.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Everything that a board shows.
+    """The contents of a sample grid.
 
     Attributes:
-        attention: [H, W], where the subject's tokens attend.
-        validation, best_step: the loss on the fixed set after 0, 1 ... steps, and the step that was kept.
-        noun: the class noun. titles: one for each of the S scenes.
+        attention: cross-attention [H, W] of the subject's tokens.
+        validation, best_step: validation losses after 0, 1 ... steps, and the best step.
+        noun: the class noun.
+        titles: one title per scene.
     """
 
     ref: Reference
@@ -46,7 +47,7 @@ class Board:
 
 
 def board_image(board: Board) -> Tensor:
-    """The board as an image [H, W, 3] in 0..1."""
+    """Draws the sample grid as an image [H, W, 3] in 0..1."""
     rows, columns = len(board.rows), len(board.titles)
     page = Page(LEFT + columns * PITCH + EDGE, TOP + max(rows, 4) * PITCH + EDGE)
     page.text(LEFT + columns * PITCH / 2, 30, f"one image of a {board.noun}, {columns} new scenes", 22, "mm")
@@ -62,12 +63,12 @@ def board_image(board: Board) -> Tensor:
 
 
 def _left_column(page: Page, board: Board) -> None:
-    """What went in and what happened: the same panels as in a subject report."""
+    """Draws the reference, its mask, the attention and the validation losses."""
     image = fitted(board.ref.images[0], SMALL, SMALL)
-    panels = [("the one image given", image)]
+    panels = [("reference image", image)]
     if board.ref.masks is not None:
-        panels.append(("its mask", outlined(image, board.ref.masks[0])))
-    panels.append(("attention of its tokens", with_heatmap(image, board.attention)))
+        panels.append(("mask", outlined(image, board.ref.masks[0])))
+    panels.append(("attention of its words", with_heatmap(image, board.attention)))
     for number, (caption, panel) in enumerate(panels):
         page.show(panel, EDGE + 26, TOP - 22 + number * PITCH, SMALL, SMALL, caption)
     y = TOP - 22 + len(panels) * PITCH

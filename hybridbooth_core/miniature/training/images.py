@@ -1,4 +1,4 @@
-"""Training images, rendered anew for every step."""
+"""Training images, rendered for every step and never stored."""
 
 from __future__ import annotations
 
