@@ -168,7 +168,7 @@ class HybridBooth:
         model = self.base.model
         check_probe(model, self.probe)
         clip, dino = (encoder.to(model.device) for encoder in self.base.encoders(self.probe.config, self.encoders, device=model.device))  # type: ignore[attr-defined]
-        return {"probe": self.probe, "features": extract_features(model, clip, dino, ref)}
+        return {"probe": self.probe, "features": extract_features(model, clip, dino, ref).to(model.device)}
 
     def _class_images(
         self, method: Method, class_noun: str, options: Mapping[str, Any], on_images: Callable[[int, int], None] | None

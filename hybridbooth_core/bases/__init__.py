@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["BASES", "Base", "SamplingDefaults", "family_of_width", "load_base", "load_encoders"]
 
 BASES: tuple[type[Base], ...] = (Miniature, StableDiffusion15)
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = tuple(dict.fromkeys(dtype for kind in BASES for dtype in kind.dtypes))
 
 
 def load_base(
@@ -45,13 +45,13 @@ def load_base(
 
     from ..models.device import compute_device, default_dtype
 
-    if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"expected the dtype {', '.join(DTYPES)}, found {dtype[:40]!r}")
-    place = compute_device(device)
-    source = str(source)
+    source, place = str(source), compute_device(device)
     kind = next((kind for kind in BASES if kind.recognises(source)), BASES[-1])
-    precision = getattr(torch, dtype) if dtype else torch.float32 if kind.largest_image else default_dtype(place)
-    return kind.load(source, place, precision, Path(comfyui) if comfyui else None)
+    if dtype is not None and dtype not in kind.dtypes:
+        raise UserError(f"{kind.title} computes in {' or '.join(kind.dtypes)}, found the dtype {dtype[:40]!r}; leave --dtype out")
+    fitting = str(default_dtype(place)).removeprefix("torch.")
+    chosen = dtype or (fitting if fitting in kind.dtypes else kind.dtypes[0])
+    return kind.load(source, place, getattr(torch, chosen), Path(comfyui) if comfyui else None)
 
 
 def family_of_width(width: int) -> str:

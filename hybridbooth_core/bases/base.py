@@ -47,6 +47,8 @@ class Base(ABC):
         class_images: how the class images of prior preservation are drawn.
         scenes: prompts for a demo, with {name} for the subject's name.
         largest_image: pixels a side above which a reference image is refused; 0 for no limit.
+        dtypes: what its denoiser may compute in.
+        batch: images that are drawn at once where nobody says how many.
         hub_model: its id on model hubs, "" where it has none.
         model: the model behind the adapter, frozen.
         source: what it was loaded from.
@@ -59,6 +61,8 @@ class Base(ABC):
     class_images: ClassVar[SamplingDefaults]
     scenes: ClassVar[tuple[str, ...]]
     largest_image: ClassVar[int] = 0
+    dtypes: ClassVar[tuple[str, ...]]
+    batch: ClassVar[int]
     hub_model: ClassVar[str] = ""
 
     model: DiffusersModel

@@ -34,6 +34,8 @@ class Miniature(Base):
     class_images = SamplingDefaults(15, 3.0)
     scenes = ("a photo of <{name}> with a hat on snow", "a photo of <{name}> on the left on grass", "a photo of <{name}> at night in space")
     largest_image = 128
+    dtypes = ("float32",)
+    batch = 64
 
     @classmethod
     def recognises(cls, source: str) -> bool:
@@ -41,12 +43,8 @@ class Miniature(Base):
 
     @classmethod
     def load(cls, source: str, device: torch.device, dtype: torch.dtype, comfyui: Path | None = None) -> Miniature:
-        import torch
-
         from ..miniature.bundle import load_model
 
-        if dtype != torch.float32:
-            raise UserError(f"the miniature computes in float32, found {str(dtype).removeprefix('torch.')}; leave --dtype out")
         return cls(load_model().to(device), source)
 
     def example(self, number: int) -> Example:

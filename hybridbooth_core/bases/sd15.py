@@ -47,6 +47,8 @@ class StableDiffusion15(Base):
         "a photo of <{name}> in a city at night",
         "an oil painting of <{name}>",
     )
+    dtypes = ("float32", "float16", "bfloat16")
+    batch = 1
     hub_model = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
     @classmethod

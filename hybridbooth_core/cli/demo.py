@@ -104,7 +104,7 @@ def _rows(booth: HybridBooth, example: Example, made: Any, method: str) -> tuple
     for title, subject in tqdm(variants, desc="drawing", unit="row"):
         prompts = [split_prompt(prompt, {"subject": subject}) for prompt in example.prompts]
         noise = initial_noise(len(prompts), model.latent_shape(), 0)
-        batch = len(prompts) if booth.base.largest_image else 1  # a large model draws one after the other
+        batch = booth.base.batch
         parts = [
             generate(model, prompts[i : i + batch], noise[i : i + batch], how.steps, how.guidance, sampler=how.sampler)
             for i in range(0, len(prompts), batch)

@@ -6,12 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..bases import DTYPES
 
 if TYPE_CHECKING:
     from ..api import HybridBooth
-
-DTYPES = ("float32", "float16", "bfloat16")
 
 
 def add_model_options(command: argparse.ArgumentParser, probe: bool = True, required: bool = False) -> argparse._ArgumentGroup:
@@ -67,8 +65,3 @@ def subject_file(text: str, comfyui: Path | None) -> Path:
 
         return find_model(comfyui, "embeddings", text) or find_model(comfyui, "loras", text) or path
     return path
-
-
-def parent_exists(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise UserError(f"the folder {path.parent} does not exist; make it, or choose another place")

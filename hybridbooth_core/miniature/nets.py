@@ -88,6 +88,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, H, W, 3] in 0..1 to tokens [B, 1 + N, width]; the first is the mean of the others."""
+        images = images.to(self.projection.weight.device)
         patches = rearrange(self.trunk(rearrange(images, "b h w c -> b c h w") * 2 - 1), "b c h w -> b (h w) c")
         return self.norm(torch.cat([patches.mean(1, keepdim=True), patches], 1))
 
