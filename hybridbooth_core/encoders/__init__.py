@@ -1,6 +1,6 @@
-"""The image encoders that probes read with, found by the ids in a probe's file.
+"""The image encoders of probes.
 
-`catalogue` says which there are, `files` finds them on this machine, `download` fetches them, `clip_vit` and `dinov2` compute them.
+`catalogue` lists the published encoders, `files` finds them on this machine, `download` downloads them, `clip_vit` and `dinov2` load them.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from .files import require_encoder
 def load_encoders(
     config: ProbeConfig, folders: Sequence[Path] = (), clip_vision: FeatureEncoder | None = None, device: torch.device | str = "cpu"
 ) -> tuple[FeatureEncoder, FeatureEncoder]:
-    """The CLIP and the DINO encoder of a probe, on the CPU. Nothing is fetched.
+    """Loads the CLIP and the DINO encoder of a probe on the CPU, from local files.
 
     Args:
-        folders: where published encoders' files are looked for, under any name.
-        clip_vision: reads the CLIP tokens in place of a file.
-        device: where they will be moved to compute, which decides their precision (see `precision`).
+        folders: searched for the encoders' files, under any name.
+        clip_vision: used instead of a CLIP file.
+        device: the device they will run on, which determines the dtype (see `precision`).
     Raises:
-        UserError: a file is missing or damaged, the probe names an encoder that this version does not know, or other widths than its own.
+        UserError: a file is missing or damaged, or the probe's configuration has an unknown encoder or wrong widths.
     """
     clip_file, dino_file = _known(config.clip, CLIP_L.id), _known(config.dino, "timm/")
     clip = clip_vision or _load(clip_file, folders, device)
     dino = _load(dino_file, folders, device)
     found, wanted = (clip.width, dino.width), (config.clip_width, config.dino_width)
     if found != wanted:
-        raise UserError(f"the probe reads tokens of widths {wanted}, but its encoders make {found}; the probe file is damaged")
+        raise UserError(f"expected encoders with tokens of widths {wanted}, found {found}; the probe file is damaged, get it again")
     return clip, dino
 
 
@@ -42,7 +42,7 @@ def _known(name: str, kind: str) -> EncoderFile:
     entry = CATALOGUE.get(name)
     if entry is None or not name.startswith(kind):
         known = ", ".join(other for other in CATALOGUE if other.startswith(kind))
-        raise UserError(f"the probe reads images with {name[:80]!r}, this version of the pack with {known}; update the pack")
+        raise UserError(f"expected one of the encoders {known} in the probe, found {name[:80]!r}; update the pack")
     return entry
 
 

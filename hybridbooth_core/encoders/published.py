@@ -1,4 +1,4 @@
-"""CLIP and DINOv2 as published, from files on this machine. Nothing is fetched."""
+"""Loads the published CLIP and DINOv2 from local files."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Encoder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the index of cached features says of it: `id`, `width`, `fingerprint`."""
+        """Its entry in the index of cached features: `id`, `width`, `fingerprint`."""
         fingerprint = weights_fingerprint(self.network) if isinstance(self.network, torch.nn.Module) else ""
         return {"id": self.id, "width": self.network.width, "fingerprint": fingerprint}
 
 
 def find_encoders(folders: Sequence[Path], dino: str, device: torch.device | str) -> tuple[Encoder, Encoder]:
-    """CLIP ViT-L/14 and DINOv2 of a size (a key of DINO_SIZES) from these folders, whatever the files are called.
+    """Loads CLIP ViT-L/14 and DINOv2 of a size (a key of DINO_SIZES) from these folders, under any file name.
 
     Raises:
         UserError: a file is missing or damaged.

@@ -124,7 +124,8 @@ def test_existing_files_load_without_the_network(tmp_path, refuses, monkeypatch)
 
 
 def test_the_miniatures_probe_needs_no_folder():
+    from hybridbooth_core.bases import load_encoders as load_of_base
     from hybridbooth_core.miniature.bundle import CLIP_ID, DINO_ID
 
-    clip, dino = load_encoders(config(CLIP_ID, DINO_ID, (96, 96)))
+    clip, dino = load_of_base(config(CLIP_ID, DINO_ID, (96, 96)))
     assert (clip.size, clip.width, dino.width) == (64, 96, 96)

@@ -60,4 +60,4 @@ def test_a_trained_probe_is_loaded_and_says_where_it_comes_from(host: Host, trai
     about = host.run(graph)["show"]["text"][0]
     assert about.startswith("5 token embeddings of width 768 for small-sd15")
     assert "trained on: 6 images (shards " in about and "licence: CC-BY-4.0 (6)" in about
-    assert f"reads images with {CLIP_L.id} and {DINOV2_S.id}" in about
+    assert f"image encoders: {CLIP_L.id} and {DINOV2_S.id}" in about
