@@ -53,7 +53,7 @@ def diffusers_side() -> DiffusersModel:
     """The checkpoint's tensors in diffusers' and transformers' own classes."""
     tensors = comfy.utils.load_torch_file(str(path))
     with torch.device("meta"):
-        unet = diffusers.UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+        unet = diffusers.UNet2DConditionModel(sample_size=SIDE // 8, cross_attention_dim=768, attention_head_dim=8)
         text = transformers.CLIPTextModel(
             transformers.CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
         )
