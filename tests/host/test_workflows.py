@@ -113,7 +113,7 @@ def test_it_runs_as_shipped(host: Host, photos: list[str], name: str):
     assert Image.open(BytesIO(report)).size[0] == 1200
     with safe_open(host.embeddings / "my-subject.safetensors", "pt") as file:
         assert list(file.keys()) == ["emb_params"] and file.get_tensor("emb_params").shape == (5, 768)
-        assert file.metadata()["pictures"] == ("3" if name == "several_references" else "1")
+        assert file.metadata()["images"] == ("3" if name == "several_references" else "1")
 
 
 def test_strength_zero_is_the_plain_noun(host: Host, photos: list[str]):
