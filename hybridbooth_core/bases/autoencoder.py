@@ -22,7 +22,7 @@ def load_autoencoder(source: str | Path, device: torch.device | str, comfyui: Pa
         UserError: there is no such model, it is of another family, or its autoencoder cannot be read.
     """
     path = find_source(str(source), comfyui)
-    vae = (_of_folder(path) if path.is_dir() else load_vae(path)).to(device).eval().requires_grad_(False)
+    vae = torch.nn.Module.to(_of_folder(path) if path.is_dir() else load_vae(path), device, torch.float32).eval().requires_grad_(False)
     return Autoencoder(PipelineCoder(vae), weights_fingerprint(vae), device)
 
 
@@ -31,7 +31,7 @@ def _of_folder(folder: Path) -> Any:
 
     check_folder(folder)
     try:
-        return AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, local_files_only=True, torch_dtype=torch.float32)
+        return AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise UserError(f"the autoencoder in {folder} cannot be read ({reason}); it must be there as .safetensors") from error

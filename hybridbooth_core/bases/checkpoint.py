@@ -197,7 +197,8 @@ def _single_file(kind: Any, tensors: dict[str, Tensor], config: dict[str, Any], 
     """A network of diffusers by its own reader of LDM checkpoints, with our configuration in place of the hub's."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps({"_class_name": kind.__name__, **config}))
-        return kind.from_single_file(tensors, config=folder, local_files_only=True, torch_dtype=dtype)
+        network = kind.from_single_file(tensors, config=folder, local_files_only=True)
+    return torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns at every cast
 
 
 def _text_encoder(tensors: dict[str, Tensor], config: dict[str, Any]) -> Any:

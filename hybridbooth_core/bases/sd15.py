@@ -200,13 +200,12 @@ def _folder(path: Path, device: torch.device, dtype: torch.dtype) -> DiffusersMo
 
     check_folder(path)
     settings = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None, "local_files_only": True}
-    precisions = {"unet": dtype, "default": torch.float32}
     try:
-        pipeline: Any = StableDiffusionPipeline.from_pretrained(path, use_safetensors=True, torch_dtype=precisions, **settings)
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(path, use_safetensors=True, **settings)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"the model {path} cannot be loaded ({_reason(error)}); it must hold its weights as .safetensors") from error
-    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-        part.to(device)
+    for part, precision in ((pipeline.unet, dtype), (pipeline.vae, torch.float32), (pipeline.text_encoder, torch.float32)):
+        torch.nn.Module.to(part, device, precision)  # diffusers' own `to` warns at every cast
     return model_of(pipeline, path.resolve().name, FAMILY)
 
 
