@@ -64,8 +64,8 @@ def generate(
     context = _contexts(model, prompts, negative)
     early_context = context if early is None else _contexts(model, early, negative)
 
-    def noise_in(x: Tensor, now: int, done: float) -> Tensor:
-        """The guided prediction of the noise in x at time `now`, after the share `done` of the steps."""
+    def predict(x: Tensor, now: int, done: float) -> Tensor:
+        """The guided noise prediction for x at time `now`. `done` is the fraction of steps done."""
         t = torch.full((2 * len(x),), now, device=x.device)
         current = early_context if done < round(delay * steps) / steps else context
         conditional, unconditional = model.predict_noise(torch.cat([x, x]), t, current).chunk(2)
@@ -73,24 +73,24 @@ def generate(
 
     x = start.to(model.device)
     if sampler:
-        return model.decode(_sampled(new_scheduler(sampler, model.schedule, steps), x, noise_in, seed, on_step))
+        return model.decode(_sample(new_scheduler(sampler, model.schedule, steps), x, predict, seed, on_step))
     times = ddim_times(len(model.schedule), steps).tolist()
     for index, (now, after) in enumerate(zip(times, [*times[1:], -1], strict=True)):
-        x = ddim_step(model, x, noise_in(x, now, index / steps), now, after)
+        x = ddim_step(model, x, predict(x, now, index / steps), now, after)
         if on_step:
             on_step(index + 1, steps)
     return model.decode(x)
 
 
-def _sampled(
-    scheduler: Any, x: Tensor, noise_in: Callable[[Tensor, int, float], Tensor], seed: int, on_step: Callable[[int, int], None] | None
+def _sample(
+    scheduler: Any, x: Tensor, predict: Callable[[Tensor, int, float], Tensor], seed: int, on_step: Callable[[int, int], None] | None
 ) -> Tensor:
-    """Latents by a scheduler of diffusers. Its own noise is drawn per row on the CPU, so that row i does not depend on the batch."""
+    """Samples latents with a diffusers scheduler, whose noise is drawn per row on the CPU, so that row i does not depend on the batch."""
     generators = [sampler_generator(seed, row) for row in range(len(x))]
     settings = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     times, x = scheduler.timesteps, x * scheduler.init_noise_sigma
     for index, t in enumerate(times):
-        noise = noise_in(
+        noise = predict(
             scheduler.scale_model_input(x, t), min(max(round(float(t)), 0), len(scheduler.alphas_cumprod) - 1), index / len(times)
         )
         x = scheduler.step(noise, t, x, **settings).prev_sample
