@@ -126,7 +126,7 @@ def step_row(regressor: Kind, cached: bool = True, checkpointing: bool = False, 
             foreseen = estimate_memory(inner, probe, config).total
             with tempfile.TemporaryDirectory() as out:
                 trainer = Trainer(replace(config, out=Path(out)), inner, probe)
-                feed = Prefetcher(inner.source.batches(0, trainer.share))
+                feed = Prefetcher(inner.source.batches(0, trainer.shard))
                 try:
                     meter = setting.meter()
                     found = measured(lambda: trainer.one_step(feed), meter, setting.repeats)
@@ -196,7 +196,7 @@ def scaling_child(setting: Setting, steps: int) -> dict | None:
     with shards(setting.world, True) as folder, tempfile.TemporaryDirectory() as out:
         inner, probe = training(setting.world, folder, config, "resampler", interleave=2)
         trainer = Trainer(replace(config, out=Path(out)), inner, probe, processes=processes)
-        feed = Prefetcher(inner.source.batches(0, trainer.share))
+        feed = Prefetcher(inner.source.batches(0, trainer.shard))
         try:
             trainer.one_step(feed)
             seconds, losses = [], []

@@ -1,5 +1,5 @@
-"""Training a probe: one trainer for the miniature and for Stable Diffusion 1.5. docs/training.md says how it is used.
+"""Training a probe, by one trainer for all base models. docs/training.md is the manual.
 
-`config` says everything; `setting` loads what stays frozen; `sources` hand out batches that depend on the seed and the step alone;
-`objective` is the loss; `trainer` goes through the steps, `processes` shares them out, and `checkpoint` makes that nothing is lost.
+`config` holds every setting; `setup` loads the frozen networks (`context`); `sources` yield batches that depend on the seed and the step
+only; `objective` is the loss; `trainer` runs the steps, `distributed` in several processes; `checkpoint` saves and resumes.
 """

@@ -1,6 +1,6 @@
-"""The words of a command line as a training: a preset, a stored configuration or one that goes on, changed by flags.
+"""Command line of `train-probe`: a preset, a stored configuration or a run to resume, with options that override single settings.
 
-tyro makes a flag of every setting of `config.TrainConfig`, and its help out of what is said there.
+tyro derives the options and their help from the fields and docstrings of `config.TrainConfig`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ USAGE = f"""\
 usage: {PROGRAM} CONFIG [options]
        {PROGRAM} {RESUME} RUN [options]
 
-Trains a probe and writes all that comes of it into one folder (--out): checkpoints, the curve, images to look at. Stop it at any time;
-with {RESUME} it goes on. See docs/training.md.
+Trains a probe and writes checkpoints, the training curve and sample grids to one folder (--out). Stop it at any time and continue with
+{RESUME}. See docs/training.md.
 
-CONFIG is a .json file in the form of a run folder's {CONFIG}, or one of:
+CONFIG is a .json file (like {CONFIG} in a run folder), or one of:
 """
 MORE = f"""
-Every setting is an option, and `{PROGRAM} CONFIG --help` lists them all with what they are in that CONFIG. Often wanted:
-  --model DIR --data.shards DIR   the model (a diffusers folder) and the images (by `hybridbooth prepare`)
+Every setting is an option; `{PROGRAM} CONFIG --help` lists them with their values in CONFIG. The most common:
+  --model DIR --data.shards DIR   the base model and the training images (made by `hybridbooth prepare`)
   --out DIR                       the folder of the run
-  --dry-run                       load everything, say what memory and time it takes, write nothing
+  --dry-run                       load everything, report memory and time, write nothing
 
 examples:
   {PROGRAM} miniature --out trial --steps 200
@@ -45,42 +45,42 @@ examples:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done: train, from the beginning or on from a checkpoint in `config.out`, or only try."""
+    """A training to start, to resume from the newest checkpoint in `config.out`, or to try for a few steps (`dry_run`)."""
 
     config: TrainConfig
     resume: bool
     dry_run: bool
 
 
-def parsed(arguments: Sequence[str], presets: Presets, speak: bool = True) -> Request:
-    """The request of a command line, the program's name left out. Help ends the program with 0, an option that is none with 2.
+def parse(arguments: Sequence[str], presets: Presets, verbose: bool = True) -> Request:
+    """The request in command-line arguments (without the program's name). `--help` exits with 0, an unknown option with 2.
 
     Args:
-        speak: False prints nothing before it ends the program.
+        verbose: False exits without printing anything.
     Raises:
-        UserError: there is no such configuration, or tyro is not installed.
+        UserError: the configuration does not exist, or tyro is not installed.
     """
     if not arguments or arguments[0] in HELP:
-        if speak:
+        if verbose:
             print(overview(presets))
         raise SystemExit(0 if arguments else 2)
     first, rest = arguments[0], new_names(arguments[1:])
     resume = first == RESUME or first.startswith(f"{RESUME}=")
     if resume:
         name = first.removeprefix(RESUME).removeprefix("=") or (rest.pop(0) if rest else "")
-        config, program = resumed(name), f"{PROGRAM} {RESUME} {name}"
+        config, program = stored_config(name), f"{PROGRAM} {RESUME} {name}"
     else:
-        config, program = named(first, presets), f"{PROGRAM} {first}"
+        config, program = named_config(first, presets), f"{PROGRAM} {first}"
     if any(word == RESUME or word.startswith(f"{RESUME}=") for word in rest):
-        raise UserError(f"{RESUME} takes the configuration of its folder; write {RESUME} RUN first and leave {first} out")
-    changed, dry_run = _overridden(config, rest, program, speak)
+        raise UserError(f"{RESUME} reads the configuration of its folder; write {RESUME} RUN first and leave out {first}")
+    changed, dry_run = _override(config, rest, program, verbose)
     if resume and changed.out != config.out:
-        raise UserError(f"{RESUME} goes on in its own folder {config.out}; leave --out out, or copy the folder first")
+        raise UserError(f"{RESUME} continues in its own folder {config.out}; leave out --out, or copy the folder first")
     return Request(changed, resume, dry_run)
 
 
 def new_names(words: Sequence[str]) -> list[str]:
-    """Words of a command line with options and values of 0.1 under their present names."""
+    """Arguments with the options and values of 0.1 replaced by their present names."""
     renamed = []
     for word in words:
         name, equals, value = word.partition("=")
@@ -93,41 +93,39 @@ def new_names(words: Sequence[str]) -> list[str]:
 
 
 def overview(presets: Presets) -> str:
-    """What is there to choose from."""
+    """The help text without a configuration."""
     names = "\n".join(f"  {name:<14} {about}" for name, (about, _) in presets.items())
     return f"{USAGE}{names}\n{MORE}"
 
 
-def named(name: str, presets: Presets) -> TrainConfig:
-    """The preset of a name, or the configuration in a .json file."""
+def named_config(name: str, presets: Presets) -> TrainConfig:
+    """The preset with this name, or the configuration in a .json file."""
     if name.startswith("-"):
         raise UserError(f"expected CONFIG before all options, found {name[:80]}; begin with one of {', '.join(presets)}, or a .json file")
-    return _stored(Path(name)) if name.lower().endswith(".json") else preset(name, presets)
+    return _read(Path(name)) if name.lower().endswith(".json") else preset(name, presets)
 
 
-def resumed(folder: str) -> TrainConfig:
-    """The configuration that a run folder was begun with; the folder may have been moved since."""
+def stored_config(folder: str) -> TrainConfig:
+    """The configuration in a run folder, which may have been moved since."""
     if not folder or folder.startswith("-"):
-        raise UserError(
-            f"expected the folder of a training after {RESUME}, found {folder or 'nothing'}; give the --out that it was begun with"
-        )
+        raise UserError(f"expected the folder of a training after {RESUME}, found {folder or 'nothing'}; give its --out")
     if not (Path(folder) / CONFIG).is_file():
-        raise UserError(f"{folder} holds no training (it has no {CONFIG}); give the --out of one, or begin one with {PROGRAM} CONFIG")
-    return replace(_stored(Path(folder) / CONFIG), out=Path(folder))
+        raise UserError(f"{folder} contains no training (no {CONFIG}); give the --out of one, or start one with {PROGRAM} CONFIG")
+    return replace(_read(Path(folder) / CONFIG), out=Path(folder))
 
 
-def _stored(path: Path) -> TrainConfig:
+def _read(path: Path) -> TrainConfig:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"the configuration {path} cannot be read ({error.strerror}); check its name") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"the configuration {path} is damaged (it is no JSON); copy it again, or take a preset") from error
+        raise UserError(f"the configuration {path} is damaged (it is not JSON); copy it again, or use a preset") from error
     return from_json(table)
 
 
-def _overridden(config: TrainConfig, words: Sequence[str], program: str, speak: bool) -> tuple[TrainConfig, bool]:
-    """A configuration with what flags change of it, and whether it is only to be tried."""
+def _override(config: TrainConfig, arguments: Sequence[str], program: str, verbose: bool) -> tuple[TrainConfig, bool]:
+    """A configuration with the settings that options override, and the value of `--dry-run`."""
     try:
         import tyro
         from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
@@ -138,7 +136,7 @@ def _overridden(config: TrainConfig, words: Sequence[str], program: str, speak: 
 
     @registry.primitive_rule
     def table(info: Any) -> PrimitiveConstructorSpec | None:
-        """A table, as JSON."""
+        """A dictionary, as JSON."""
         if get_origin(info.type) is not dict:
             return None
         return PrimitiveConstructorSpec(
@@ -149,22 +147,22 @@ def _overridden(config: TrainConfig, words: Sequence[str], program: str, speak: 
             str_from_instance=lambda value: [json.dumps(value)],
         )
 
-    try_it = tyro.conf.arg(help="Load everything, say what memory, time and money it takes, and write nothing.")
-    dry_run = ("dry_run", Annotated[bool, try_it, tyro.conf.FlagCreatePairsOff], False)
+    about = tyro.conf.arg(help="Load everything, report memory, time and cost, and write nothing.")
+    dry_run = ("dry_run", Annotated[bool, about, tyro.conf.FlagCreatePairsOff], False)
     options = make_dataclass("Options", [("config", Annotated[TrainConfig, tyro.conf.arg(name="")]), dry_run])
-    made = tyro.cli(
+    parsed = tyro.cli(
         options,
         default=options(config),
-        args=words,
+        args=arguments,
         prog=program,
-        description="Trains a probe; every setting is an option. See docs/training.md.",
+        description="Trains a probe. See docs/training.md.",
         registry=registry,
-        console_outputs=speak,
+        console_outputs=verbose,
     )
-    return made.config, made.dry_run
+    return parsed.config, parsed.dry_run
 
 
 def rank() -> int:
-    """Which of the processes that a launcher has started this is, before anything is set up."""
+    """This process's rank, by the launcher's environment variables."""
     number = os.environ.get("RANK", "0")
     return int(number) if number.isdecimal() else 0

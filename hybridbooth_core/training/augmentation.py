@@ -1,6 +1,6 @@
-"""What the encoders see of an image: its subject nearer or farther, mirrored, in other light, before another background.
+"""Augmentation of the reference images that the encoders see: zoom, flip, brightness, contrast and background.
 
-Only the reference is varied so; what the words must draw stays as it is. Light changes all colours alike, since hue tells subjects apart.
+Targets are not augmented. Hue is not changed, since colour distinguishes subjects.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 from ..encoders.features import GREY, MARGIN, square_crops
 from .config import Data
 
-MARGINS = (0.02, 0.3)  # of the subject's box; a person's image is cropped with features.MARGIN
-LIGHT = 0.2  # most by which brightness and contrast change
+MARGINS = (0.02, 0.3)  # around the subject's bounding box; at inference it is features.MARGIN
+LIGHT = 0.2  # largest change of brightness and contrast
 BACKGROUNDS = ("noise", "colour", "picture")
 
 
 @dataclass(frozen=True, eq=False)
 class Augmentation:
-    """One way to look at an image. `backdrop` [S, S, 3] stands behind the subject, None is grey."""
+    """Parameters of one augmentation. `whole`: not cropped to the subject. `backdrop` [S, S, 3]: the new background, None for grey."""
 
     whole: bool = False
     margin: float = MARGIN
@@ -34,10 +34,10 @@ class Augmentation:
 def draw_augmentation(
     data: Data, generator: torch.Generator, side: int, others: Sequence[Callable[[], Tensor]], light: bool = True
 ) -> Augmentation:
-    """A look by chance.
+    """Random augmentation parameters.
 
     Args:
-        side: S of the backdrop. others: ways to get images [S', S', 3] that may stand behind the subject; only the chosen one is got.
+        side: S of the backdrop. others: functions that load images [S', S', 3] to use as a backdrop; only the chosen one is called.
     """
     whole, varied, behind = (torch.rand(3, generator=generator) < torch.tensor([1 - data.masked, data.augment, data.background])).tolist()
     chance = torch.rand(4, generator=generator).tolist()
@@ -58,20 +58,20 @@ def _backdrop(generator: torch.Generator, side: int, others: Sequence[Callable[[
 
 
 def augmented(image: Tensor, mask: Tensor | None, augmentation: Augmentation, size: int) -> Tensor:
-    """An image [S, S, 3] by its mask [S, S] (None: it has none) as an encoder sees it, [size, size, 3] in 0..1."""
-    given = None if mask is None or augmentation.whole else mask[None]
-    crop = square_crops(image[None], given, size, augmentation.margin)[0]
+    """The crop [size, size, 3] in 0..1 of an image [S, S, 3] with an optional mask [S, S]."""
+    used_mask = None if mask is None or augmentation.whole else mask[None]
+    crop = square_crops(image[None], used_mask, size, augmentation.margin)[0]
     if augmentation.contrast != 1 or augmentation.brightness:
         crop = ((crop - GREY) * augmentation.contrast + GREY + augmentation.brightness).clamp(0, 1)
-    if given is not None and (augmentation.backdrop is not None or augmentation.brightness):
-        # A crop of white on grey tells where the crop shows the subject, and how much of it.
-        inside = (square_crops(torch.ones_like(image[None, ..., :1]), given, size, augmentation.margin)[0] - GREY) / (1 - GREY)
+    if used_mask is not None and (augmentation.backdrop is not None or augmentation.brightness):
+        # The same crop of a white image is the subject's soft mask over grey.
+        inside = (square_crops(torch.ones_like(image[None, ..., :1]), used_mask, size, augmentation.margin)[0] - GREY) / (1 - GREY)
         behind = torch.full_like(crop, GREY) if augmentation.backdrop is None else square_crops(augmentation.backdrop[None], None, size)[0]
-        grey = GREY + augmentation.brightness  # what the light made of the background
+        grey = GREY + augmentation.brightness  # the background after the change of brightness
         crop = (crop + (behind - grey) * (1 - inside)).clamp(0, 1)
     return crop.flip(1) if augmentation.mirrored else crop
 
 
 def augmented_batch(images: Sequence[Tensor], masks: Sequence[Tensor | None], augmentations: Sequence[Augmentation], size: int) -> Tensor:
-    """`seen` of B images, [B, size, size, 3]."""
+    """`augmented` for B images, [B, size, size, 3]."""
     return torch.stack([augmented(*row, size) for row in zip(images, masks, augmentations, strict=True)])

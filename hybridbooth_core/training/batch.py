@@ -1,4 +1,4 @@
-"""What one step of the training sees, wherever it comes from.
+"""A micro-batch, and how a global batch is divided among processes.
 
 Axes: B rows of a micro-batch, L tokens, C their width, S side in pixels, h w latent rows and columns.
 """
@@ -14,9 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DataShard:
-    """Which rows of every step's global batch a process computes: row r of `batch` belongs to process r modulo `world`.
+    """The part of each global batch that a process computes: row r of `batch` belongs to process r modulo `world`.
 
-    So what a row holds depends on its number alone, and any number of processes sees the same batch.
+    The content of a row depends on its number only, so any number of processes sees the same global batch.
     """
 
     batch: int
@@ -25,7 +25,7 @@ class DataShard:
     world: int = 1
 
     def rows(self, micro: int) -> list[int]:
-        """The numbers, within the global batch, of the rows of this process's micro-batch."""
+        """Numbers within the global batch of the rows of this process's micro-batch number `micro`."""
         first = micro * self.micro
         return [(first + row) * self.world + self.rank for row in range(self.micro)]
 
@@ -36,15 +36,15 @@ class DataShard:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B rows, on the CPU. Tokens and latents where they were cached, images where they are still to be computed.
+    """B rows, on the CPU: tokens and latents if they are cached, images otherwise.
 
     Attributes:
         rows: their numbers within the step's global batch.
-        clip, dino: tokens [B, L, C], or the crops [B, size, size, 3] that the encoders are to see.
-        reference: what the regressor sees: latents [B, C, h, w], or an image [B, S, S, 3].
-        target: what is to be drawn, in the same two forms.
-        masks: [B, S, S] of the target, 1 on the subject; all 1 where `masked` [B] says that there is none.
-        nouns: class nouns. sentences: what the prompt says before and after the words.
+        clip, dino: tokens [B, L, C], or crops [B, size, size, 3] for the encoders.
+        reference: input of the regressor: latents [B, C, h, w], or images [B, S, S, 3].
+        target: latents or images to denoise, in the same two forms.
+        masks: [B, S, S] of the targets, 1 on the subject. masked: bool [B]; False where the target has no mask (`masks` is 1 there).
+        nouns: class nouns. templates: text before and after the subject's token embeddings.
     """
 
     rows: Sequence[int]
@@ -59,12 +59,12 @@ class Batch:
 
 
 class Source(Protocol):
-    """Where batches come from."""
+    """A source of batches."""
 
-    def batches(self, step: int, share: DataShard) -> Iterator[Batch]:
-        """This process's micro-batches from a step on, without end: a function of the source's seed, the step and the rows' numbers."""
+    def batches(self, step: int, shard: DataShard) -> Iterator[Batch]:
+        """An endless iterator over this process's micro-batches, from `step` on. A row depends on seed, step and row number only."""
         ...
 
     def held_out(self, count: int) -> list[Batch]:
-        """The same `count` rows every time, for validation, in pieces that fit a micro-batch."""
+        """The same `count` validation rows every time, as batches of at most a micro-batch."""
         ...

@@ -1,4 +1,4 @@
-"""What a base model adds to a training: extra numbers at a validation, and what its sample grids show."""
+"""What a base model adds to a training: presets, further validation metrics, and the content of sample grids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .context import TrainingContext
 
 @dataclass(frozen=True, eq=False)
 class GridSubject:
-    """A subject of a sample grid: one image with its mask, or none, its features, and its class noun."""
+    """One row of a sample grid: a reference image with an optional mask, its features, and its class noun."""
 
     ref: Reference
     features: Features
@@ -43,11 +43,12 @@ class GridContent:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """
+    """Functions that the trainer or the command calls.
+
     Attributes:
-        check: a probe's further numbers at each validation.
-        grid: draws a sample grid of a probe into a PNG file.
-        grid_content: what `grid` shows; called once before the training, and only where grids are drawn.
+        check: further metrics of a probe, at each validation.
+        grid: writes a sample grid of a probe to a PNG file.
+        grid_content: subjects and prompts of the grids; called once before the training, if grids are wanted.
     """
 
     check: Callable[[Probe], dict[str, float]] | None = None
@@ -57,12 +58,12 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class TrainingBases:
-    """All that the command `train-probe` asks of the base models.
+    """What the command `train-probe` needs from the base models.
 
     Attributes:
-        presets: by name, what they are for, and the function that makes the configuration.
-        prepare: loads what a configuration names; returns the frozen networks with the data, an untrained probe, and the base's callbacks.
-        hub_model: the id of a model (`TrainConfig.model`) on model hubs, for a probe's card; "" where it has none.
+        presets: name to description and configuration.
+        prepare: loads everything that a configuration names; returns the context, an untrained probe, and the base's callbacks.
+        hub_model: from `TrainConfig.model` to the model's id on the Hugging Face Hub, for the model card; "" if it has none.
     """
 
     presets: Mapping[str, tuple[str, Callable[[], TrainConfig]]]

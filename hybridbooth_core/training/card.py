@@ -1,4 +1,4 @@
-"""The model card of a probe: what a stranger must know before using it. Markdown with the front matter that model hubs read."""
+"""The model card of a probe: Markdown with the YAML front matter of model hubs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from ..probe.probe import Probe
 from .config import TrainConfig, to_json
 
 SPDX = {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-3.0", "unlicense", "openrail"}
-"""Names that hubs know as licences; anything else is `other` there."""
+"""Licence identifiers that hubs accept; anything else is `other`."""
 
 
 def model_card(
     name: str, digest: str, size: int, probe: Probe, config: TrainConfig, step: int, curve: list[dict[str, Any]], hub_model: str = ""
 ) -> str:
-    """The card of the file `name` with this sha256 and so many bytes; `hub_model`: the base model's id on hubs, "" if it has none."""
+    """The card of a probe file.
+
+    Args:
+        name, digest, size: file name, sha256 and bytes. step: of the checkpoint. curve: rows of the training curve.
+        hub_model: the base model's id on hubs, "" if it has none.
+    """
     c = probe.config
     parameters = sum(p.numel() for p in probe.parameters())
     return f"""---
@@ -37,37 +42,37 @@ model refine them. No weight of the diffusion model changes.
 
 | | |
 |---|---|
-| for | {_line(c.base_model)} (words of width {c.width}) |
-| regressor | {c.regressor}, {parameters / 1e6:.3g} M parameters in all, float16, {size / 1e6:.1f} MB |
-| reads images with | {c.clip} and {c.dino} |
-| trained on | {_line(c.trained_on) or "not said"} |
-| licence of that data | {_line(c.licence) or "not said"} |
+| base model | {_line(c.base_model)} (token embeddings of width {c.width}) |
+| regressor | {c.regressor}, {parameters / 1e6:.3g} M parameters in total, float16, {size / 1e6:.1f} MB |
+| image encoders | {c.clip} and {c.dino} |
+| training data | {_line(c.trained_on) or "not stated"} |
+| licence of the data | {_line(c.licence) or "not stated"} |
 | steps | {step} of {config.steps}, {step * config.batch} samples, seed {config.seed}, {config.dtype} |
 | sha256 | `{digest}` |
 
-## How good it is
+## Evaluation
 {_verdict(curve, step)}
 
-This says that the words help the frozen model to denoise; it says nothing of how alike a subject looks. Look at images of subjects of
-your own before you rely on it.
+The loss shows that the token embeddings help the frozen model to denoise. It does not measure likeness: try your own subjects before
+you rely on the probe.
 
-## Use it
-In ComfyUI with the HybridBooth nodes: put the file into `models/hybridbooth/` and choose it in **Load Probe**. In Python:
+## Usage
+In ComfyUI with the HybridBooth nodes: put the file into `models/hybridbooth/` and select it in **Load Probe**. In Python:
 
 ```python
 from pathlib import Path
-from hybridbooth_core.probe import Probe
+from hybridbooth_core.probe.probe import Probe
 
 probe = Probe.load(Path("{name}"))
 print(probe.about())
 ```
 
 ## Limits
-- It knows subjects like those it was trained on; of others its guess may show the class and little more.
-{_inherited(c.regressor)}- Images of people: ask them. What a probe makes of a face is a likeness.
-- The licence of the images above is what whoever prepared them said; check it before you share or sell what you make.
+- It works for subjects like those it was trained on; for others the prediction may show little more than the class.
+{_inherited(c.regressor)}- Images of people: ask for consent. A probe makes likenesses of faces.
+- The licence above was stated by whoever prepared the images; check it before you share or sell results.
 
-## How it was made
+## Training
 `hybridbooth train-probe`, version {__version__}, with
 
 ```json
@@ -77,25 +82,25 @@ print(probe.about())
 
 
 def _inherited(regressor: str) -> str:
-    """What binds a probe beside its data: a promptnet holds weights of the model that it is for."""
+    """A promptnet contains weights of its base model, so that model's licence applies too."""
     if regressor != "promptnet":
         return ""
-    return "- It began as a copy of half of the base model's denoiser, so that model's licence holds for this file as well.\n"
+    return "- It was initialised from half of the base model's UNet, so that model's licence applies to this file as well.\n"
 
 
 def _verdict(curve: list[dict[str, Any]], step: int) -> str:
-    judged = [row for row in curve if "validation" in row and row["step"] <= step]
-    if not judged:
-        return "No validation was made."
-    last = judged[-1]
+    validated = [row for row in curve if "validation" in row and row["step"] <= step]
+    if not validated:
+        return "The training ran no validation."
+    last = validated[-1]
     return (
-        f"Denoising loss on held-out noise after {last['step']} steps: {last['validation']:.4f}; with the class noun in the words' place: "
-        f"{last['validation_noun']:.4f}."
+        f"Denoising loss on held-out noise after {last['step']} steps: {last['validation']:.4f}; with the class noun instead of the token "
+        f"embeddings: {last['validation_noun']:.4f}."
     )
 
 
 def _shareable(config: TrainConfig) -> dict[str, Any]:
-    """The configuration without the places of one machine."""
+    """The configuration without paths and settings of one machine."""
     table = to_json(config)
     table = {name: value for name, value in table.items() if name not in ("out", "model", "encoders", "device", "price", "log")}
     table["data"] = {name: value for name, value in table["data"].items() if name not in ("shards", "validation")}
@@ -103,11 +108,11 @@ def _shareable(config: TrainConfig) -> dict[str, Any]:
 
 
 def _hub_licence(licence: str) -> str:
-    """The data's licence by a hub's name for it, if all images have one and the same that hubs know."""
+    """The hub's identifier of the data's licence if all images have the same one and hubs know it, else `other`."""
     name = licence.split(" (")[0].strip().lower()
     return name if name in SPDX and "," not in licence else "other"
 
 
 def _line(text: str) -> str:
-    """Text of a stranger as one cell of a table."""
+    """Untrusted text as one cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "/")

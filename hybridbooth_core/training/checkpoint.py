@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any moment leaves whole: written beside their place, down to the disk, and renamed."""
+"""Checkpoints of a run folder. They are written atomically, so a kill at any moment leaves the previous ones intact."""
 
 from __future__ import annotations
 
@@ -27,50 +27,49 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """(step, path) of the checkpoints in a folder, the newest first."""
+    """(step, path) of the checkpoints in a folder, newest first."""
     found = [(int(match[1]), path) for path in folder.glob("step-*.ckpt") if (match := _NAME.fullmatch(path.name))]
     return sorted(found, reverse=True)
 
 
-def refuse_begun(folder: Path) -> None:
-    """UserError if there are checkpoints in a folder that a new training is to have."""
+def refuse_existing_run(folder: Path) -> None:
+    """UserError if the folder for a new training contains checkpoints."""
     if found := checkpoints(folder):
-        raise UserError(f"{folder} holds a training already ({found[0][1].name}); go on with --resume {folder}, or choose another --out")
+        raise UserError(f"{folder} already contains a training ({found[0][1].name}); continue with --resume {folder}, or change --out")
 
 
-def last_good(folder: Path) -> str:
-    """What a message says of the newest checkpoint."""
+def describe_last(folder: Path) -> str:
+    """The newest checkpoint, for messages."""
     found = checkpoints(folder)
-    return f"the last good state is {found[0][1].name}" if found else "no state was saved yet"
+    return f"the last checkpoint is {found[0][1].name}" if found else "there is no checkpoint yet"
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """UserError for whatever the disk refuses within."""
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turns any OSError inside the block into a UserError."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}); {last_good(folder)}: make room and go on with --resume"
-        ) from error
+        reason = error.strerror or error
+        raise UserError(f"{folder} cannot be written ({reason}); {describe_last(folder)}: free some space and use --resume") from error
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other trainings out of it while this is open. The system lets go of it however the process ends.
+def locked(folder: Path) -> Iterator[None]:
+    """Creates a folder and locks it against other trainings. The system releases the lock however the process ends.
 
     Raises:
-        UserError: another training is at work there, or the disk refuses.
+        UserError: another training uses the folder, or it cannot be written.
     """
-    with writing(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(f"another training is at work in {folder}; wait for its end, or choose another --out") from error
-    except (OSError, NotImplementedError) as error:  # some network drives know no locks; what cannot be written at all is told later
-        log.warning("%s cannot be locked (%s); see to it that no other training works there", folder, error)
+        raise UserError(f"another training is running in {folder}; wait until it ends, or choose another --out") from error
+    except (OSError, NotImplementedError) as error:  # some network drives have no locks; an unwritable folder fails later
+        log.warning("%s cannot be locked (%s); make sure that no other training runs there", folder, error)
     try:
         yield
     finally:
@@ -78,55 +77,55 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write the state after `step` steps and drop all but the newest `keep` checkpoints up to it.
+    """Writes the state after `step` steps and deletes all but the newest `keep` checkpoints up to it.
 
     Raises:
-        UserError: the disk is full or refuses; earlier checkpoints stay as they are and nothing half-written remains.
+        UserError: the file cannot be written. Earlier checkpoints remain, and no partial file.
     """
     path = checkpoint_path(folder, step)
-    with writing(folder):
+    with disk_errors(folder):
         remove_partials(folder)
         with atomic(path, durable=True) as file:
             _write(state | {"format": FORMAT, "version": VERSION, "step": step}, file)
-    # A later one can only be one that could not be read, since training went on before it: it must not push out a good one.
+    # Later checkpoints, if any, could not be read (training resumed before them), so they must not displace good ones.
     for _, old in [(number, old) for number, old in checkpoints(folder) if number <= step][keep:]:
         try:
             old.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("%s is no longer needed and cannot be removed (%s)", old, error.strerror)
+            log.warning("the old checkpoint %s cannot be deleted (%s)", old, error.strerror)
     return path
 
 
 def _write(state: dict[str, Any], file: Any) -> None:
     try:
         torch.save(state, file)
-    except RuntimeError as error:  # torch's zip writer cannot end a file that the disk refused, and says that instead
+    except RuntimeError as error:  # torch's zip writer fails again when it closes the file, and hides the OSError
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest state that can be read, on the CPU; None where there is no checkpoint. Weights only: nothing in a file is executed.
+    """The newest readable state, on the CPU; None if there is no checkpoint. Loaded with `weights_only`, so files cannot run code.
 
     Raises:
-        UserError: there are checkpoints, and none can be read; or another version wrote the newest.
+        UserError: no checkpoint can be read, or the newest has another format version.
     """
     found = checkpoints(folder)
     for _, path in found:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict) or state.get("format") != FORMAT:
-                raise ValueError("no checkpoint of a training")
-        except Exception as error:  # torch says a dozen different things of a damaged file
+                raise ValueError("not a training checkpoint")
+        except Exception as error:  # torch raises many types for damaged files
             reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-            log.warning("%s cannot be read (%s); looking for the one before it", path.name, reason)
+            log.warning("%s cannot be read (%s); trying the one before it", path.name, reason)
             continue
         if state.get("version") != VERSION:
             raise UserError(
-                f"{path} has the version {state.get('version')}, this one reads {VERSION}; finish it with the version that began it"
+                f"{path} has format version {state.get('version')}, expected {VERSION}; finish it with the version that started it"
             )
         return state
     if found:
-        raise UserError(f"none of the {len(found)} checkpoints in {folder} can be read; start anew in another folder")
+        raise UserError(f"none of the {len(found)} checkpoints in {folder} can be read; start again in another folder")
     return None

@@ -1,4 +1,4 @@
-"""What `hybridbooth train-probe` and `accelerate launch -m hybridbooth_core.training` do."""
+"""The command `hybridbooth train-probe`, also run by `accelerate launch -m hybridbooth_core.training`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import UserError
-from .arguments import PROGRAM, RESUME, Request, parsed, rank
+from .arguments import PROGRAM, RESUME, Request, parse, rank
 from .callbacks import TrainingBases
-from .checkpoint import checkpoints, refuse_begun
+from .checkpoint import checkpoints, refuse_existing_run
 from .config import TrainConfig
 from .distributed import DistributedEnv
 from .dry_run import dry_run
@@ -23,21 +23,20 @@ log = logging.getLogger("hybridbooth")
 
 
 def run(arguments: Sequence[str], bases: TrainingBases) -> int:
-    """Train as a command line says. Returns 0, or 130 where Ctrl-C ended it; help and options that are none end the program.
+    """Train a probe. Returns 0, or 130 after Ctrl-C. `--help` and unknown options exit.
 
-    Of several processes only the first one speaks; but what another one runs into in its own steps, such as a shard that is missing, it
-    says itself.
+    With several processes only the first one prints; the others print errors of their own steps, such as a missing shard.
 
     Raises:
-        UserError: in the first process, whatever the person can mend.
+        UserError: in the first process, for anything that the user can fix.
     """
     main = rank() == 0
     if not main:
         log.setLevel(logging.ERROR)
     try:
-        request = parsed(arguments, bases.presets, speak=main)
+        request = parse(arguments, bases.presets, verbose=main)
         processes = _processes(request.config)
-        return _carried_out(request, bases, processes)
+        return _execute(request, bases, processes)
     except UserError:
         if main:
             raise
@@ -45,7 +44,7 @@ def run(arguments: Sequence[str], bases: TrainingBases) -> int:
 
 
 def _processes(config: TrainConfig) -> DistributedEnv:
-    """This process alone, or as one of those that a launcher has started."""
+    """The environment of a launcher, or of a single process."""
     if "RANK" not in os.environ and "ACCELERATE_MIXED_PRECISION" not in os.environ:
         from ..models.device import compute_device
 
@@ -56,10 +55,10 @@ def _processes(config: TrainConfig) -> DistributedEnv:
         raise UserError('several processes need the package accelerate; run: pip install "hybridbooth[train]"') from error
 
 
-def _carried_out(request: Request, bases: TrainingBases, processes: DistributedEnv) -> int:
+def _execute(request: Request, bases: TrainingBases, processes: DistributedEnv) -> int:
     config = request.config
     if not (request.resume or request.dry_run):
-        refuse_begun(config.out)  # before the large files are read, which takes a while
+        refuse_existing_run(config.out)  # before loading, which takes a while
     context, probe, callbacks = bases.prepare(config, processes.device)
     if request.dry_run:
         dry_run(config, context, probe, processes)
@@ -71,28 +70,29 @@ def _carried_out(request: Request, bases: TrainingBases, processes: DistributedE
         trainer.run(request.resume)
     except KeyboardInterrupt:
         if processes.main:
-            print(f"\nhybridbooth: {_interrupted(config, trainer.step)}", file=sys.stderr)
+            print(f"\nhybridbooth: {_interrupted_message(config, trainer.step)}", file=sys.stderr)
         return 130
     except UserError as error:
         if not processes.main:
             print(f"hybridbooth (process {processes.rank}): {error}", file=sys.stderr)
         raise
     if processes.main:
-        print(_finished(config))
+        print(_summary(config))
     return 0
 
 
-def _interrupted(config: TrainConfig, step: int) -> str:
+def _interrupted_message(config: TrainConfig, step: int) -> str:
     found = checkpoints(config.out)
     if not found:
-        return f"interrupted after {step} steps, before the first checkpoint; the same command begins anew"
-    return f"interrupted after {step} steps; {PROGRAM} {RESUME} {config.out} goes on from step {found[0][0]}, the last that was saved"
+        return f"interrupted after {step} steps, before the first checkpoint; the same command starts again"
+    return f"interrupted after {step} steps; {PROGRAM} {RESUME} {config.out} continues from step {found[0][0]}, the last checkpoint"
 
 
-def _finished(config: TrainConfig) -> str:
-    judged = [row for row in read_curve(config.out) if row.get("validation") is not None]
-    loss = f"; validation loss {judged[-1]['validation']:.4f}, of the class noun {judged[-1]['validation_noun']:.4f}" if judged else ""
+def _summary(config: TrainConfig) -> str:
+    validated = [row for row in read_curve(config.out) if row.get("validation") is not None]
+    last = validated[-1] if validated else None
+    loss = f"; validation loss {last['validation']:.4f} (class noun: {last['validation_noun']:.4f})" if last else ""
     return (
         f"trained {config.steps} steps of {config.batch}{loss}\n"
-        f"to use or share it: hybridbooth export-probe {config.out} --out NAME.safetensors"
+        f"export it with: hybridbooth export-probe {config.out} --out NAME.safetensors"
     )

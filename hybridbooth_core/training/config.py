@@ -1,4 +1,4 @@
-"""Everything that decides a training, as frozen dataclasses: the command line, the run folder and the checkpoints say it in this form."""
+"""All settings of a training, as frozen dataclasses. Options of the command line, config.json and checkpoints mirror them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ OptimizerKind = Literal["adamw", "muon"]
 
 
 class _Strict:
-    """How pydantic reads the tables below: no value is converted to another type, and no setting is passed over."""
+    """Configures pydantic for the dataclasses below: no type conversion, and unknown settings are errors."""
 
     __pydantic_config__ = {"strict": True, "extra": "forbid"}  # noqa: RUF012
 
 
 @dataclass(frozen=True)
 class Data(_Strict):
-    """What is looked at, and what of it is drawn."""
+    """Training images and their augmentation."""
 
     shards: Path | None = None
-    """A folder made by `hybridbooth prepare`. The miniature draws its own images and needs none."""
+    """Folder made by `hybridbooth prepare`. Not needed for the miniature, which renders its own images."""
     validation: Path | None = None
-    """Shards of images that are not trained on. Without them the validation looks at training images, with noise of its own."""
+    """Shards of held-out images. Without them, validation uses training images with fixed noise."""
     cached: bool = False
-    """Take tokens and latents from the shards, so that neither encoders nor autoencoder are loaded. Then nothing can be augmented."""
+    """Read tokens and latents from the shards instead of loading the encoders and the autoencoder. Rules out augmentation."""
     interleave: int = 8
-    """Shards that are read in turns; each is in memory whole. A multiple of the number of processes."""
+    """Number of shards that are read in turns; each is held in memory. A multiple of the number of processes."""
     cross_pairs: bool = True
-    """Of identities with several images, look at one and draw another, so that words cannot carry what surrounds the subject."""
+    """Use different images of an identity as reference and target, so that the embeddings cannot copy the background."""
     neutral: float = 0.5
-    """Share of the prompts that say nothing of the target's scene. Of photos the others say a background that was put there."""
+    """Fraction of prompts that say nothing of the target's scene. In photos, the others name a background colour that is painted in."""
     condition_drop: float = 0.1
-    """Share of the prompts that are the words alone. (Words left out would teach a frozen model nothing.)"""
+    """Fraction of prompts that consist of the subject's token embeddings only. (A frozen model learns nothing from empty prompts.)"""
     masked: float = 0.8
-    """Share of the masked images that the encoders see cropped to the subject; the others they see whole."""
+    """Fraction of masked images that the encoders see cropped to the subject; they see the others uncropped."""
     background: float = 0.5
-    """Share of those crops in which the encoders see another background than grey: noise, a colour, or another image of its shard."""
+    """Fraction of those crops whose background is noise, a colour or another image of the shard instead of grey."""
     augment: float = 0.5
-    """Share of the images that the encoders see mirrored, nearer or farther, or in other light. What is drawn stays as it is."""
+    """Fraction of reference images that are flipped, zoomed and changed in brightness and contrast. Targets are not augmented."""
 
     def __post_init__(self):
         _shares(self, "neutral", "condition_drop", "masked", "background", "augment")
@@ -54,14 +54,14 @@ class Data(_Strict):
 
 @dataclass(frozen=True)
 class ProbeShape(_Strict):
-    """What is trained."""
+    """Architecture of the probe."""
 
     regressor: Literal["promptnet", "resampler"] = "promptnet"
-    """promptnet starts from the denoiser's encoder half (0.36 B for Stable Diffusion 1.5); the resampler is a tenth of that."""
+    """promptnet starts as the encoder half of the UNet (0.36 B parameters in Stable Diffusion 1.5); resampler is a tenth of that."""
     num_tokens: int = 5
-    """Word embeddings that stand for a subject, 5 as in the paper; at most 75."""
+    """Number of token embeddings per subject: 5 as in the paper, at most 75."""
     sizes: dict[str, Any] = field(default_factory=dict)
-    """Of the regressor; a promptnet takes those not named from the denoiser, a resampler from its defaults."""
+    """Layer sizes of the regressor. Others are taken from the UNet (promptnet) or are defaults (resampler)."""
 
     def __post_init__(self):
         _positive(self, "num_tokens")
@@ -69,44 +69,44 @@ class ProbeShape(_Strict):
 
 @dataclass(frozen=True)
 class Loss(_Strict):
-    """What is asked of the words."""
+    """Loss weights and timesteps."""
 
     times: tuple[float, float] = (0.0, 1.0)
-    """Share of the noise schedule that is trained on. At low noise the image itself shows who it is."""
+    """Part of the noise schedule that timesteps are drawn from. At low noise the noisy image itself already shows the subject."""
     background: float = 0.125
-    """Weight of what is not the subject, whose own weight is 1."""
+    """Weight of the background in the denoising loss; the subject has weight 1."""
     mask_weight: float = 1e-3
-    """Of the mask regularisation (the paper's alpha)."""
+    """Weight of the mask regularisation (alpha in the paper)."""
     norm_weight: float = 1e-3
-    """Of the squared length of the words, in units of the vocabulary's."""
+    """Weight of the squared norm of the token embeddings, relative to the vocabulary's mean norm."""
 
     def __post_init__(self):
         low, high = self.times
         if not 0 <= low < high <= 1:
-            raise UserError(f"expected --loss.times as two growing shares of the schedule in 0..1, found {low} and {high}")
+            raise UserError(f"expected --loss.times as two increasing numbers from 0 to 1, found {low} and {high}")
         _shares(self, "background")
 
 
 @dataclass(frozen=True)
 class Optim(_Strict):
-    """How the weights follow the gradient."""
+    """Optimizer settings."""
 
     kind: OptimizerKind = "adamw"
-    """muon: Muon for matrices and convolutions, AdamW for the rest; for networks that start from nothing."""
+    """muon: Muon for matrices and convolutions, AdamW for the rest; for networks trained from scratch."""
     lr: float = 2e-5
-    """Learning rate of AdamW at its full height."""
+    """Peak learning rate of AdamW."""
     muon_lr: float = 2.5e-3
-    """Learning rate of Muon; AdamW beside it takes lr."""
+    """Peak learning rate of Muon."""
     weight_decay: float = 1e-2
-    """Share of the rate by which matrices shrink at each step; vectors do not."""
+    """Decoupled weight decay of matrices; biases and gains are not decayed."""
     warmup: int = 500
-    """Steps in which the rates rise to their full height."""
+    """Steps of linear warm-up."""
     decay: float = 0.0
-    """Share of the steps, at the end, over which the rates fall to zero."""
+    """Fraction of the steps, at the end, over which the learning rates fall linearly to zero."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Maximum gradient norm."""
     ema: float = 0.9999
-    """Of the moving average of the weights, which is what is validated and exported."""
+    """Decay of the moving average of the weights, which is validated and exported."""
 
     def __post_init__(self):
         _positive(self, "lr", "muon_lr", "clip")
@@ -115,24 +115,24 @@ class Optim(_Strict):
 
 @dataclass(frozen=True)
 class LogConfig(_Strict):
-    """What is written down on the way, and how often (in steps)."""
+    """Logging, validation and checkpoint intervals, in steps."""
 
     log_every: int = 20
-    """A line of the curve: losses, the gradient's length, the rate, samples a second, memory."""
+    """Losses, gradient norm, learning rate, samples per second and memory."""
     validate_every: int = 1000
-    """The loss on fixed images and noise; also after the first hundredth of the steps, with a word on whether it learns."""
+    """Loss on fixed images and noise; also after the first hundredth of the steps, with a verdict on whether the probe learns."""
     validation_samples: int = 64
-    """Images of a validation."""
+    """Number of images per validation."""
     grid_every: int = 5000
-    """An image of some subjects: reference, probe, refined, new contexts. 0: none."""
+    """Sample grid of some subjects: reference, predicted, refined, new contexts. 0: none."""
     grid_subjects: int = 4
-    """Rows of that image."""
+    """Rows of the sample grid."""
     grid_steps: int = 25
-    """Sampling steps of its images."""
+    """Sampling steps of the images in the grid."""
     save_every: int = 1000
-    """A checkpoint; what is later is lost if the training is stopped."""
+    """Checkpoint. Later steps are lost when the training is stopped."""
     keep: int = 3
-    """Checkpoints that stay; the oldest goes first."""
+    """Number of newest checkpoints to keep."""
 
     def __post_init__(self):
         _positive(self, "log_every", "validate_every", "validation_samples", "grid_subjects", "grid_steps", "save_every", "keep")
@@ -140,32 +140,32 @@ class LogConfig(_Strict):
 
 @dataclass(frozen=True)
 class TrainConfig(_Strict):
-    """A training of a probe."""
+    """One training run of a probe."""
 
     out: Path = Path("probe_run")
-    """Its folder: configuration, checkpoints, curve, boards."""
+    """Folder of the run: configuration, checkpoints, training curve, sample grids."""
     model: str = "miniature"
     """The frozen model: a Stable Diffusion 1.5 as a diffusers folder, or `miniature`."""
     encoders: tuple[Path, ...] = ()
-    """Folders that hold CLIP ViT-L/14 and DINOv2. Not needed with cached tokens."""
+    """Folders that contain CLIP ViT-L/14 and DINOv2. Not needed with cached tokens."""
     dino: Literal["L", "B", "S"] = "L"
     """Size of DINOv2."""
     steps: int = 80_000
-    """Updates of the weights."""
+    """Optimizer steps."""
     batch: int = 8
-    """Samples of a step, over all processes."""
+    """Samples per optimizer step, over all processes."""
     micro_batch: int = 8
-    """Samples that a process computes at once; gradients add up until the batch is full."""
+    """Samples per forward pass of a process; gradients are accumulated over the batch."""
     dtype: Dtype = "bfloat16"
-    """Of the frozen denoiser and of autocast; trained weights are float32."""
+    """Of the frozen UNet and of autocast; the probe's weights are float32."""
     checkpointing: bool = False
-    """Compute blocks a second time on the way back instead of keeping what they computed: less memory, a third slower."""
+    """Activation checkpointing: less memory, a third slower."""
     seed: int = 0
-    """Of the untrained weights, the order of the images and all noise."""
+    """Decides the initial weights, the order of the images and all noise."""
     device: str = ""
-    """cpu, cuda; empty: a GPU where there is one."""
+    """cpu, cuda or cuda:1; empty takes a GPU if there is one."""
     price: float = 0.0
-    """Dollars that an hour of this machine costs, for the forecast."""
+    """Price of this machine in dollars per hour, for the cost estimate of --dry-run."""
     data: Data = field(default_factory=Data)
     probe: ProbeShape = field(default_factory=ProbeShape)
     loss: Loss = field(default_factory=Loss)
@@ -176,7 +176,7 @@ class TrainConfig(_Strict):
         _positive(self, "steps", "batch", "micro_batch")
         if self.batch % self.micro_batch:
             raise UserError(
-                f"expected a batch that its micro-batch divides, found {self.batch} and {self.micro_batch}; change --micro-batch"
+                f"expected a batch divisible by the micro-batch, found {self.batch} and {self.micro_batch}; change --micro-batch"
             )
         if self.data.cached and (self.data.augment or self.data.background):
             raise UserError(
@@ -190,11 +190,11 @@ class TrainConfig(_Strict):
         return getattr(torch, self.dtype)
 
     def accumulation(self, world: int) -> int:
-        """Micro-batches that each of `world` processes computes for one step; UserError if the batch does not divide so."""
+        """Micro-batches per process and step for `world` processes; UserError if the batch is not divisible."""
         if self.batch % (self.micro_batch * world):
             raise UserError(
                 f"a batch of {self.batch} does not divide into micro-batches of {self.micro_batch} on {world} processes; "
-                "choose a batch that is a multiple of both together"
+                "choose a multiple of their product"
             )
         return self.batch // (self.micro_batch * world)
 
@@ -209,21 +209,21 @@ _OLD_NAMES = {
     "board_subjects": "grid_subjects",
     "board_steps": "grid_steps",
 }
-"""What fields were called in the runs and checkpoints of 0.1."""
+"""Names of fields in the runs and checkpoints of 0.1."""
 
 OLD_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
-    """The configuration in JSON's types."""
+    """The configuration as JSON types."""
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 def from_json(table: Any) -> TrainConfig:
-    """The configuration of a table in JSON's types, of this version or of 0.1; what the table leaves out has its default.
+    """The configuration of a JSON object, as this version or 0.1 wrote it. Missing settings get their defaults.
 
     Raises:
-        UserError: a setting is unknown, has a value of another type, or makes no sense.
+        UserError: a setting is unknown, has the wrong type, or is out of range.
     """
     try:
         from pydantic import TypeAdapter, ValidationError
@@ -235,12 +235,12 @@ def from_json(table: Any) -> TrainConfig:
     except ValidationError as error:
         first = error.errors()[0]
         refused = first.get("ctx", {}).get("error")
-        found = str(refused) if isinstance(refused, UserError) else _described(first["type"], first["loc"], first["msg"], first["input"])
-        raise UserError(f"the configuration of the training is damaged ({found}); correct it, or start a new one") from error
+        reason = str(refused) if isinstance(refused, UserError) else _describe(first["type"], first["loc"], first["msg"], first["input"])
+        raise UserError(f"the configuration of the training is damaged ({reason}); correct it, or start a new one") from error
 
 
 def _renamed(table: Any) -> Any:
-    """A table, and the tables in it, with the names and values of this version."""
+    """A JSON object with old names and values of settings replaced."""
     if not isinstance(table, dict):
         return table
     renamed = {_OLD_NAMES.get(name, name): value if name == "sizes" else _renamed(value) for name, value in table.items()}
@@ -249,9 +249,9 @@ def _renamed(table: Any) -> Any:
     return renamed
 
 
-def _described(kind: str, path: tuple[int | str, ...], message: str, found: Any) -> str:
-    """pydantic's first error as half a sentence."""
-    name = ".".join(map(str, path))[:80] or "the table"
+def _describe(kind: str, path: tuple[int | str, ...], message: str, found: Any) -> str:
+    """One of pydantic's errors in a few words."""
+    name = ".".join(map(str, path))[:80] or "the file"
     if kind == "unexpected_keyword_argument":
         return f"{name} is no setting"
     return f"{name}: {message[0].lower()}{message[1:]}, found {str(found)[:80]!r}"

@@ -1,4 +1,4 @@
-"""What a probe is trained in: the frozen model and encoders, and a source of batches."""
+"""The fixed part of a training: frozen model and encoders, and the source of batches."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .objective import Inputs
 
 @dataclass(eq=False)
 class TrainingContext:
-    """Everything that stays as it is. `clip` and `dino` are None where their tokens are cached.
+    """Frozen networks and data. `clip` and `dino` are None if tokens are cached.
 
     Attributes:
-        provenance: what the exported probe says of its data: `trained_on`, `licence`.
+        provenance: description of the data for the exported probe: `trained_on`, `licence`.
     """
 
     model: DiffusersModel
@@ -35,14 +35,14 @@ class TrainingContext:
         return {}
 
     def noun(self, word: str) -> Tensor:
-        """The embedding [d] of a class noun, looked up once."""
+        """The embedding [d] of a class noun (cached)."""
         if word not in self._nouns:
             self._nouns[word] = class_embedding(self.model, word)
         return self._nouns[word]
 
     @torch.no_grad()
     def inputs(self, probe: Probe, batch: Batch) -> Inputs:
-        """What the frozen networks make of a batch, on the model's device."""
+        """Features of the references, latents of the targets and class-noun embeddings, on the model's device."""
         device = self.model.device
         features = Features(
             clip=_tokens(self.clip, batch.clip, device),
@@ -55,7 +55,7 @@ class TrainingContext:
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Tensor:
-        """What is to be drawn, [B, C, h, w]."""
+        """Latents [B, C, h, w] of the targets."""
         return self._latents(batch.target)
 
     def _latents(self, given: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class TrainingContext:
 
 
 def is_images(given: Tensor) -> bool:
-    """Whether a tensor holds images [B, H, W, 3] rather than tokens or latents."""
+    """True for images [B, H, W, 3], False for tokens or latents."""
     return given.ndim == 4 and given.shape[-1] == 3
 
 
@@ -72,5 +72,5 @@ def _tokens(encoder: FeatureEncoder | None, given: Tensor, device: torch.device)
     if not is_images(given):
         return given.to(device).float()
     if encoder is None:
-        raise ValueError("expected tokens, since there is no encoder, found images")
+        raise ValueError("expected tokens, found images although no encoder is loaded")
     return encoder(given.to(device)).to(device).float()

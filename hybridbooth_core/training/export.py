@@ -1,4 +1,4 @@
-"""From a run's folder to what is published: the probe's file, its model card, and the hash of its bytes."""
+"""Exports a run: the probe file, its model card and its sha256."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from .metrics import read_curve
 
 
 def export_probe(run: Path, out: Path, overwrite: bool = False, hub_model: Callable[[str], str] = lambda model: "") -> Sequence[Path]:
-    """Write the averaged weights of a run's newest checkpoint as a probe, float16, with a model card and a hash beside it.
+    """Writes the averaged weights of a run's newest checkpoint as a float16 probe, with a model card and a hash.
 
     Args:
-        out: FILE.safetensors; the card is FILE.md, the hash FILE.safetensors.sha256 (as `sha256sum --check` reads it).
-        hub_model: the id of `TrainConfig.model` on model hubs, for the card; "" where it has none.
+        out: FILE.safetensors; the card is FILE.md, the hash FILE.safetensors.sha256 (for `sha256sum --check`).
+        hub_model: from `TrainConfig.model` to the model's id on hubs, for the card; "" if it has none.
     Returns:
-        The three files. The probe's is written last, so that what it is said to be is there before it.
+        The three files. The probe is written last.
     Raises:
-        UserError: the folder holds no training, a file is there already, or the place cannot be written; nothing half-written remains.
+        UserError: the folder contains no training, a file exists already, or the files cannot be written; no partial file remains.
     """
     if out.suffix != ".safetensors":
         raise UserError(f"expected a file that ends in .safetensors, found {out.name}; choose another --out")
     files = (out, out.with_suffix(".md"), out.with_name(f"{out.name}.sha256"))
-    there = [path.name for path in files if path.exists()]
-    if there and not overwrite:
-        raise UserError(f"{', '.join(there)} would be replaced in {out.parent}; choose another --out, or add --overwrite")
+    existing = [path.name for path in files if path.exists()]
+    if existing and not overwrite:
+        raise UserError(f"{', '.join(existing)} would be replaced in {out.parent}; choose another --out, or add --overwrite")
     probe, config, step = trained_probe(run)
-    partial = out.with_name(f".{out.name}.partial")  # hashed before it has its name
+    partial = out.with_name(f".{out.name}.partial")  # hashed before it is renamed
     try:
         probe.save(partial)
         digest = hashlib.sha256(partial.read_bytes()).hexdigest()
@@ -55,10 +55,10 @@ def export_probe(run: Path, out: Path, overwrite: bool = False, hub_model: Calla
 
 
 def trained_probe(run: Path) -> tuple[Probe, TrainConfig, int]:
-    """The averaged probe of a run's newest checkpoint, its configuration, and the steps it has gone.
+    """The averaged probe of a run's newest checkpoint, the run's configuration, and the checkpoint's step.
 
     Raises:
-        UserError: there is no such folder, no checkpoint in it, or it cannot be read.
+        UserError: the folder or its checkpoints do not exist or cannot be read.
     """
     if not run.is_dir():
         raise UserError(f"expected the folder of a training, found none at {run}; give the --out of `hybridbooth train-probe`")
@@ -66,24 +66,24 @@ def trained_probe(run: Path) -> tuple[Probe, TrainConfig, int]:
     if state is None:
         raise UserError(f"expected checkpoints of a training in {run}, found none; train first, or give the --out of the training")
     if "probe_config" not in state:
-        raise UserError(f"the checkpoints in {run} do not say what probe they hold; go on with --resume to their end with this version")
+        raise UserError(f"the checkpoints in {run} do not describe their probe; finish the training with --resume in this version")
     config = from_json(json.loads(state["config"]))
-    probe = _built(run, json.loads(state["probe_config"]), state["average"], told(config, state["step"]))
+    probe = _build(run, json.loads(state["probe_config"]), state["average"], progress(config, state["step"]))
     return probe, config, state["step"]
 
 
-def told(config: TrainConfig, step: int) -> str:
-    """How far a training has come, for the probe's `trained_on`."""
+def progress(config: TrainConfig, step: int) -> str:
+    """Steps done and planned, for the probe's `trained_on`."""
     return f"{step} of {config.steps} steps of {config.batch}"
 
 
-def _built(run: Path, made: Any, weights: dict[str, torch.Tensor], progress: str) -> Probe:
+def _build(run: Path, stored: Any, weights: dict[str, torch.Tensor], done: str) -> Probe:
     try:
-        settings = ProbeConfig(**made)
+        config = ProbeConfig(**stored)
         with torch.device("meta"):
-            probe = Probe(replace(settings, trained_on=f"{settings.trained_on}; {progress}"))
+            probe = Probe(replace(config, trained_on=f"{config.trained_on}; {done}"))
         probe.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     except (TypeError, RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise UserError(f"the checkpoint in {run} holds no whole probe ({reason}); go on with --resume to the next checkpoint") from error
+        raise UserError(f"the checkpoint in {run} has no complete probe ({reason}); continue with --resume to the next one") from error
     return probe.eval().requires_grad_(False)

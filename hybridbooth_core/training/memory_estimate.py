@@ -1,18 +1,15 @@
-"""What a training will take of the memory, told before anything is computed.
+"""Estimates the memory of a training before anything is computed.
 
-One step is gone through with tensors that have a type, a shape and a device but no content (PyTorch's fake tensors), by the trainer's own
-code, so that checkpointing, accumulation and lower precision count as they are. What is alive at once is added up, byte by byte.
+The trainer's own code runs one step with PyTorch's fake tensors (dtype, shape and device, but no data), so that activation checkpointing,
+accumulation and autocast are included. The sizes of all tensors that are alive at the same time are added up.
 
-Counted: the frozen networks that are loaded and the probe, each in its own type; the gradients, the optimiser's moments and the moving
-average; and the most that lives beside them in the whole step: what is kept for the way back, what is worked on, and the encoders and the
-autoencoder at work on the images. Every row counts as masked.
+Included: the weights of the frozen networks and the probe; gradients, optimizer moments and the moving average; with several processes
+the buffers of DistributedDataParallel; and the peak of all other tensors in a step (saved activations, temporary tensors, encoders and
+autoencoder). All rows count as masked. The estimate of a step agrees with PyTorch's allocator within 1 % (test_memory_estimate.py).
 
-So told, a step agrees with what PyTorch's own allocator hands out to less than a percent (tests/training/test_forecast.py).
-
-Not counted: what a library takes inside one of its operations, and for itself, which on the CPU are about 0.1 GB from the first step on;
-what an allocator holds in reserve or cannot give back; Python; images that wait for their turn, and, in the machine's memory, the shards
-that are read (--data.interleave of them); validations and sample grids, which keep nothing for a backward pass but have the averaged
-probe beside the one that is trained.
+Not included: workspaces inside library operations (about 0.1 GB on the CPU); memory that the allocator reserves or cannot return; Python;
+prefetched images and, in main memory, the shards that are read (--data.interleave of them); validation and sample grids, which save no
+activations but hold a second, averaged probe.
 """
 
 from __future__ import annotations
@@ -44,62 +41,62 @@ class Memory:
 
     Attributes:
         weights: of the frozen networks and of the probe.
-        optimiser: gradients, moments and moving average; with several processes also the buffers in which they exchange gradients.
-        activations: what the fullest moment of a step has beyond these.
+        optimizer: gradients, moments and moving average; with several processes also the buffers of DistributedDataParallel.
+        activations: the peak of everything else in a step.
     """
 
     weights: int
-    optimiser: int
+    optimizer: int
     activations: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.optimiser + self.activations
+        return self.weights + self.optimizer + self.activations
 
     def __str__(self) -> str:
         return (
-            f"{gigabytes(self.total)}: weights {gigabytes(self.weights)}, gradients, optimiser and average {gigabytes(self.optimiser)}, "
+            f"{gigabytes(self.total)}: weights {gigabytes(self.weights)}, gradients, optimizer and average {gigabytes(self.optimizer)}, "
             f"activations {gigabytes(self.activations)}"
         )
 
 
 def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig, world: int = 1) -> Memory:
-    """What training this probe will take in each of `world` processes; neither the probe nor the context is changed.
+    """The memory of training this probe in each of `world` processes. Changes neither the probe nor the context.
 
     Raises:
-        UserError: what the context's source raises when it makes its first batch.
+        UserError: as the context's source, which makes one batch.
     """
     device = context.model.device
     batches = context.source.batches(0, DataShard(config.micro_batch, config.micro_batch))
     batch = next(batches)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)  # the few real tensors that a network makes itself join in
-    memo: dict[int, Any] = {id(context.source): context.source}  # of the deep copy: what it has copied, by the original's id
+    fake = FakeTensorMode(allow_non_fake_inputs=True)  # networks create a few real tensors
+    memo: dict[int, Any] = {id(context.source): context.source}  # of the deep copy: id of the original to the copy
     with FakeCopyMode(fake):
         frozen, batch = copy.deepcopy(context, memo), copy.deepcopy(batch)
     with fake, device:
         trained = Probe(probe.config)
-    vars(trained)["to"] = lambda device: trained  # it is there already, and fake tensors cannot be moved in their place
+    vars(trained)["to"] = lambda device: trained  # already on the device; fake parameters cannot be moved in place
     weights = [*memo.values(), *trained.state_dict().values()]
-    live = _Live(device, [*weights, *vars(batch).values()])
-    with fake, live, _Answers(len(batch.rows)):
-        gradients, others = _rehearse(config, frozen, trained, batch)
-    staying = gradients + others
-    exchanged = gradients if world > 1 else 0  # DistributedDataParallel keeps a copy of all gradients, in buckets
-    return Memory(_bytes(weights, device), staying + exchanged, max(live.most - staying, 0))
+    live = _LiveBytes(device, [*weights, *vars(batch).values()])
+    with fake, live, _FakeValues(len(batch.rows)):
+        gradients, others = _fake_step(config, frozen, trained, batch)
+    permanent = gradients + others
+    buckets = gradients if world > 1 else 0  # of DistributedDataParallel, as large as all gradients
+    return Memory(_bytes(weights, device), permanent + buckets, max(live.peak - permanent, 0))
 
 
-def _rehearse(config: TrainConfig, context: TrainingContext, probe: Probe, batch: Batch) -> tuple[int, int]:
-    """A step as the trainer does it. Returns the bytes of the gradients, and of the moments and the moving average."""
+def _fake_step(config: TrainConfig, context: TrainingContext, probe: Probe, batch: Batch) -> tuple[int, int]:
+    """Runs one training step. Returns the bytes of the gradients, and of the moments and the moving average."""
     accumulates = config.batch > config.micro_batch
     trainer = Trainer(replace(config, batch=config.micro_batch), context, probe)
-    trainer.scaler = None  # a few numbers, which it would have to know
+    trainer.scaler = None  # needs the values of tensors
     optimizer, device = trainer.optimizer, context.model.device
     _set_gradients(optimizer.parameters)
     gradients = _bytes([weight.grad for weight in optimizer.parameters], device)
-    optimizer.step(1.0)  # so that the moments are there
-    if accumulates:  # so are, from the second micro-batch on, the gradients
+    optimizer.step(1.0)  # creates the moments
+    if accumulates:  # gradients exist from the second micro-batch on
         _set_gradients(optimizer.parameters)
-    trainer.one_step(cast(Any, _Same(batch)))
+    trainer.one_step(cast(Any, _Repeat(batch)))
     moments = [entry for part in optimizer.parts.values() for state in part.state.values() for entry in state.values()]
     return gradients, _bytes([*moments, *trainer.average.weights.values()], device)
 
@@ -109,8 +106,8 @@ def _set_gradients(weights: Iterable[Tensor]) -> None:
         weight.grad = torch.zeros_like(weight)
 
 
-class _Same:
-    """A feed that has one batch only."""
+class _Repeat:
+    """A prefetcher that always returns the same batch."""
 
     def __init__(self, batch: Batch):
         self._batch = batch
@@ -120,13 +117,13 @@ class _Same:
 
 
 def _bytes(tensors: Iterable[Any], device: torch.device) -> int:
-    """Of the memory on a device that tensors share or have for themselves."""
-    found = [tensor.untyped_storage() for tensor in tensors if isinstance(tensor, Tensor) and tensor.device.type == device.type]
-    return sum({storage._cdata: storage.nbytes() for storage in found}.values())
+    """Bytes of the distinct storages of tensors on a device."""
+    storages = [tensor.untyped_storage() for tensor in tensors if isinstance(tensor, Tensor) and tensor.device.type == device.type]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
-class _Answers(TorchFunctionMode):
-    """Answers what is asked of numbers that are not there: every row of a batch is masked, and every number is 1."""
+class _FakeValues(TorchFunctionMode):
+    """Gives values to code that reads fake tensors: every row of the batch is masked, and every number is 1."""
 
     def __init__(self, rows: int):
         super().__init__()
@@ -147,17 +144,17 @@ class _Answers(TorchFunctionMode):
         return isinstance(entry, Tensor) and entry.dtype == torch.bool and entry.shape == (self._rows,)
 
 
-class _Live(TorchDispatchMode):
-    """Adds up the bytes of all tensors of a device that are made while it is open, as long as they live. `most` is the largest sum so far.
+class _LiveBytes(TorchDispatchMode):
+    """Tracks the bytes of all tensors on a device that operations create, while they are alive. `peak` is the largest sum so far.
 
-    `given` were there before and are not counted, nor are views of them.
+    Tensors in `existing` and views of them are not counted.
     """
 
-    def __init__(self, device: torch.device, given: Iterable[Any]):
+    def __init__(self, device: torch.device, existing: Iterable[Any]):
         super().__init__()
-        self._type, self._given = device.type, [entry for entry in given if isinstance(entry, Tensor)]
-        self._seen = {tensor.untyped_storage()._cdata for tensor in self._given}
-        self._now, self.most = 0, 0
+        self._type, self._existing = device.type, [entry for entry in existing if isinstance(entry, Tensor)]
+        self._known = {tensor.untyped_storage()._cdata for tensor in self._existing}
+        self._now, self.peak = 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -168,13 +165,13 @@ class _Live(TorchDispatchMode):
 
     def _add(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
-        if key in self._seen:
+        if key in self._known:
             return
-        self._seen.add(key)
+        self._known.add(key)
         self._now += size
-        self.most = max(self.most, self._now)
-        weakref.finalize(storage, self._drop, key, size)
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._remove, key, size)
 
-    def _drop(self, key: int, size: int) -> None:
-        self._seen.discard(key)
+    def _remove(self, key: int, size: int) -> None:
+        self._known.discard(key)
         self._now -= size

@@ -1,4 +1,4 @@
-"""What a training writes down: one JSON object a line, always; TensorBoard where it is installed; and how fast it is."""
+"""Logs the metrics of a training as JSON lines and, if it is installed, to TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from ..files.atomic import fsync, write_atomic
 from ..models.peak_memory import watch_peak
-from .checkpoint import writing
+from .checkpoint import disk_errors
 
 CURVE = "curve.jsonl"
 
@@ -21,60 +21,60 @@ log = logging.getLogger("hybridbooth")
 
 
 class MetricsLogger:
-    """The curve of a run. Rows have a `step`; a run that goes on from step s forgets what a killed one wrote after s."""
+    """The training curve of a run. Each row has a `step`; rows after the step that a run resumes from are deleted."""
 
     def __init__(self, folder: Path, step: int = 0):
-        """UserError if the disk refuses."""
+        """UserError if the folder cannot be written."""
         self.path = folder / CURVE
         if self.path.exists():
-            with writing(folder):
+            with disk_errors(folder):
                 rows = [row for row in read_curve(folder) if row["step"] <= step]
                 write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows), durable=True)
-        self._board = _tensorboard(folder, step)
+        self._tensorboard = _open_tensorboard(folder, step)
 
     def write(self, row: dict[str, Any]) -> None:
-        """One line, down to the disk; numbers that are not finite become null, which every reader of JSON knows.
+        """Append one row and fsync it. Values that are not finite become null, since JSON has no NaN.
 
         Raises:
-            UserError: the disk refuses.
+            UserError: the file cannot be written.
         """
         row = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        with writing(self.path.parent), self.path.open("a", encoding="utf-8") as file:
+        with disk_errors(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             fsync(file)
-        if self._board:
-            self._show(self._board, row)
+        if self._tensorboard:
+            self._show(self._tensorboard, row)
 
     def close(self) -> None:
-        if self._board:
+        if self._tensorboard:
             try:
-                self._board.close()
+                self._tensorboard.close()
             except OSError as error:
-                log.warning("TensorBoard's file is not complete (%s); %s is", error.strerror, self.path.name)
+                log.warning("the TensorBoard file is incomplete (%s); %s is complete", error.strerror, self.path.name)
 
-    def _show(self, grid: Any, row: dict[str, Any]) -> None:
+    def _show(self, writer: Any, row: dict[str, Any]) -> None:
         try:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "step":
-                    grid.add_scalar(name, value, row["step"])
+                    writer.add_scalar(name, value, row["step"])
         except OSError as error:
-            log.warning("TensorBoard's file cannot be written (%s); %s goes on without it", error.strerror, self.path.name)
-            self._board = None
+            log.warning("the TensorBoard file cannot be written (%s); logging to %s only", error.strerror, self.path.name)
+            self._tensorboard = None
 
 
 class Throughput:
-    """Samples a second, the share of the time spent waiting for data, and memory, since the last row."""
+    """Samples per second, fraction of time spent waiting for data, and peak memory, since the last row."""
 
     def __init__(self, batch: int, device: torch.device):
         self._batch, self._peak = batch, watch_peak(device)
         self._since, self._step, self._waited, self._paused = time.perf_counter(), None, 0.0, False
 
     def pause(self) -> None:
-        """What was done since the last row was no training: it does not count."""
+        """Call after validation or saving: the time since the last row is not counted."""
         self._paused = True
 
     def row(self, step: int, waited: float) -> dict[str, float]:
-        """What is to be written down at a step; `waited`: seconds spent waiting for data since the beginning."""
+        """Metrics at a step. `waited`: total seconds spent waiting for data."""
         now = time.perf_counter()
         spent, steps = now - self._since, step - (self._step or 0)
         row = {}
@@ -86,7 +86,7 @@ class Throughput:
 
 
 def read_curve(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run; a line that a kill cut short is left out."""
+    """The rows of a run's training curve, without a line that a kill cut off."""
     rows = []
     path = folder / CURVE
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -99,7 +99,7 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _tensorboard(folder: Path, step: int) -> Any:
+def _open_tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -107,5 +107,5 @@ def _tensorboard(folder: Path, step: int) -> Any:
     try:
         return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
     except OSError as error:
-        log.warning("TensorBoard's file cannot be written (%s); %s goes on without it", error.strerror, CURVE)
+        log.warning("the TensorBoard file cannot be written (%s); logging to %s only", error.strerror, CURVE)
         return None

@@ -1,6 +1,6 @@
-"""What the probe is trained on: its words must let the frozen model draw the subject.
+"""The training loss: denoising with the predicted token embeddings, plus regularisation.
 
-Axes: B rows, n words, d their width, C h w latents.
+Axes: B rows, n token embeddings of width d, latents C h w.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..refine.timesteps import stratified_timesteps
 from .batch import Batch
 from .config import Loss
 
-NOISE = 1 << 20  # keeps the numbers of the noise apart from those that a source draws for the same row
+NOISE = 1 << 20  # added to row numbers, so that noise is independent of what a source draws for the same row
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Losses:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """A batch as the frozen networks see it: features of the references, latents of the targets, the nouns' embeddings [B, d]."""
+    """An encoded batch: features of the references, latents of the targets, and class-noun embeddings [B, d]."""
 
     features: Features
     latents: Tensor
@@ -42,20 +42,20 @@ class Inputs:
 
 
 def times_and_noise(loss: Loss, batch: Batch, size: int, shape: tuple[int, ...], total: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Times int64 [B], stratified over the global batch of `size` rows, and noise [B, *shape]: functions of seed, step and row alone."""
+    """Timesteps int64 [B], stratified over the global batch of `size` rows, and noise [B, *shape]. Depend on seed, step and row only."""
     t = stratified_timesteps(size, *loss.times, total, row_generator(seed, step, -1))[torch.tensor(list(batch.rows))]
     noise = [torch.randn(shape, generator=row_generator(seed, step, NOISE + row)) for row in batch.rows]
     return t, torch.stack(noise)
 
 
 def objective(probe: Probe, model: DiffusersModel, loss: Loss, batch: Batch, inputs: Inputs, t: Tensor, noise: Tensor) -> Losses:
-    """The denoising loss of the targets, weighted towards the subject, plus mask regularisation and a penalty on long words.
+    """The denoising loss of the targets, weighted towards the subject, plus mask regularisation and a penalty on the embeddings' norm.
 
-    Each row's weight has mean 1, so that the loss of a batch is the mean over its rows however they are shared out.
+    Each row's weight has mean 1, so the loss of a global batch is the mean over its rows however they are distributed.
     """
     embeddings = probe(inputs.features, inputs.nouns)
     maps: list[Tensor] = []
-    rows = denoised(model, loss, batch, embeddings, inputs.latents, t, noise, maps)
+    rows = denoising_losses(model, loss, batch, embeddings, inputs.latents, t, noise, maps)
     masked = batch.masked.to(embeddings.device)
     attention = torch.zeros((), device=embeddings.device)
     if loss.mask_weight and bool(masked.any()):
@@ -67,7 +67,7 @@ def objective(probe: Probe, model: DiffusersModel, loss: Loss, batch: Batch, inp
     return Losses(denoising + loss.mask_weight * attention + loss.norm_weight * length, denoising, attention, length)
 
 
-def denoised(
+def denoising_losses(
     model: DiffusersModel,
     loss: Loss,
     batch: Batch,
@@ -77,7 +77,7 @@ def denoised(
     noise: Tensor,
     maps: list[Tensor] | None = None,
 ) -> Tensor:
-    """The rows' denoising losses [B] in the units of the network's own output; where the words look goes to `maps`, if it is asked for."""
+    """The rows' denoising losses [B] in the units of the network's output. Appends the tokens' attention maps to `maps`, if given."""
     prompts = [[before, row, after] for row, (before, after) in zip(embeddings, batch.templates, strict=True)]
     encoded = model.encode_prompts(prompts)
     capture = AttentionCapture(encoded.columns) if maps is not None and loss.mask_weight else None
@@ -91,5 +91,5 @@ def denoised(
 
 
 def probe_config(probe):
-    """The configuration of a probe, wrapped for several processes or not."""
+    """The configuration of a probe, which may be wrapped for several processes."""
     return getattr(probe, "module", probe).config

@@ -1,4 +1,4 @@
-"""How weights follow their gradient: AdamW, or Muon for matrices and convolutions beside it; the rate; the moving average."""
+"""AdamW, optionally with Muon for matrices and convolutions; the learning-rate schedule; the moving average of weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 
 class Optimizer:
-    """AdamW for all weights, or (`muon_lr` given) Muon for those with two or more axes and AdamW for vectors and embedding tables.
+    """AdamW for all weights or, if `muon_lr` is given, Muon for weights with two or more axes and AdamW for vectors and embedding tables.
 
-    Muon: K. Jordan et al. 2024, torch.optim.Muon, which takes 2-D parameters only; convolutions are flattened to matrices, as views that
-    share the storage of the weight.
+    Muon: K. Jordan et al. 2024, torch.optim.Muon, which takes 2-D parameters only: convolutions are passed as flattened views.
     """
 
     def __init__(
@@ -35,17 +34,17 @@ class Optimizer:
         self.parts: dict[str, torch.optim.Optimizer] = {}
         if self.flat and muon_lr is not None:
             self.parts["muon"] = torch.optim.Muon(self.flat, lr=muon_lr, weight_decay=weight_decay, adjust_lr_fn="original")
-        # Vectors (biases, gains) are not decayed.
+        # no weight decay for vectors (biases, gains)
         groups = [{"params": [p for p in narrow if p.ndim >= 2 and id(p) not in tables], "weight_decay": weight_decay}]
         groups.append({"params": [p for p in narrow if p.ndim < 2 or id(p) in tables], "weight_decay": 0.0})
         self.parts["adam"] = torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=betas)
-        self.full = {name: part.param_groups[0]["lr"] for name, part in self.parts.items()}
+        self.peak_lr = {name: part.param_groups[0]["lr"] for name, part in self.parts.items()}
         self.clip = clip
 
     def step(self, rate: float, scaler: torch.amp.GradScaler | None = None) -> float:
-        """One update at `rate` times the full learning rates; returns the gradient's norm before clipping. Gradients are forgotten.
+        """One update with `rate` times the peak learning rates. Returns the gradient norm before clipping; resets the gradients.
 
-        A gradient that is infinite or NaN anywhere changes no weight and no moment. An fp16 `scaler` takes note of it.
+        If any gradient is infinite or NaN, no weight and no moment changes (a float16 `scaler` lowers its scale).
         """
         for weight, flat in zip(self.wide, self.flat, strict=True):
             flat.grad = None if weight.grad is None else weight.grad.reshape(flat.shape)
@@ -56,7 +55,7 @@ class Optimizer:
         if math.isfinite(norm):
             for name, part in self.parts.items():
                 for group in part.param_groups:
-                    group["lr"] = self.full[name] * rate
+                    group["lr"] = self.peak_lr[name] * rate
                 scaler.step(part) if scaler else part.step()
         if scaler:
             scaler.update()
@@ -68,7 +67,7 @@ class Optimizer:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict) -> None:
-        """The moments of a state; rates and decays stay those that this one was made with."""
+        """Loads the moments; keeps this optimizer's learning rates and weight decay."""
         for name, part in self.parts.items():
             own = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
             part.load_state_dict(state[name])
@@ -77,13 +76,13 @@ class Optimizer:
 
 
 def rate_at(step: int, steps: int, warmup: int, decay: float) -> float:
-    """The learning rate's factor at a step, in 0..1: it rises over `warmup` steps and falls to zero over the last `decay` share."""
+    """The learning-rate factor at a step, in 0..1: linear warm-up, then linear decay to zero over the last `decay` fraction of steps."""
     left = (steps - step) / max(steps * decay, 1) if decay else 1.0
     return min((step + 1) / max(warmup, 1), 1.0, left)
 
 
 class Average:
-    """A moving average of weights in float32, faster at the beginning, when there is little worth keeping."""
+    """An exponential moving average of weights, with a smaller decay at the beginning."""
 
     def __init__(self, weights: Mapping[str, Tensor], decay: float):
         self.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
@@ -91,7 +90,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """After step number `step` (from 0): the average moves towards `weights`."""
+        """Moves the average towards `weights` after step number `step` (from 0)."""
         decay = min(self.decay, (step + 1) / (step + 10))
         for name, tensor in weights.items():
             if tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""Batches made in a thread of their own, so that the networks need not wait for images to be decoded."""
+"""Prepares batches in a background thread, so that the GPU does not wait for image decoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 class Prefetcher(Generic[Item]):
-    """Takes an endless iterator's items ahead of time, `depth` of them. `waited` counts the seconds that `next` had to wait."""
+    """Prefetches up to `depth` items of an endless iterator. `waited`: total seconds that `next` has waited."""
 
     def __init__(self, items: Iterator[Item], depth: int = 3):
         self.waited = 0.0
@@ -22,7 +22,7 @@ class Prefetcher(Generic[Item]):
         self._thread.start()
 
     def next(self) -> Item:
-        """The next item; whatever the iterator raised is raised here."""
+        """The next item. Raises what the iterator raised."""
         began = time.perf_counter()
         item, error = self._queue.get()
         self.waited += time.perf_counter() - began
@@ -43,7 +43,7 @@ class Prefetcher(Generic[Item]):
             for item in items:
                 if not self._put((item, None)):
                     return
-            self._put((None, RuntimeError("the source of batches came to an end")))
+            self._put((None, RuntimeError("the source of batches ended")))
         except BaseException as error:
             self._put((None, error))
 

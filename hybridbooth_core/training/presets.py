@@ -1,4 +1,4 @@
-"""Recipes for latent diffusion models in Stable Diffusion 1.5's layout: whole configurations, which the command line changes."""
+"""Training presets for models with the layout of Stable Diffusion 1.5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Presets = Mapping[str, tuple[str, Callable[[], TrainConfig]]]
 
 
 def _sd15() -> TrainConfig:
-    """The paper's number of samples (640 000) and optimizer; it does not print warm-up, average and augmentation."""
+    """Samples (640 000) and optimizer as in the paper, which does not give warm-up, moving average and augmentation."""
     return TrainConfig(
         out=Path("probe_sd15"),
         model=SD15,
@@ -29,7 +29,7 @@ def _sd15() -> TrainConfig:
 
 
 def _sd15_consumer() -> TrainConfig:
-    """As many samples through the small regressor. Its learning rate is a guess: nobody has measured it at this size."""
+    """As many samples for the small regressor. The learning rate is a guess, not measured at this size."""
     return TrainConfig(
         out=Path("probe_sd15_consumer"),
         model=SD15,
@@ -46,13 +46,13 @@ def _sd15_consumer() -> TrainConfig:
 
 
 SD15_PRESETS: Presets = {
-    "sd15": ("the paper's recipe for Stable Diffusion 1.5: promptnet, 640 000 samples, augmented images", _sd15),
-    "sd15-consumer": ("resampler on cached features, for a GPU of 8 GB; its learning rate is a guess", _sd15_consumer),
+    "sd15": ("Stable Diffusion 1.5 as in the paper: promptnet, 640 000 samples, augmentation", _sd15),
+    "sd15-consumer": ("Stable Diffusion 1.5 on a GPU with 8 GB: resampler, cached features (untested learning rate)", _sd15_consumer),
 }
 
 
 def preset(name: str, presets: Presets = SD15_PRESETS) -> TrainConfig:
-    """The configuration of this name; UserError if there is none."""
+    """The preset with this name; UserError if there is none."""
     if name not in presets:
         raise UserError(f"expected one of the presets {', '.join(presets)}, or a .json file, found {name[:80]!r}")
     return presets[name][1]()

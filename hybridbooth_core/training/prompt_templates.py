@@ -1,4 +1,4 @@
-"""What a prompt says around the words, of images that come without captions."""
+"""Prompt templates for images without captions."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ WORDS_ALONE = ("", "")
 
 
 def neutral(generator: torch.Generator) -> tuple[str, str]:
-    """One of the sentences that fit any image."""
+    """A random template that fits any photo."""
     return NEUTRAL[int(torch.randint(len(NEUTRAL), (), generator=generator))], ""
 
 
 def photo_prompt(
     data: Data, generator: torch.Generator, image: Tensor | None, mask: Tensor | None
 ) -> tuple[tuple[str, str], Tensor | None]:
-    """The sentence of a target, and the target itself.
+    """A random template and the target image that it describes.
 
-    Nothing is known of a photo's surroundings, so a sentence of context needs a context that is known: the subject is put before a plain
-    colour, and the sentence says so. Without image or mask every sentence is neutral, and what a sentence does not say is not done.
+    Photos have no captions, so a template can only describe a background that is known: it names a plain colour, which is painted behind
+    the subject. Without image or mask the template is neutral and the image is not changed.
 
     Args:
         image: [S, S, 3]. mask: [S, S].

@@ -1,6 +1,6 @@
-"""A training to look at: some subjects that it is not trained on, what the probe makes of them, refined, and in new contexts.
+"""Sample grids: reference, predicted and refined subjects, and the subjects in new contexts.
 
-Every board of a training shows the same subjects from the same noise, so that only the probe differs from one to the next.
+All grids of a training show the same subjects with the same noise, so that only the probe differs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .config import TrainConfig
 from .context import TrainingContext
 from .sources import NOUN
 
-REFINED = RefineConfig(mode="residual", steps=5)  # what a probe without learned steps is refined by
-LOOKED_THROUGH = 256  # examples, for subjects that are masked and differ
+REFINE = RefineConfig(mode="residual", steps=5)
+CANDIDATES = 256  # examples that are searched for different subjects with masks
 EDGE, GAP, WIDE_GAP, TOP, FOOT, LEFT = 28, 10, 34, 132, 56, 128
-SMALL, LARGE = 180, 256  # side of a cell, for images of up to 128 pixels and for larger ones
-AT_ONCE = 512  # pixels of the sides of images that are drawn at once: one of 512, since a training's weights are in memory too
+SMALL, LARGE = 180, 256  # cell side for images up to 128 pixels, and for larger ones
+BATCH_PIXELS = 512  # sum of the sides of images that are generated together: one of 512, since the training is in memory too
 
 log = logging.getLogger("hybridbooth")
 
@@ -44,33 +44,33 @@ PHOTOS = GridPrompts("a photo of", ("in the jungle", "on the beach", "in a city 
 
 
 def shard_content(config: TrainConfig, context: TrainingContext) -> GridContent:
-    """Sample grids of images of the validation shards, or of the training shards if there are no others.
+    """Subjects from the validation shards, or from the training shards if there are no others.
 
-    Images with a mask come first, and of each identity one before any other of it.
+    Prefers images with a mask, and different identities.
 
     Raises:
-        UserError: a shard is missing, unreadable or not what was prepared.
+        UserError: a shard is missing, unreadable, or was changed.
     """
     reader = ShardReader(config.data.validation or config.data.shards or Path(), interleave=1)
-    examples = islice(reader.read(), min(LOOKED_THROUGH, reader.epoch_length))
-    subjects = [_subject(example, context) for example in _differing(examples, config.log.grid_subjects)]
+    examples = islice(reader.read(), min(CANDIDATES, reader.epoch_length))
+    subjects = [_subject(example, context) for example in _select(examples, config.log.grid_subjects)]
     return GridContent(subjects, PHOTOS, held_out=config.data.validation is not None)
 
 
 @torch.no_grad()
 def grid_subject(context: TrainingContext, ref: Reference, noun: str) -> GridSubject:
-    """A subject whose features the context's encoders compute."""
+    """A subject with features computed by the context's encoders."""
     assert context.clip is not None and context.dino is not None
     return GridSubject(ref, extract_features(context.model, context.clip, context.dino, ref), noun)
 
 
-def _differing(examples: Iterable[Example], count: int) -> list[Example]:
+def _select(examples: Iterable[Example], count: int) -> list[Example]:
     best: list[tuple[int, Example]] = []
     identities: set[str | None] = set()
     for example in examples:
-        again = example.identity is not None and example.identity in identities
+        repeated = example.identity is not None and example.identity in identities
         identities.add(example.identity)
-        best = sorted([*best, (2 * again + (example.mask is None), example)], key=lambda entry: entry[0])[:count]
+        best = sorted([*best, (2 * repeated + (example.mask is None), example)], key=lambda entry: entry[0])[:count]
         if len(best) == count and best[-1][0] == 0:
             break
     return [example for _, example in best]
@@ -88,10 +88,9 @@ def _subject(example: Example, context: TrainingContext) -> GridSubject:
 
 
 def grid(config: TrainConfig, context: TrainingContext, content: GridContent) -> Callable[[Probe, Path], None]:
-    """What draws a board of a probe into a PNG file.
+    """A function that writes a sample grid of a probe to a PNG file.
 
-    It changes neither the probe nor any random state. A board that cannot be drawn, for want of memory or otherwise, is a line in the log:
-    no training ends for it.
+    It changes neither the probe nor any random state. If a grid fails (out of memory, disk full), it only logs a warning.
     """
 
     def draw(probe: Probe, path: Path) -> None:
@@ -103,7 +102,7 @@ def grid(config: TrainConfig, context: TrainingContext, content: GridContent) ->
         except Exception as error:
             if not (isinstance(error, UserError) or is_out_of_memory(error)):
                 raise
-            log.warning("no board was drawn: %s", str(error).splitlines()[0][:300])
+            log.warning("no sample grid was written: %s", str(error).splitlines()[0][:300])
             empty_cache(context.model.device)
 
     return draw
@@ -111,48 +110,48 @@ def grid(config: TrainConfig, context: TrainingContext, content: GridContent) ->
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """A subject and its images: the guess, refined, and in the contexts."""
+    """A subject and its images: predicted, refined, and in the contexts."""
 
     subject: GridSubject
     images: list[Tensor]
     change: str
 
 
-def _row(config: TrainConfig, context: TrainingContext, subject: GridSubject, wording: GridPrompts, probe: Probe) -> _Row:
+def _row(config: TrainConfig, context: TrainingContext, subject: GridSubject, texts: GridPrompts, probe: Probe) -> _Row:
     model = context.model
     noun = context.noun(subject.noun)
     with torch.no_grad():
-        guess = probe(subject.features, noun)[0]
+        predicted = probe(subject.features, noun)[0]
     try:
-        result = refine(model, subject.ref, noun, REFINED, probe, subject.features)
+        result = refine(model, subject.ref, noun, REFINE, probe, subject.features)
         refined, change = result.embeddings, f"loss {result.validation[0]:.4f}\n{min(result.validation):.4f} refined"
-    except UserError as error:  # words of a probe gone astray
-        log.warning("a subject of the board cannot be refined: %s", error)
-        refined, change = guess, "not refined"
-    embeddings = [guess, refined, *[refined] * len(wording.contexts)]
-    prompts: list[Prompt] = [[wording.before, said, *after] for said, after in zip(embeddings, _endings(wording), strict=True)]
+    except UserError as error:  # the probe's embeddings are not finite
+        log.warning("a subject of the sample grid cannot be refined: %s", error)
+        refined, change = predicted, "not refined"
+    rows = [predicted, refined, *[refined] * len(texts.contexts)]
+    prompts: list[Prompt] = [[texts.before, row, *after] for row, after in zip(rows, _endings(texts), strict=True)]
     noise = initial_noise(len(prompts) - 1, tuple(subject.features.latents.shape[1:]), config.seed)
-    noise = torch.cat([noise[:1], noise])  # guess and refined from the same
-    at_once = max(1, AT_ONCE // model.image_size)
-    drawn = [
-        generate(model, prompts[i : i + at_once], noise[i : i + at_once], config.log.grid_steps, wording.guidance).float().cpu()
-        for i in range(0, len(prompts), at_once)
+    noise = torch.cat([noise[:1], noise])  # predicted and refined with the same noise
+    batch = max(1, BATCH_PIXELS // model.image_size)
+    images = [
+        generate(model, prompts[i : i + batch], noise[i : i + batch], config.log.grid_steps, texts.guidance).float().cpu()
+        for i in range(0, len(prompts), batch)
     ]
-    return _Row(subject, list(torch.cat(drawn)), change)
+    return _Row(subject, list(torch.cat(images)), change)
 
 
-def _endings(wording: GridPrompts) -> list[list[str]]:
-    """What stands behind the words in each column: of the guess, of the refined words, and in each context."""
-    return [[], [], *([scene] for scene in wording.contexts)]
+def _endings(texts: GridPrompts) -> list[list[str]]:
+    """The end of the prompt of each column: predicted, refined, and each context."""
+    return [[], [], *([scene] for scene in texts.contexts)]
 
 
 def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], content: GridContent, path: Path) -> Tensor:
-    wording = content.prompts
+    texts = content.prompts
     cell = SMALL if rows[0].subject.ref.images.shape[1] <= 128 else LARGE
     groups = {
-        "given": ["the reference"],
-        f"\u201c{wording.before} <subject>\u201d": ["guessed", f"refined, {REFINED.steps} steps"],
-        "refined, in new contexts": [f"\u201c\u2026 {scene}\u201d" for scene in wording.contexts],
+        "input": ["reference"],
+        f"\u201c{texts.before} <subject>\u201d": ["predicted", f"refined, {REFINE.steps} steps"],
+        "refined, in new contexts": [f"\u201c\u2026 {scene}\u201d" for scene in texts.contexts],
     }
     left, places = LEFT, []
     heads = []
@@ -172,9 +171,9 @@ def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], c
         y = TOP + number * (cell + GAP)
         page.text(LEFT - 16, y + cell / 2 - 18, row.subject.noun, 18, "rm", width=LEFT - 24)
         page.text(LEFT - 16, y + cell / 2 + 18, row.change, 12, "rm", FAINT, LEFT - 20)
-        given, masks = fitted(row.subject.ref.images[0], cell, cell), row.subject.ref.masks
-        shown = [given if masks is None else outlined(given, masks[0]), *row.images]
-        for (_, x), image in zip(places, shown, strict=True):
+        reference_image, masks = fitted(row.subject.ref.images[0], cell, cell), row.subject.ref.masks
+        images = [reference_image if masks is None else outlined(reference_image, masks[0]), *row.images]
+        for (_, x), image in zip(places, images, strict=True):
             page.show(image, x, y, cell, cell)
     page.text(middle, page.image.height - FOOT / 2, _foot(config, content), 12, "mm", FAINT, wide)
     return page.pixels()
@@ -182,10 +181,10 @@ def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], c
 
 def _title(config: TrainConfig, context: TrainingContext, path: Path) -> str:
     step = re.fullmatch(r"step-(\d+)", path.stem)
-    after = f"after {int(step[1]):,} of {config.steps:,} steps" if step else "as it is now"
-    return f"{config.probe.num_tokens} words by a {config.probe.regressor} for {context.model.name}, {after}"
+    after = f"after {int(step[1]):,} of {config.steps:,} steps" if step else "current state"
+    return f"{config.probe.num_tokens} token embeddings by a {config.probe.regressor} for {context.model.name}, {after}"
 
 
 def _foot(config: TrainConfig, content: GridContent) -> str:
-    whose = "subjects that are not trained on" if content.held_out else "subjects of the training, since --data.validation names no others"
-    return f"{whose}; {config.log.grid_steps} sampling steps, guidance {content.prompts.guidance:g}, the same noise on every board"
+    whose = "held-out subjects" if content.held_out else "training subjects (--data.validation is not set)"
+    return f"{whose}; {config.log.grid_steps} sampling steps, guidance {content.prompts.guidance:g}, the same noise in every grid"

@@ -1,4 +1,4 @@
-"""A configuration to a training that can begin: what stays frozen, from files on this machine, and the untrained probe."""
+"""Prepares a training on shards: loads the frozen networks and makes the untrained probe."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from .context import TrainingContext
 from .sample_grids import shard_content
 from .sources import ShardSource, features_of
 
-MOST_LICENCES = 8  # that are listed by name
+MAX_LICENCES = 8  # listed by name
 
 
 def prepare_training(
     config: TrainConfig, device: torch.device, load_model: Callable[[], DiffusersModel], autoencoder_fingerprint: Callable[[], str]
 ) -> tuple[TrainingContext, Probe, Callbacks]:
-    """The frozen networks with prepared shards, an untrained probe, and the sample grids' content.
+    """The frozen networks and the shards, an untrained probe, and callbacks for sample grids.
 
-    The denoiser is held in the configuration's dtype, the text encoder in float32. The autoencoder is kept only where images must be
-    encoded to latents, or sample grids are drawn. With cached tokens no encoders are needed.
+    The UNet has the configuration's dtype, the text encoder is float32. The autoencoder is kept only to encode images or for sample
+    grids. Encoders are not needed with cached tokens.
 
     Args:
-        load_model: the frozen model on `device`, float32; called after the shards were found, since it takes a while.
-        autoencoder_fingerprint: of that model's own autoencoder, float32, to compare cached latents with.
+        load_model: returns the frozen model on `device`, float32. Called after the shards are checked, since it takes a while.
+        autoencoder_fingerprint: returns the fingerprint of the model's autoencoder in float32, to compare with cached latents.
     Raises:
-        UserError: the shards or the encoders are missing, or do not fit the model; and what `load_model` raises.
+        UserError: the shards or the encoders are missing or do not fit the model; and errors of `load_model`.
     """
     if config.data.shards is not None:
         read_index(config.data.shards)
@@ -50,43 +50,41 @@ def prepare_training(
     readers = [(encoder.id, encoder.network.width) for encoder in encoders] if encoders else _cached_readers(source.index, config)
     model = load_model()
     _check_images(source, model, autoencoder_fingerprint, config)
-    told = provenance(source.index)
-    probe = _untrained(config, model, readers, told)
-    nn.Module.to(model.unet, config.torch_dtype)  # diffusers' own `to` warns, of nothing, when it casts
+    origin = provenance(source.index)
+    probe = _untrained(config, model, readers, origin)
+    nn.Module.to(model.unet, config.torch_dtype)  # diffusers' own `to` logs a false warning
     if not source.needs_autoencoder and not config.log.grid_every:
         model.coder = NoAutoencoder()
     clip, dino = (encoders[0].network, encoders[1].network) if encoders else (None, None)
-    context = TrainingContext(model, clip, dino, source, told)
+    context = TrainingContext(model, clip, dino, source, origin)
     return context, probe, Callbacks(grid_content=partial(shard_content, config, context))
 
 
 class NoAutoencoder:
-    """Stands in the place of an autoencoder that nothing should need."""
+    """Replaces an autoencoder that is not needed."""
 
     def encode(self, images: Tensor) -> Tensor:
-        raise ValueError("expected latents, since no autoencoder was loaded, found images")
+        raise ValueError("expected latents, found images although no autoencoder is loaded")
 
     def decode(self, latents: Tensor) -> Tensor:
-        raise ValueError("expected no images to be drawn, since no autoencoder was loaded; set --log.grid-every")
+        raise ValueError("images cannot be decoded, since no autoencoder is loaded; set --log.grid-every")
 
 
 def _encoders(config: TrainConfig, device: torch.device) -> tuple[Encoder, Encoder]:
     if not config.encoders:
-        raise UserError(
-            "expected --encoders with the folders of CLIP ViT-L/14 and DINOv2, found none; name them, or train on --data.cached"
-        )
+        raise UserError("expected --encoders with the folders of CLIP ViT-L/14 and DINOv2, found none; add it, or use --data.cached")
     return find_encoders(config.encoders, config.dino, device)
 
 
 def _cached_readers(index: Index, config: TrainConfig) -> list[tuple[str, int]]:
-    """Ids and widths of CLIP's and DINO's cached tokens, which must be those of the encoders that the probe will read with."""
+    """Ids and widths of the cached CLIP and DINO tokens, which must be those of the encoders in the configuration."""
     features, readers = features_of(index), []
     for name, id in ((CLIP, CLIP_L.id), (DINO, DINO_SIZES[config.dino])):
         found, width = features[name], CATALOGUE[id].width
         if not isinstance(found, dict) or (found.get("id"), found.get("width")) != (id, width):
-            told = f"{found.get('id')} of width {found.get('width')}" if isinstance(found, dict) else "nothing that says whose"
+            actual = f"{found.get('id')} of width {found.get('width')}" if isinstance(found, dict) else "an unknown encoder"
             raise UserError(
-                f"expected cached {name} tokens of {id} of width {width}, found {told[:160]} in {config.data.shards}; prepare the images "
+                f"expected cached {name} tokens of {id} of width {width}, found {actual[:160]} in {config.data.shards}; prepare the images "
                 "with these encoders, or choose another --dino"
             )
         readers.append((id, width))
@@ -97,26 +95,26 @@ def _check_images(source: ShardSource, model: DiffusersModel, autoencoder_finger
     size = source.index.config.get("size")
     if size != model.image_size:
         raise UserError(
-            f"{model.name} draws {model.image_size} pixels, but the images in {config.data.shards} have {size}; prepare them with --size "
-            f"{model.image_size}"
+            f"{model.name} generates {model.image_size} pixels, but the images in {config.data.shards} have {size}; prepare them with "
+            f"--size {model.image_size}"
         )
     if source.latents:
         cached = features_of(source.index)[LATENTS]
         if not isinstance(cached, dict) or cached.get("fingerprint") != autoencoder_fingerprint():
             raise UserError(
-                f"the latents in {config.data.shards} were made by another autoencoder than that of {model.name}; prepare the images with "
-                f"--model {config.model}"
+                f"the latents in {config.data.shards} were made with another autoencoder than that of {model.name}; prepare the images "
+                f"with --model {config.model}"
             )
 
 
-def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[str, int]], told: dict[str, str]) -> Probe:
-    """The probe before its first step; a promptnet holds the denoiser's encoder half in float32."""
+def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[str, int]], origin: dict[str, str]) -> Probe:
+    """The untrained probe. A promptnet is initialised from the UNet's encoder half, in float32."""
     shape, promptnet = config.probe, config.probe.regressor == "promptnet"
     state = _denoiser(model) if promptnet else None
     sizes = {**promptnet_sizes(state, _heads(model)), **shape.sizes} if state is not None else dict(shape.sizes)
     (clip, clip_width), (dino, dino_width) = readers
     try:
-        made = ProbeConfig(
+        probe_config = ProbeConfig(
             width=model.embedding_width,
             clip=clip,
             clip_width=clip_width,
@@ -128,12 +126,12 @@ def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[s
             embedding_norm=vocabulary_norm(model),
             base_model=model.name,
             base_fingerprint=model.fingerprint,
-            trained_on=told["trained_on"],
-            licence=told["licence"],
+            trained_on=origin["trained_on"],
+            licence=origin["licence"],
         )
-        probe = new_probe(made, state, config.seed)
+        probe = new_probe(probe_config, state, config.seed)
     except ValueError as error:
-        raise UserError(f"--probe.sizes do not fit {model.name} ({error}); leave them out, or choose the other regressor") from error
+        raise UserError(f"--probe.sizes do not fit {model.name} ({error}); leave it out, or choose the other regressor") from error
     if promptnet:
         _check_grid(model, len(sizes["multipliers"]))
     return probe
@@ -143,25 +141,25 @@ def _denoiser(model: DiffusersModel) -> dict[str, Tensor]:
     try:
         return to_ldm_layout(model.unet.state_dict())
     except ValueError as error:
-        raise UserError(f"{model.name} is no Stable Diffusion 1.5 ({error}); choose the resampler, or another --model") from error
+        raise UserError(f"{model.name} is not a Stable Diffusion 1.5 ({error}); use the resampler, or another --model") from error
 
 
 def _heads(model: DiffusersModel) -> int:
     heads = {module.heads for module in model.unet.modules() if hasattr(module, "heads")}
     if len(heads) != 1:
-        raise UserError(f"expected attentions with equally many heads in {model.name}, found {sorted(heads)}; choose the resampler")
+        raise UserError(f"expected equally many heads in all attentions of {model.name}, found {sorted(heads)}; use the resampler")
     return heads.pop()
 
 
 def _check_grid(model: DiffusersModel, levels: int) -> None:
-    """A promptnet halves its latents between levels, and pools what all of them make onto the coarsest grid."""
+    """UserError unless the latents can be halved between all levels of a promptnet."""
     side = model.unet.config.sample_size
     if not isinstance(side, int) or side % 2 ** (levels - 1):
-        raise UserError(f"a promptnet of {levels} levels cannot halve latents of side {side} that often; choose the resampler")
+        raise UserError(f"a promptnet of {levels} levels cannot halve latents of side {side} that often; use the resampler")
 
 
 def vocabulary_norm(model: DiffusersModel) -> float:
-    """The mean length of the vocabulary's words; start and end are none."""
+    """The mean norm of the vocabulary's token embeddings, without the start and end tokens."""
     table = model.token_table().float()
     embeddings = torch.ones(len(table), dtype=torch.bool, device=table.device)
     embeddings[[model.tokenizer.start, model.tokenizer.end]] = False
@@ -170,10 +168,10 @@ def vocabulary_norm(model: DiffusersModel) -> float:
 
 
 def provenance(index: Index) -> dict[str, str]:
-    """What a probe says of its data: how many images, a hash that tells these shards from others, and the images' licences."""
+    """Metadata of a probe about its data: number of images, a hash of the shards, and licences with their counts."""
     digest = hashlib.sha256("".join(shard.sha256 for shard in index.shards).encode()).hexdigest()[:12]
     entries = list(index.licences.items())
-    licences = [f"{name} ({count})" for name, count in entries[:MOST_LICENCES]]
-    if rest := entries[MOST_LICENCES:]:
+    licences = [f"{name} ({count})" for name, count in entries[:MAX_LICENCES]]
+    if rest := entries[MAX_LICENCES:]:
         licences.append(f"{len(rest)} others ({sum(count for _, count in rest)})")
     return {"trained_on": f"{index.samples} images (shards {digest})", "licence": ", ".join(licences)}

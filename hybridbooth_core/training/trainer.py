@@ -1,4 +1,4 @@
-"""The steps of a training, in one process or many, from any checkpoint on."""
+"""The training loop, in one or several processes, resumable from any checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..probe.probe import Probe
 from ..probe.regressors import Regressor
 from .batch import Batch, DataShard
 from .callbacks import Callbacks
-from .checkpoint import held, last_good, load_checkpoint, refuse_begun, save_checkpoint, writing
+from .checkpoint import describe_last, disk_errors, load_checkpoint, locked, refuse_existing_run, save_checkpoint
 from .config import TrainConfig, from_json, to_json
 from .context import TrainingContext
 from .distributed import DistributedEnv
@@ -33,17 +33,17 @@ from .optimizer import Average, Optimizer, rate_at
 from .prefetcher import Prefetcher
 from .validation import Validation, verdict
 
-CONFIG, BOARDS = "config.json", "grids"
-LEAST_SCALE = 1.0  # of fp16: a gradient that is too large even unscaled is no matter of scale
+CONFIG, GRIDS = "config.json", "grids"
+MIN_SCALE = 1.0  # of float16 gradients; below it, scaling is not the problem
 
 log = logging.getLogger("hybridbooth")
 
 
 class Trainer:
-    """One training of one probe, whose weights it changes in place.
+    """Trains a probe in place.
 
-    Everything a step sees depends on the seed and the step alone, and everything else is in the checkpoint, so that going on from one is as
-    never having stopped.
+    The data and noise of a step depend on the seed and the step only, and checkpoints hold everything else, so a resumed training gives
+    the same result as an uninterrupted one.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Trainer:
         callbacks: Callbacks | None = None,
         processes: DistributedEnv | None = None,
     ):
-        """UserError if the batch does not divide among the processes."""
+        """UserError if the batch is not divisible among the processes."""
         self.config, self.context, self.probe, self.callbacks = config, context, probe, callbacks or Callbacks()
         self.processes = processes or DistributedEnv.alone(context.model.device)
-        self.share = DataShard(config.batch, config.micro_batch, self.processes.rank, self.processes.world)
+        self.shard = DataShard(config.batch, config.micro_batch, self.processes.rank, self.processes.world)
         self.accumulation = config.accumulation(self.processes.world)
         o = config.optim
         probe.to(context.model.device).requires_grad_(True).train()
         if probe.learned_optimizer is not None:
-            probe.learned_optimizer.requires_grad_(False)  # learned steps are no part of the guess, and have a training of their own
+            probe.learned_optimizer.requires_grad_(False)  # trained separately
         self.wrapped = self.processes.wrap(probe)
         self.optimizer = Optimizer([probe], o.lr, o.muon_lr if o.kind == "muon" else None, o.weight_decay, clip=o.clip)
         self.average = Average(probe.state_dict(), o.ema)
@@ -70,17 +70,17 @@ class Trainer:
         self.step, self.window, self.first = 0, [], None
 
     def run(self, resume: bool = False) -> Probe:
-        """Train to the end; what is complete already is only loaded.
+        """Trains to the last step, or only loads a training that is complete.
 
         Returns:
-            The probe with the moving average of its weights, in eval mode and frozen.
+            The probe with the averaged weights, frozen and in eval mode.
         Raises:
-            UserError: the folder holds another training, or one that is at work; the disk refuses, a shard is missing, or a number is no
-                longer finite. The checkpoints in the folder stay as they are.
+            UserError: the folder contains another training or one that is running; the disk is full; a shard is missing; or a loss or
+                gradient is not finite. Existing checkpoints remain.
         """
         folder = self.config.out
-        with held(folder) if self.processes.main else nullcontext():
-            self._begin(folder, resume)
+        with locked(folder) if self.processes.main else nullcontext():
+            self._start(folder, resume)
             if self.step < self.config.steps:
                 self._train(folder)
             self.processes.wait()
@@ -89,66 +89,66 @@ class Trainer:
 
     def _train(self, folder: Path) -> None:
         main, log, steps = self.processes.main, self.config.log, self.config.steps
-        records = MetricsLogger(folder, self.step) if main else None
+        logger = MetricsLogger(folder, self.step) if main else None
         bar = tqdm(total=steps, initial=self.step, desc="probe", mininterval=5, dynamic_ncols=True, disable=not main)
-        feed = Prefetcher(self.context.source.batches(self.step, self.share))
+        batches = Prefetcher(self.context.source.batches(self.step, self.shard))
         try:
             validation = Validation(self.config, self.context) if main else None
             if self.step == 0 and validation:
                 self.first = validation.rows(self.averaged())
-            meter = Throughput(self.config.batch, self.context.model.device)
+            throughput = Throughput(self.config.batch, self.context.model.device)
             while self.step < steps:
-                self.window.append(self.one_step(feed))
+                self.window.append(self.one_step(batches))
                 bar.update()
                 last = self.step == steps
                 if self.step % log.log_every == 0 or last:
-                    self._write(records, bar, {**self._mean(), **meter.row(self.step, feed.waited)})
+                    self._log(logger, bar, {**self._mean(), **throughput.row(self.step, batches.waited)})
                     self.window = []
-                judged = self.step % log.validate_every == 0 or last or self.step == self._early()
-                drawn = log.grid_every and (self.step % log.grid_every == 0 or last)
-                if judged or drawn:
+                validates = self.step % log.validate_every == 0 or last or self.step == self._early()
+                draws = log.grid_every and (self.step % log.grid_every == 0 or last)
+                if validates or draws:
                     if validation:
                         probe = self.averaged()
-                        if judged:
-                            self._write(records, bar, self._validate(validation, probe))
-                        if drawn and self.callbacks.grid:
+                        if validates:
+                            self._log(logger, bar, self._validate(validation, probe))
+                        if draws and self.callbacks.grid:
                             self._draw(self.callbacks.grid, folder, probe)
-                    meter.pause()
+                    throughput.pause()
                 if self.step % log.save_every == 0 or last:
                     self._save(folder)
-                    meter.pause()
+                    throughput.pause()
         finally:
-            feed.close()
+            batches.close()
             bar.close()
-            if records:
-                records.close()
+            if logger:
+                logger.close()
 
-    def one_step(self, feed: Prefetcher[Batch]) -> dict[str, float]:
-        """One update of the weights; the losses, as means over all processes. What is not finite changes nothing.
+    def one_step(self, batches: Prefetcher[Batch]) -> dict[str, float]:
+        """One optimizer step. Returns losses, gradient norm and learning-rate factor, as means over all processes.
 
-        With fp16 a gradient may be too large now and then: the step is left out and the next loss is scaled less.
+        With float16, steps whose gradients overflow are skipped and lower the scale.
 
         Raises:
-            UserError: a loss or gradient is not finite.
+            UserError: a loss or gradient is not finite; no weight has changed.
         """
         sums = torch.zeros(4, dtype=torch.float64)
         for micro in range(self.accumulation):
-            batch = feed.next()
-            with self.processes.adding_up(self.wrapped, last=micro == self.accumulation - 1):
+            batch = batches.next()
+            with self.processes.accumulate(self.wrapped, last=micro == self.accumulation - 1):
                 sums += self._backward(batch) / self.accumulation
         total, denoising, attention, length = self.processes.mean(sums).tolist()
-        self._demand(math.isfinite(total), "loss", total)
+        self._require(math.isfinite(total), "loss", total)
         rate = rate_at(self.step, self.config.steps, self.config.optim.warmup, self.config.optim.decay)
         norm = self.optimizer.step(rate, self.scaler)
         if math.isfinite(norm):
             self.average.update(self.probe.state_dict(), self.step)
         else:
-            self._demand(self.scaler is not None and self.scaler.get_scale() >= LEAST_SCALE, "gradient", norm)
+            self._require(self.scaler is not None and self.scaler.get_scale() >= MIN_SCALE, "gradient", norm)
         self.step += 1
         return {"loss": total, "denoising": denoising, "attention": attention, "length": length, "grad_norm": norm, "rate": rate}
 
     def _backward(self, batch: Batch) -> Tensor:
-        """Gradients of a micro-batch; its four losses, float64."""
+        """Adds the gradients of a micro-batch. Returns its four losses, float64 [4]."""
         config, model = self.config, self.context.model
         dtype, plan = config.torch_dtype, MemoryPlan(config.checkpointing, len(batch.rows), model.image_size)
         blocks = cast(Regressor, self.probe.regressor).blocks() if config.checkpointing else ()
@@ -164,20 +164,20 @@ class Trainer:
         parts = (losses.total, losses.denoising, losses.attention, losses.length)
         return torch.stack([part.detach().double().cpu() for part in parts])
 
-    def _demand(self, fine: bool, what: str, value: float) -> None:
-        if not fine:
+    def _require(self, condition: bool, what: str, value: float) -> None:
+        if not condition:
             raise UserError(
-                f"the {what} is {value} at step {self.step}; {last_good(self.config.out)}: lower --optim.lr (now "
-                f"{self.config.optim.lr:g}), or take --dtype bfloat16 in place of float16, and go on with --resume or start anew"
+                f"the {what} is {value} at step {self.step}; {describe_last(self.config.out)}: lower --optim.lr (now "
+                f"{self.config.optim.lr:g}), or use --dtype bfloat16 instead of float16, and continue with --resume or start again"
             )
 
     def averaged(self) -> Probe:
-        """A copy of the probe with the averaged weights, as it would be exported."""
+        """A copy of the probe with the averaged weights, frozen and in eval mode."""
         with torch.device("meta"):
-            made = Probe(self.probe.config)
+            probe = Probe(self.probe.config)
         weights = {name: tensor.to(self.context.model.device, copy=True) for name, tensor in self.average.weights.items()}
-        made.load_state_dict(weights, assign=True)
-        return made.eval().requires_grad_(False)
+        probe.load_state_dict(weights, assign=True)
+        return probe.eval().requires_grad_(False)
 
     def _early(self) -> int:
         return max(self.config.steps // 100, 1)
@@ -185,25 +185,25 @@ class Trainer:
     def _validate(self, validation: Validation, probe: Probe) -> dict[str, Any]:
         rows = validation.rows(probe)
         row: dict[str, Any] = {"validation": rows.mean().item(), "validation_noun": validation.noun.mean().item()}
-        if self.step == self._early() and self.first is not None and len(self.first) == len(rows):  # resumed, it may look at more images
-            said = verdict(self.first, rows, validation.noun, self.step)
-            row |= {"go": said.go, "said": said.line}
-            log.info("%s", said.line) if said.go else log.warning("%s", said.line)
+        if self.step == self._early() and self.first is not None and len(self.first) == len(rows):  # a resumed run may use more images
+            found = verdict(self.first, rows, validation.noun, self.step)
+            row |= {"go": found.go, "said": found.line}
+            log.info("%s", found.line) if found.go else log.warning("%s", found.line)
         if self.callbacks.check:
             row |= self.callbacks.check(probe)
         return row
 
     def _draw(self, grid: Callable[[Probe, Path], None], folder: Path, probe: Probe) -> None:
-        with writing(folder):
-            (folder / BOARDS).mkdir(exist_ok=True)
-            grid(probe, folder / BOARDS / f"step-{self.step:08d}.png")
+        with disk_errors(folder):
+            (folder / GRIDS).mkdir(exist_ok=True)
+            grid(probe, folder / GRIDS / f"step-{self.step:08d}.png")
 
     def _mean(self) -> dict[str, float]:
         return {name: math.fsum(row[name] for row in self.window) / len(self.window) for name in self.window[0]}
 
-    def _write(self, records: MetricsLogger | None, bar: tqdm, row: dict[str, Any]) -> None:
-        if records:
-            records.write({"step": self.step, **row})
+    def _log(self, logger: MetricsLogger | None, bar: tqdm, row: dict[str, Any]) -> None:
+        if logger:
+            logger.write({"step": self.step, **row})
             shown = {
                 k: f"{v:.4g}"
                 for k, v in row.items()
@@ -211,16 +211,16 @@ class Trainer:
             }
             bar.set_postfix(shown, refresh=False)
 
-    def _begin(self, folder: Path, resume: bool) -> None:
-        """Make the folder, or go on from what is in it."""
+    def _start(self, folder: Path, resume: bool) -> None:
+        """Writes config.json; restores the newest checkpoint if `resume`."""
         if not resume:
-            refuse_begun(folder)
+            refuse_existing_run(folder)
         if resume and (state := load_checkpoint(folder)):
             self._restore(state)
         if not self.processes.agree(self.step):
-            raise UserError(f"the processes find different checkpoints in {folder}; it must be one folder that all of them see")
+            raise UserError(f"the processes see different checkpoints in {folder}; use a folder that all of them share")
         if self.processes.main:
-            with writing(folder):
+            with disk_errors(folder):
                 write_atomic(folder / CONFIG, json.dumps(to_json(self.config), indent=2) + "\n", durable=True)
 
     def _save(self, folder: Path) -> None:
@@ -245,13 +245,13 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         self._compare(to_json(from_json(json.loads(state["config"]))), to_json(self.config))
         if state["step"] > self.config.steps:
-            raise UserError(f"the training in {self.config.out} is at step {state['step']} already; choose --steps from there on")
+            raise UserError(f"the training in {self.config.out} is already at step {state['step']}; choose --steps of at least that")
         try:
             self.probe.load_state_dict(state["probe"])
             self.average.load(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"the weights in {self.config.out} are of another probe than this one; start anew in another folder") from error
+            raise UserError(f"the weights in {self.config.out} belong to a different probe; start again in another folder") from error
         if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
@@ -259,21 +259,21 @@ class Trainer:
             torch.cuda.set_rng_state(state["device_rng"], self.context.model.device)
         self.step, self.window, self.first = state["step"], state["window"], state["first"]
         if self.processes.main:
-            log.info("going on at step %d of %d", self.step, self.config.steps)
+            log.info("resuming at step %d of %d", self.step, self.config.steps)
 
-    def _compare(self, began: dict[str, Any], now: dict[str, Any]) -> None:
-        """What a training was begun with, and what it is to go on with."""
-        changed = [name for name in now if name not in FREE and began[name] != now[name]]
-        fixed = [name for name in changed if name not in TOLD]
-        if began["optim"]["kind"] != now["optim"]["kind"]:
+    def _compare(self, stored: dict[str, Any], now: dict[str, Any]) -> None:
+        """UserError if settings that must not change differ from the stored configuration."""
+        changed = [name for name in now if name not in FREE and stored[name] != now[name]]
+        fixed = [name for name in changed if name not in WARNED]
+        if stored["optim"]["kind"] != now["optim"]["kind"]:
             fixed.append("optim.kind")
         if fixed:
             raise UserError(
-                f"the training in {self.config.out} was begun with another {', '.join(fixed)}; go on as it was begun, or start anew"
+                f"the training in {self.config.out} was started with another {', '.join(fixed)}; leave the setting out, or start a new one"
             )
         if changed and self.processes.main:
-            log.warning("from here on with another %s than it was begun with", " and ".join(changed))
+            log.warning("resuming with a changed setting: %s", " and ".join(changed))
 
 
-FREE = ("out", "steps", "micro_batch", "device", "price", "log", "checkpointing", "encoders")  # may change where a training goes on
-TOLD = ("optim", "dtype")  # may change too, so that one that failed can go on
+FREE = ("out", "steps", "micro_batch", "device", "price", "log", "checkpointing", "encoders")  # settings that may change on resume
+WARNED = ("optim", "dtype")  # may change too, so that a failed training can continue

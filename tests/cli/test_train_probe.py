@@ -19,7 +19,7 @@ from hybridbooth_core.cli import main
 from hybridbooth_core.miniature import bundle
 from hybridbooth_core.miniature.training import probe
 from hybridbooth_core.training import command, presets
-from hybridbooth_core.training.arguments import parsed
+from hybridbooth_core.training.arguments import parse
 from hybridbooth_core.training.checkpoint import checkpoints
 from hybridbooth_core.training.config import TrainConfig
 from hybridbooth_core.training.dry_run import duration
@@ -91,7 +91,7 @@ def test_help_of_a_preset_lists_every_setting_as_it_is_there(name, capsys):
 def test_flags_change_what_they_name_and_nothing_else():
     words = ["sd15", "--optim.lr", "3e-4", "--data.shards", "s", "--data.cached", "--data.augment", "0", "--data.background", "0"]
     words += ["--encoders", "a", "b", "--probe.sizes", '{"pooled": 8}', "--loss.times", "0.1", "0.9", "--dry-run"]
-    request, plain = parsed(words, PRESETS), preset("sd15")
+    request, plain = parse(words, PRESETS), preset("sd15")
     changed = {name for name in vars(plain) if getattr(request.config, name) != getattr(plain, name)}
     assert changed == {"optim", "data", "encoders", "probe", "loss"} and request.dry_run and not request.resume
     assert request.config.optim == dataclasses.replace(plain.optim, lr=3e-4)
@@ -99,15 +99,15 @@ def test_flags_change_what_they_name_and_nothing_else():
 
 
 def test_options_of_the_first_version_go_on():
-    old = parsed(["sd15", "--base", "a", "--precision=fp32"], PRESETS).config
-    assert old == parsed(["sd15", "--model", "a", "--dtype", "float32"], PRESETS).config
-    assert parsed(["sd15", "--precision", "bf16", "--base=fp16"], PRESETS).config == parsed(["sd15", "--model", "fp16"], PRESETS).config
+    old = parse(["sd15", "--base", "a", "--precision=fp32"], PRESETS).config
+    assert old == parse(["sd15", "--model", "a", "--dtype", "float32"], PRESETS).config
+    assert parse(["sd15", "--precision", "bf16", "--base=fp16"], PRESETS).config == parse(["sd15", "--model", "fp16"], PRESETS).config
 
 
 def test_a_stored_configuration_is_one_to_begin_with(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"steps": 7, "optim": {"lr": 1e-3}}))
-    config = parsed([str(path), "--seed", "5"], PRESETS).config
+    config = parse([str(path), "--seed", "5"], PRESETS).config
     assert (config.steps, config.optim.lr, config.seed, config.batch) == (7, 1e-3, 5, TrainConfig().batch)
 
 
@@ -116,12 +116,12 @@ def test_what_is_no_configuration_is_one_sentence(tmp_path, capsys):
     assert "before all options" in refused(capsys, "--optim.lr", "1", "sd15")
     assert "cannot be read" in refused(capsys, tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
-    assert "is no JSON" in refused(capsys, tmp_path / "bad.json")
+    assert "is not JSON" in refused(capsys, tmp_path / "bad.json")
     (tmp_path / "bad.json").write_text('{"steps": "many"}')
     assert "found 'many'" in refused(capsys, tmp_path / "bad.json")
-    assert "holds no training" in refused(capsys, "--resume", tmp_path)
+    assert "contains no training" in refused(capsys, "--resume", tmp_path)
     assert "found nothing" in refused(capsys, "--resume")
-    assert "leave sd15 out" in refused(capsys, "sd15", "--resume", tmp_path)
+    assert "leave out sd15" in refused(capsys, "sd15", "--resume", tmp_path)
     assert "--model" in refused(capsys, "sd15", "--model", tmp_path / "none")
     assert "found no" in refused(capsys, "sd15", "--base", tmp_path / "none")
     assert "--data.augment 0" in refused(capsys, "miniature", "--data.cached")
@@ -187,16 +187,16 @@ def test_a_training_is_interrupted_gone_on_with_and_ends_as_one_that_was_not(tmp
     with monkeypatch.context() as patch:
         interrupting(patch, 1)
         assert main(["train-probe", *SMALL, "--out", str(parts)]) == 130
-        assert "after 1 steps, before the first checkpoint; the same command begins anew" in capsys.readouterr().err
+        assert "after 1 steps, before the first checkpoint; the same command starts again" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         interrupting(patch, 3)
         assert main(["train-probe", *SMALL, "--out", str(parts)]) == 130
-        assert f"train-probe --resume {parts} goes on from step 2" in capsys.readouterr().err
+        assert f"train-probe --resume {parts} continues from step 2" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(probe, "prepare_miniature_training", None)  # told before anything is loaded
-        assert "holds a training already" in refused(capsys, *SMALL, "--out", parts)
-    assert "begun with another seed" in refused(capsys, "--resume", parts, "--seed", "3")
-    assert "goes on in its own folder" in refused(capsys, "--resume", parts, "--out", tmp_path / "other")
+        assert "already contains a training" in refused(capsys, *SMALL, "--out", parts)
+    assert "started with another seed" in refused(capsys, "--resume", parts, "--seed", "3")
+    assert "continues in its own folder" in refused(capsys, "--resume", parts, "--out", tmp_path / "other")
     assert main(["train-probe", f"--resume={parts}"]) == 0
     assert checkpoints(parts)[0][0] == 4
     states = [torch.load(checkpoints(folder)[0][1], weights_only=True)["average"] for folder in (whole, parts)]
@@ -245,7 +245,7 @@ def test_what_another_process_alone_runs_into_it_says_itself(monkeypatch, capsys
 
     monkeypatch.setattr(Trainer, "one_step", fail)
     monkeypatch.setattr(command, "_processes", lambda config: DistributedEnv(torch.device("cpu"), rank=1))
-    request = parsed(SMALL, PRESETS)
-    monkeypatch.setattr(Trainer, "_begin", lambda self, folder, resume: None)
-    refuses(command._carried_out, request, training_bases(), DistributedEnv(torch.device("cpu"), rank=1))
+    request = parse(SMALL, PRESETS)
+    monkeypatch.setattr(Trainer, "_start", lambda self, folder, resume: None)
+    refuses(command._execute, request, training_bases(), DistributedEnv(torch.device("cpu"), rank=1))
     assert "hybridbooth (process 1): shard-000001.tar is missing" in capsys.readouterr().err

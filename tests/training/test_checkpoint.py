@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hybridbooth_core.training import checkpoint
-from hybridbooth_core.training.checkpoint import checkpoint_path, checkpoints, held, load_checkpoint, save_checkpoint
+from hybridbooth_core.training.checkpoint import checkpoint_path, checkpoints, load_checkpoint, locked, save_checkpoint
 
 
 def state(value: float) -> dict:
@@ -93,7 +93,7 @@ def test_a_disk_that_refuses_is_one_sentence_and_earlier_ones_stay(where, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(f"hybridbooth_core.{where}", refused)
         message = refuses(save, tmp_path, 4)
-    assert "No space left" in message and str(tmp_path) in message and "make room and go on with --resume" in message
+    assert "No space left" in message and str(tmp_path) in message and "free some space and use --resume" in message
     assert not list(tmp_path.glob("*.partial")) and checkpoint_path(tmp_path, 2).read_bytes() == content
     save(tmp_path, 4)
     assert load_checkpoint(tmp_path)["step"] == 4
@@ -140,24 +140,24 @@ def test_an_old_one_that_cannot_go_stays(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(Path, "unlink", lambda path, **k: refused() if path.name == "step-00000002.ckpt" else unlink(path, **k))
     with caplog.at_level(logging.WARNING, "hybridbooth"):
         save(tmp_path, 4, keep=1)
-    assert steps_of(tmp_path) == [4, 2] and "cannot be removed" in caplog.text
+    assert steps_of(tmp_path) == [4, 2] and "cannot be deleted" in caplog.text
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path, refuses):
     folder = tmp_path / "new" / "run"
 
     def enter():
-        with held(folder):
+        with locked(folder):
             return folder.is_dir()
 
-    with held(folder):
-        assert "another training is at work" in refuses(enter)
-        with held(tmp_path / "other"):
+    with locked(folder):
+        assert "another training is running" in refuses(enter)
+        with locked(tmp_path / "other"):
             pass
     assert enter()
 
 
 def test_where_there_are_no_locks_a_training_begins_all_the_same(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(checkpoint.FileLock, "acquire", lambda *_, **__: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
-    with caplog.at_level(logging.WARNING, "hybridbooth"), held(tmp_path):
+    with caplog.at_level(logging.WARNING, "hybridbooth"), locked(tmp_path):
         assert "cannot be locked" in caplog.text

@@ -146,7 +146,7 @@ def test_the_command(run, tmp_path, capsys):
 def test_the_card_of_a_promptnet_says_whose_weights_it_began_with(averaged):
     from hybridbooth_core.training.card import model_card
 
-    begun = "copy of half of the base model's denoiser"
+    begun = "initialised from half of the base model's UNet"
     cards = []
     for regressor in ("promptnet", "resampler"):
         averaged.config = replace(MADE, regressor=regressor)

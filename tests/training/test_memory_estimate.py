@@ -20,7 +20,7 @@ class Same:
     """A feed of one batch."""
 
     def __init__(self, trainer: Trainer):
-        self._batch = next(trainer.context.source.batches(0, trainer.share))
+        self._batch = next(trainer.context.source.batches(0, trainer.shard))
 
     def next(self):
         return self._batch
@@ -68,8 +68,8 @@ def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(
     gradients = size(probe.parameters())
     assert foreseen.activations + gradients == pytest.approx(handed_out(trainer), rel=0.01)
     moments = [entry for part in trainer.optimizer.parts.values() for state in part.state.values() for entry in state.values()]
-    assert foreseen.optimiser == gradients + size(moments) + size(trainer.average.weights.values())
-    assert foreseen.total == foreseen.weights + foreseen.optimiser + foreseen.activations
+    assert foreseen.optimizer == gradients + size(moments) + size(trainer.average.weights.values())
+    assert foreseen.total == foreseen.weights + foreseen.optimizer + foreseen.activations
 
 
 @pytest.mark.slow
@@ -87,5 +87,5 @@ def test_a_step_of_stable_diffusions_layout_takes_what_was_foreseen(configured, 
 
 def test_it_says_so_in_a_line():
     assert str(Memory(2_400_000_000, 640_000_000, 460_000_000)) == (
-        "3.5 GB: weights 2.4 GB, gradients, optimiser and average 0.64 GB, activations 0.46 GB"
+        "3.5 GB: weights 2.4 GB, gradients, optimizer and average 0.64 GB, activations 0.46 GB"
     )

@@ -72,7 +72,7 @@ def test_tensorboard_shows_each_step_once_after_a_run_that_was_killed(tmp_path):
     killed = MetricsLogger(tmp_path, 0)
     for step in range(1, 6):
         killed.write({"step": step, "loss": 1.0, "said": "text"})
-    killed._board.flush()  # it is never closed
+    killed._tensorboard.flush()  # it is never closed
     write(tmp_path, range(4, 8), start=3)
     shown = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert shown.Tags()["scalars"] == ["loss"]
@@ -87,14 +87,14 @@ def test_without_tensorboard_the_curve_is_written_all_the_same(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     one = MetricsLogger(tmp_path)
-    one._board = SimpleNamespace(add_scalar=broken, close=broken)
+    one._tensorboard = SimpleNamespace(add_scalar=broken, close=broken)
     with caplog.at_level(logging.WARNING, "hybridbooth"):
         for step in (1, 2):
             one.write({"step": step, "loss": 0.5})
         one.close()
-    assert caplog.text.count("TensorBoard's file cannot be written") == 1 and len(read_curve(tmp_path)) == 2
+    assert caplog.text.count("TensorBoard file cannot be written") == 1 and len(read_curve(tmp_path)) == 2
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    assert MetricsLogger(tmp_path)._board is None
+    assert MetricsLogger(tmp_path)._tensorboard is None
 
 
 def test_the_meter_counts_samples_and_waiting_since_the_last_row(monkeypatch):

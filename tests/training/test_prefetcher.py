@@ -65,7 +65,7 @@ def test_what_the_items_raise_is_raised_where_they_are_taken(feed_of):
 def test_an_end_is_an_error(feed_of):
     feed = feed_of(iter([1]))
     assert feed.next() == 1
-    with pytest.raises(RuntimeError, match="came to an end"):
+    with pytest.raises(RuntimeError, match="source of batches ended"):
         feed.next()
 
 

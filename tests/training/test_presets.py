@@ -71,7 +71,7 @@ def test_every_setting_says_what_it_is(kind):
         ({"probe": {"sizes": []}}, "probe.sizes: input should be an object, found '[]'"),
         ({"stepps": 3}, "stepps is no setting"),
         ({"batch": 7, "micro_batch": 2}, "7 and 2"),
-        ([], "the table: input should be an object, found '[]'"),
+        ([], "the file: input should be an object, found '[]'"),
     ],
 )
 def test_a_damaged_configuration_is_one_sentence(table, said, refuses):

@@ -22,7 +22,7 @@ from hybridbooth_core.training.sample_grids import grid, shard_content
 @pytest.fixture(scope="module", autouse=True)
 def _quickly_refined():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grids, "REFINED", replace(grids.REFINED, steps=1, batch=1, validation=1))
+        patch.setattr(grids, "REFINE", replace(grids.REFINE, steps=1, batch=1, validation=1))
         yield
 
 
@@ -107,7 +107,7 @@ def test_no_training_ends_for_a_board(error, drawn, tmp_path, monkeypatch, caplo
 
     monkeypatch.setattr(*(("hybridbooth_core.files.atomic.os.replace", fail) if isinstance(error, OSError) else (grids, "refine", fail)))
     drawn[4](drawn[2], tmp_path / "step-00000005.png")
-    assert list(tmp_path.iterdir()) == [] and "no board was drawn" in caplog.text
+    assert list(tmp_path.iterdir()) == [] and "no sample grid was written" in caplog.text
 
 
 def test_a_mistake_in_the_program_is_not_hidden(drawn, tmp_path, monkeypatch):
@@ -122,15 +122,15 @@ def example(identity: str | None, masked: bool) -> Example:
 
 def test_masked_subjects_that_differ_come_first():
     given = [example("a", False), example("a", True), example("b", True), example("b", True), example(None, True), example("c", False)]
-    order = [given.index(chosen) for chosen in grids._differing(given, 6)]
+    order = [given.index(chosen) for chosen in grids._select(given, 6)]
     assert order == [2, 4, 0, 5, 1, 3]
-    assert grids._differing(given, 2) == [given[2], given[4]]
+    assert grids._select(given, 2) == [given[2], given[4]]
 
     def endless():
         yield from given
         raise AssertionError("enough was found before")
 
-    assert grids._differing(endless(), 2) == [given[2], given[4]]
+    assert grids._select(endless(), 2) == [given[2], given[4]]
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "pictures"])

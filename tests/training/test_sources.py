@@ -196,7 +196,7 @@ def test_shards_for_validation_are_read_in_one_order_whatever_the_seed(shards, p
 def test_missing_nouns_are_told_once(shards, caplog):
     source = ShardSource(Data(shards=shards.plain, **PLAIN), 1, 4, SIDES)
     first(source)
-    assert [record.getMessage() for record in caplog.records] == [f"2 of 12 images have no class noun; theirs is {NOUN!r}"]
+    assert [record.getMessage() for record in caplog.records] == [f"2 of 12 images have no class noun; using {NOUN!r}"]
 
 
 def test_what_cannot_be_read_from_is_one_sentence(data, cached, shards, photos, tmp_path, refuses):
@@ -207,5 +207,5 @@ def test_what_cannot_be_read_from_is_one_sentence(data, cached, shards, photos, 
     assert "fewer lanes" in refuses(ShardSource, replace(data, interleave=13), 1, 4)
     assert "2 interleaved shards do not divide among 3" in refuses(next, cached.batches(0, DataShard(6, 2, 0, 3)))
     prepare([photos], tmp_path / "small", Standards(size=128))
-    assert "another size" in refuses(ShardSource, Data(shards=shards.plain, validation=tmp_path / "small", **PLAIN), 1, 4, SIDES)
-    assert "another clip, dino" in refuses(ShardSource, replace(data, validation=shards.latents), 1, 4)
+    assert "training shards in size" in refuses(ShardSource, Data(shards=shards.plain, validation=tmp_path / "small", **PLAIN), 1, 4, SIDES)
+    assert "training shards in clip, dino" in refuses(ShardSource, replace(data, validation=shards.latents), 1, 4)

@@ -71,7 +71,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(small, tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     said = [line["said"] for line in lines if "said" in line]
     ends = {line["moment"]: line for line in lines if "moment" in line}
-    assert len(said) == 1 and "File too large" in said[0] and "last good state is step-00000006.ckpt" in said[0], said
+    assert len(said) == 1 and "File too large" in said[0] and "last checkpoint is step-00000006.ckpt" in said[0], said
     killed = ["before_the_configuration", "half_a_line", "half_a_checkpoint", "before_the_new_name", "after_the_new_name"]
     assert [ends[name]["status"] for name in killed] == [9] * 5, "each of them was killed"
     assert "config.json" not in ends["before_the_configuration"]["files"]
@@ -89,7 +89,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(small, tmp_path):
 
 def test_a_loss_that_is_nan_ends_it_and_the_last_state_stays(small, config, ends_as, refuses):
     message = refuses(small.spoilt(small.trainer_of(config)).run)
-    assert "the loss is nan at step 3" in message and "last good state is step-00000002.ckpt" in message
+    assert "the loss is nan at step 3" in message and "last checkpoint is step-00000002.ckpt" in message
     assert str(config.optim.lr) in message and "--resume" in message
     assert ends_as(small.trainer_of(config).run(resume=True), config.out), "mended, it goes on as if nothing had been"
 
@@ -110,7 +110,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(kind, small, config, refu
 
     trainer._backward = spoil
     message = refuses(trainer.run)
-    assert "the gradient is" in message and "at step 1; no state was saved yet" in message and trainer.step == 1
+    assert "the gradient is" in message and "at step 1; there is no checkpoint yet" in message and trainer.step == 1
     assert same(trainer.probe.state_dict(), before["weights"]) and same(trainer.average.weights, before["average"])
     assert str(trainer.optimizer.state_dict()["adam"]["state"]) == before["moments"]
     assert not checkpoints(config.out)

@@ -40,12 +40,12 @@ def test_what_may_change_where_a_training_goes_on(small, config, whole, refuses,
     assert "another seed, batch" in refuses(going_on(seed=3, batch=4).run, resume=True).replace("batch, seed", "seed, batch")
     assert "another data" in refuses(going_on(data=replace(config.data, neutral=0.9)).run, resume=True)
     assert "optim.kind" in refuses(going_on(optim=replace(config.optim, kind="muon")).run, resume=True)
-    assert "at step 4 already" in refuses(going_on(steps=3).run, resume=True)
+    assert "already at step 4" in refuses(going_on(steps=3).run, resume=True)
     assert not (config.out / "curve.jsonl").exists()
     with caplog.at_level(logging.WARNING, "hybridbooth"):
         slower = going_on(optim=replace(config.optim, lr=1e-4, weight_decay=0.5, decay=0), micro_batch=1, log=small.KILLED.log)
         slower.run(resume=True)
-    assert "from here on with another optim than it was begun with" in caplog.text
+    assert "resuming with a changed setting: optim" in caplog.text
     assert {group["lr"] for group in slower.optimizer.parts["adam"].param_groups} == {1e-4}
     assert {group["weight_decay"] for group in slower.optimizer.parts["adam"].param_groups} == {0.5, 0}
     assert [row["step"] for row in read_curve(config.out) if "loss" in row] == [6]
@@ -56,7 +56,7 @@ def test_a_checkpoint_of_another_probe_is_one_sentence(small, config, whole, ref
     shutil.copytree(whole[0], config.out)
     other = small.trainer_of(replace(config, probe=ProbeShape("resampler", num_tokens=4, sizes=config.probe.sizes)))
     other.config = config  # as if the same name stood for another model now
-    assert "are of another probe" in refuses(other.run, resume=True)
+    assert "belong to a different probe" in refuses(other.run, resume=True)
 
 
 def test_a_checkpoint_of_before_there_was_more_in_them_can_be_read(small, config, whole, ends_as):
@@ -77,5 +77,5 @@ def test_two_trainings_cannot_work_in_one_folder(small, config, refuses, monkeyp
     inner = first.one_step
     monkeypatch.setattr(first, "one_step", lambda feed: (augmented.append(refuses(second.run)), inner(feed))[1])
     first.run()
-    assert len(augmented) == 2 and all("another training is at work" in message for message in augmented)
+    assert len(augmented) == 2 and all("another training is running" in message for message in augmented)
     second.run(resume=True)
