@@ -112,6 +112,7 @@ def test_two_processes_lose_what_one_loses(name, small, two, alone):
     assert_same_training(small, two, name, alone(name, **changes))
 
 
+@pytest.mark.slow
 def test_two_go_on_from_where_one_stopped(small, two, alone):
     assert_same_training(small, two, "gone_on", alone("whole"))
 

@@ -97,6 +97,7 @@ def test_the_whole_world_is_made_from_nothing(made):
     assert "--seed 3" in manifest["made_by"] and str(work) not in json.dumps(manifest)
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_the_same_tensors(made):
     from safetensors.torch import load
 
