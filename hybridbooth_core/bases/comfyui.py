@@ -56,7 +56,7 @@ def _extra(comfyui: Path, kind: str) -> list[Path]:
         table = yaml.safe_load(listing.read_text(encoding="utf-8-sig")) or {}
         sections = [section for section in table.values() if isinstance(section, dict)]
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{listing} cannot be read ({str(error).splitlines()[0][:120]}); mend it, or leave --comfyui out") from error
+        raise UserError(f"{listing} cannot be read ({str(error).splitlines()[0][:120]}); fix it, or leave --comfyui out") from error
     folders = []
     for section in sections:
         base = comfyui / Path(str(section.get("base_path") or ".")).expanduser()

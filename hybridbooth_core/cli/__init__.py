@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. Returns 0; 2 for what the user can mend, said in one sentence; 130 when interrupted."""
+    """Run a command. Returns 0; 2 for an error that the user can fix, in one sentence; 130 when interrupted."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("hybridbooth").setLevel(logging.INFO)
     options = parser().parse_args(argv)

@@ -9,7 +9,7 @@ from pathlib import Path
 def add_to(commands) -> None:
     command = commands.add_parser(
         "export-probe",
-        help="a trained probe as a file to share, with its model card and hash",
+        help="write a trained probe as a file to share, with its model card and hash",
         description="Writes the averaged weights of a training's newest checkpoint: FILE.safetensors for Load Probe, FILE.md (its model "
         "card) and FILE.safetensors.sha256. See docs/publishing.md.",
     )
@@ -25,4 +25,4 @@ def run(options: argparse.Namespace) -> None:
 
     files = export_probe(options.run_folder, options.out, options.overwrite, training_bases().hub_model)
     print(f"wrote {', '.join(str(path) for path in files)}")
-    print("read the card before you share it: what it says of data and licence is what whoever prepared the images said")
+    print("read the card before you share it: its data and licence fields come from your dataset; check them before publishing")

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         name, equals, file = entry.partition("=")
         if not equals:
             raise UserError(f"expected --subject NAME=FILE, found {entry!r}")
-        subjects[check_name(name)] = load_artefact(subject_file(file, options.comfyui))  # damaged files are told before the model is loaded
+        subjects[check_name(name)] = load_artefact(subject_file(file, options.comfyui))  # before the model, which takes a while
     if options.delay and not subjects:
         raise UserError("there is no subject that --delay could hold back; add --subject NAME=FILE, or leave it out")
     for name in subjects:
@@ -92,9 +92,9 @@ def run(options: argparse.Namespace) -> None:
     facts["Model"] = booth.base.model.name
     for number, (image, out) in enumerate(zip(images, outs, strict=True)):
         own = {**facts, "Size": f"{image.width}x{image.height}", "Image of the batch": number}
-        told = ", ".join(f"{name}: {value}" for name, value in own.items())
+        settings = ", ".join(f"{name}: {value}" for name, value in own.items())
         negative = f"Negative prompt: {options.negative}\n" if options.negative.strip() else ""
-        save_image(image, out, {"parameters": f"{options.prompt}\n{negative}{told}"})  # as AUTOMATIC1111 writes it
+        save_image(image, out, {"parameters": f"{options.prompt}\n{negative}{settings}"})  # as AUTOMATIC1111 writes it
         print(f"wrote {out} ({image.width}x{image.height})")
 
 

@@ -28,4 +28,4 @@ def run(options: argparse.Namespace) -> None:
     out = output_file(options.out, ".safetensors", options.overwrite)
     mapper = convert(options.file, out, options.licence)
     print(summary(mapper))
-    print(f"wrote {out} ({out.stat().st_size} bytes); put it into models/hybridbooth, for the node Guess Words")
+    print(f"wrote {out} ({out.stat().st_size} bytes); put it into models/hybridbooth, for the node Initial Words (Published Mapper)")

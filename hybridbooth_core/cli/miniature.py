@@ -17,14 +17,14 @@ def add_to(commands) -> None:
     train = actions.add_parser(
         "train",
         help="train every network of the world from nothing",
-        description="Seeded and counted in steps; stop it at any time and start it again to go on. Under two and a half hours on two CPU "
+        description="Seeded and counted in steps. Stop it at any time; the same command continues. Under two and a half hours on two CPU "
         "cores; on a CUDA GPU the schedules are longer. Ends with the gates, measured on the float16 weights as shipped.",
     )
     train.add_argument("--work", type=Path, default=Path("miniature_training"), help="checkpoints and curves (default miniature_training)")
     train.add_argument("--out", type=Path, help="where the weights go (default: into the installed package)")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--only-steps", type=int, metavar="N", help="cut every stage to N steps: a trial of the machinery, not a good world")
-    train.add_argument("--probe-only", action="store_true", help="keep the world as it is and train its probe anew, learned steps included")
+    train.add_argument("--probe-only", action="store_true", help="keep the world and train only its probe, with its learned optimizer")
     train.set_defaults(run=run_train)
 
     sheet = actions.add_parser(

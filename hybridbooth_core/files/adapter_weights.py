@@ -65,7 +65,7 @@ class AdapterInfo:
         numbers = (self.width, self.steps, self.learning_rate, self.seed, self.images, self.prior_weight)
         plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
         if not plain or not all(isinstance(text, str) and len(text) <= 4096 for text in texts):
-            raise UserError("what the file says of itself mixes up texts and numbers; it is damaged")
+            raise UserError("the metadata of the file mixes up text and numbers; the file is damaged")
         if self.form not in get_args(Form) or not self.class_noun.strip() or not self.token.strip():
             raise UserError(f"expected one of {', '.join(get_args(Form))}, a class noun and a token in the file, found {self.form[:40]!r}")
 
@@ -109,12 +109,12 @@ class AdapterWeights:
             found = metadata.get("format_version", "")[:20]
             raise UserError(f"{path.name} has format {found!r}, this program reads {FORMAT_VERSION}; update it")
         try:
-            told: dict[str, Any] = json.loads(metadata["info"])
-            info = AdapterInfo(**{_OLD_NAMES.get(name, name): value for name, value in told.items()})
+            stored: dict[str, Any] = json.loads(metadata["info"])
+            info = AdapterInfo(**{_OLD_NAMES.get(name, name): value for name, value in stored.items()})
         except UserError as error:
             raise UserError(f"{path.name}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise UserError(f"what {path.name} says of itself is damaged; get the {what} again") from error
+            raise UserError(f"the metadata of {path.name} is damaged; get the {what} again") from error
         if info.form == "full":  # a whole checkpoint: its other networks are the base model's own
             header = {name: entry for name, entry in header.items() if name.startswith(UNET)} or header
         tensors = read_tensors(path, what, header, _expected(path.name, header, info.form, width))

@@ -119,7 +119,7 @@ def save_image(image: Tensor | Image.Image, path: Path, facts: Mapping[str, str]
 
 
 def output_file(path: Path, ending: str, overwrite: bool) -> Path:
-    """`path` if a file with this ending can be made there; told before any work is done.
+    """Returns `path` if a file with this ending can be made there; called before any work is done.
 
     Raises:
         UserError: another ending, a missing or write-protected folder, or the file exists and `overwrite` is off.

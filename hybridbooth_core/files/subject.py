@@ -46,14 +46,14 @@ def check_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class SubjectInfo:
-    """Where a subject came from. Every field is in the file's metadata; none is needed to use the words."""
+    """Where a subject came from. Every field is in the file's metadata; none is needed to use the embeddings."""
 
     class_noun: str = ""
     family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
     base_model: str = ""
     base_fingerprint: str = ""
     probe: str = ""
-    method: str = ""  # learned, residual, words, paper_literal, another system of the family, or none
+    method: str = ""  # learned, residual, words, paper_literal, the name of another method, or none
     steps: int = 0
     best_step: int = 0
     step_size: float = 0.0
@@ -66,7 +66,7 @@ class SubjectInfo:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """n words of width d, float32 on the CPU, and their provenance."""
+    """n token embeddings of width d, float32 on the CPU, and their provenance."""
 
     embeddings: Tensor
     info: SubjectInfo = SubjectInfo()
@@ -74,9 +74,9 @@ class Subject:
     def __post_init__(self):
         shape = list(self.embeddings.shape)
         if len(shape) != 2 or not 1 <= shape[0] <= MAX_WORDS or shape[1] < 1:
-            raise ValueError(f"expected subject words [1 to {MAX_WORDS}, d], found {shape}")
+            raise ValueError(f"expected token embeddings [1 to {MAX_WORDS}, d], found {shape}")
         if not bool(torch.isfinite(self.embeddings).all()):
-            raise ValueError("expected finite subject words, found NaN or infinity")
+            raise ValueError("expected finite token embeddings, found NaN or infinity")
 
     def save(self, path: str | Path, overwrite: bool = False, half: bool = False) -> None:
         """Write the file. UserError: it exists and `overwrite` is off, or the place cannot be written. `half` stores float16."""
@@ -99,7 +99,7 @@ class Subject:
         """Read a file made by us or by any trainer that writes `emb_params`.
 
         Args:
-            width: d of the model the words are for; another width is refused.
+            width: d of the model that the embeddings are for; another width is refused.
         Raises:
             UserError: the file is damaged, of another kind, or of another width.
         """
@@ -110,15 +110,15 @@ class Subject:
         embeddings = read_tensors(path, "subject file", header, {"emb_params": [-1, -1]})["emb_params"]
         if width is not None and embeddings.shape[1] != width:
             raise UserError(
-                f"the words in {path.name} have width {embeddings.shape[1]}, but this model's words have width {width}; "
+                f"the embeddings in {path.name} have width {embeddings.shape[1]}, but this model's have width {width}; "
                 "use a subject made for this family of models"
             )
         if not 1 <= len(embeddings) <= MAX_WORDS or embeddings.shape[1] == 0:
-            raise UserError(f"expected 1 to {MAX_WORDS} words in {path.name}, found {list(embeddings.shape)}; it is another kind of file")
+            raise UserError(f"expected 1 to {MAX_WORDS} embeddings in {path.name}, found {list(embeddings.shape)}; it is another kind of file")
         return Subject(embeddings, _info(metadata))
 
     def at_strength(self, strength: float, class_embedding: Tensor | None) -> Tensor | str:
-        """The words [n, d] on the line from the class noun (0) to the subject (1); at 0 the class noun itself, as text.
+        """The embeddings [n, d] on the line from the class noun (0) to the subject (1); at 0 the class noun itself, as text.
 
         Args:
             strength: 0..2; above 1 exaggerates.
@@ -139,10 +139,10 @@ class Subject:
 
     @contextmanager
     def applied(self, model: DiffusionModel, strength: float = 1.0) -> Iterator[Prompt]:
-        """What `family.artefact.Artefact` asks for: yields the words (at strength 0 the class noun); the model never changes.
+        """What `methods.artefact.Artefact` asks for: yields the embeddings (at strength 0 the class noun); the model never changes.
 
         Raises:
-            UserError: the words are for another family of models, or what `at_strength` raises.
+            UserError: the embeddings are for another family of models, or what `at_strength` raises.
         """
         check_family(model, "the subject", self.embeddings.shape[1], self.info.family, self.info.base_model)
         rows = model.token_embeddings(self.info.class_noun) if self.info.class_noun and strength != 1 else None
@@ -150,7 +150,7 @@ class Subject:
 
 
 def _info(metadata: dict[str, str]) -> SubjectInfo:
-    """Provenance from metadata; a field that is missing or damaged keeps its default, since none is needed to use the words."""
+    """Provenance from metadata; a missing or damaged field keeps its default."""
     values = {}
     for f in fields(SubjectInfo):
         text = metadata.get(f.name, metadata.get(_OLD_NAMES.get(f.name, ""), ""))

@@ -22,7 +22,7 @@ from .training import TrainingConfig, draw_rows, row_losses
 
 @dataclass(frozen=True, kw_only=True)
 class PreservationConfig(TrainingConfig):
-    """What the systems that change weights are told besides.
+    """Settings of the methods that tune weights.
 
     Attributes:
         prior_weight: of the class images' loss; 0 leaves them out, and none is drawn.

@@ -27,7 +27,7 @@ OnStep = Callable[[int, int, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What every trained system is told.
+    """Settings of every method that trains.
 
     Attributes:
         steps: of AdamW, at a constant learning rate.
