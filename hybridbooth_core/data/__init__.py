@@ -1,7 +1,7 @@
 """Training data: from images to shards (`hybridbooth prepare`), and from shards to examples.
 
-Making: `items` says what an image is before it is read; `folders` and `tars` find images; `images` reads and cuts them, `quality`
-measures them, `masks` makes what masks are missing, `samples` judges; `networks` and `cache` compute what frozen networks see; `journal`
-remembers what is finished; `prepare` does all of it. `shards` is the layout on disk.
-Reading: `order` says which sample comes when, `loading` checks shards, `decode` and `examples` make tensors, `reader` joins all.
+Writing: `folders` and `tars` list images (`items`); `images` decodes and crops them; `masks` makes missing masks; `quality` measures blur;
+`samples` decides what is kept; `cache` computes encoder tokens and latents; `manifest` records progress; `prepare` runs all of it.
+`shards` defines the layout on disk.
+Reading: `order` shuffles, `loading` reads and checks shards, `decode` and `examples` make tensors, `reader` iterates.
 """

@@ -1,4 +1,4 @@
-"""Images in folders. Only the names of one folder are in memory at a time (and of its sister folders): about 150 bytes a name."""
+"""Lists images in folders. Only the names in one folder and its sibling folders are in memory: about 150 bytes each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_LINE = 1 << 16
 
 
 def images_in(folder: Path) -> Iterator[Item]:
-    """Every image below a folder in a fixed order: those that `metadata.jsonl` lists, in its order, or else all that are there.
+    """All images below a folder in a fixed order: those listed in `metadata.jsonl`, or else all image files.
 
-    Without a list, each folder's own images come first, by name, then its inner folders', by name; the path of an image's folder is
-    its identity. Names that begin with a dot are passed over, links to folders too.
+    Without that file, each folder's images come first, by name, then its subfolders, by name; an image's identity is the path of its
+    folder. Skips names that start with a dot and links to folders.
 
     Raises:
-        UserError: the list of classes is there but cannot be understood.
+        UserError: the list of classes cannot be read.
     """
     if (folder / METADATA).is_file():
         return _listed(folder)
@@ -31,7 +31,7 @@ def images_in(folder: Path) -> Iterator[Item]:
 
 
 def _classes(folder: Path) -> Mapping[str, str]:
-    """The DreamBooth dataset's class nouns by folder, if its list is there."""
+    """The class nouns by folder, from the list in the DreamBooth dataset; empty without it."""
     path = folder / CLASSES
     if not path.is_file():
         return {}
@@ -39,10 +39,10 @@ def _classes(folder: Path) -> Mapping[str, str]:
 
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
-            raise UserError(f"{path} has more than {MAX_LIST_BYTES} bytes; take the file as it is in google/dreambooth, or remove it")
+            raise UserError(f"{path} has more than {MAX_LIST_BYTES} bytes; use the file from google/dreambooth, or remove it")
         return parse_lists(path.read_text(encoding="utf-8")).classes
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); mend it, or remove it") from error
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); correct it, or remove it") from error
 
 
 def _found(folder: Path, classes: Mapping[str, str]) -> Iterator[Item]:
@@ -64,7 +64,7 @@ def _found(folder: Path, classes: Mapping[str, str]) -> Iterator[Item]:
 
 
 def _listing(folder: Path) -> tuple[list[str], set[str], list[str]]:
-    """The names of a folder's images in order, of its masks, and of its inner folders in order."""
+    """Names of a folder's images (sorted), masks, and subfolders (sorted)."""
     images, masks, inner = [], set(), []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -85,7 +85,7 @@ def _joined(place: str, name: str) -> str:
 
 
 def _listed(folder: Path) -> Iterator[Item]:
-    """One image for each line of the list, which is read line by line."""
+    """The images listed in METADATA, which is read line by line."""
     try:
         with (folder / METADATA).open("rb") as lines:
             number = 0
@@ -95,7 +95,8 @@ def _listed(folder: Path) -> Iterator[Item]:
                 while not (line.endswith(b"\n") or len(line) < MAX_LINE):
                     line = lines.readline(MAX_LINE)
                 if line.strip():
-                    yield _entry(folder, line, f"{METADATA}:{number}") if whole else Item(f"{METADATA}:{number}", problem="a line too long")
+                    place = f"{METADATA}:{number}"
+                    yield _entry(folder, line, place) if whole else Item(place, problem="the line is too long")
     except OSError as error:
         raise UserError(f"{folder / METADATA} cannot be read ({error.strerror}); check it") from error
 
@@ -106,12 +107,12 @@ def _entry(folder: Path, line: bytes, place: str) -> Item:
         facts = Facts.parse(entry)
         files = [entry.get("file_name"), entry.get("mask")]
     except (ValueError, RecursionError):
-        return Item(place, problem="no line of JSON")
+        return Item(place, problem="not a line of JSON")
     except LeftOut as error:
         return Item(place, problem=error.detail)
     for file in files:
         if file is not None and not (isinstance(file, str) and len(file) <= MAX_NAME and contained(file)):
-            return Item(place, problem="its file_name or mask is no path below the folder")
+            return Item(place, problem="its file_name or mask is not a path below the folder")
     if files[0] is None:
         return Item(place, problem="it has no file_name")
     image, mask = (None if file is None else Blob(folder / PurePosixPath(file)) for file in files)

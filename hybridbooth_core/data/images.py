@@ -1,4 +1,4 @@
-"""From the bytes of a stranger's image and mask to the square that training sees."""
+"""Decodes untrusted image and mask files and crops the square that is stored."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .items import LeftOut
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # no other decoder of Pillow's ever sees a stranger's bytes
+FORMATS = ("JPEG", "PNG", "WEBP")  # the only decoders of Pillow that untrusted bytes reach
 MAX_BYTES, MAX_PIXELS = 128 << 20, 1 << 26
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's, and its values that swap width and height
+ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 QUALITY = 95
-GREY = 128  # behind what is transparent: features.GREY in 8 bits, without loading torch for it
+GREY = 128  # background of transparent images: features.GREY in 8 bits (importing it would import torch)
 
 
 class Opened:
-    """A stranger's image, upright.
+    """A decoded image, rotated upright by its EXIF tag.
 
     Attributes:
-        size: width and height of the whole image.
-        rgb: the image; a large JPEG is decoded at a half, a quarter or an eighth of its size, but never below twice the side needed.
-        mask: its transparency if it has any, or what `use_mask` was given; None otherwise.
+        size: width and height of the original.
+        rgb: the image; large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, but not below twice the required side.
+        mask: its alpha channel, or the mask given to `use_mask`; None otherwise.
     """
 
     def __init__(self, content: bytes, need: int, min_side: int):
-        """Raises LeftOut: too small, too large, or no image that can be read whole."""
+        """Raises LeftOut: the image is too small, too large, or cannot be decoded completely."""
         try:
             with Image.open(BytesIO(content), formats=FORMATS) as file:
                 _check_pixels(file)
                 width, height = file.size
                 if min(width, height) < min_side:
                     raise LeftOut("small", f"{width}x{height} pixels")
-                turned = file.getexif().get(ORIENTATION) in TURNED
-                self.size = (height, width) if turned else (width, height)
+                transposed = file.getexif().get(ORIENTATION) in TRANSPOSED
+                self.size = (height, width) if transposed else (width, height)
                 file.draft("RGB", (2 * need, 2 * need))
                 image = ImageOps.exif_transpose(file)
                 self.mask = _alpha(image)
@@ -44,11 +44,11 @@ class Opened:
             raise
         except Image.DecompressionBombError as error:
             raise LeftOut("large", f"more than {MAX_PIXELS} pixels") from error
-        except Exception as error:  # each decoder has errors of its own, and none of them may end a run of a million images
+        except Exception as error:  # Pillow's decoders raise many types, and none may abort a run over a million images
             raise LeftOut("unreadable", _reason(error)) from error
 
     def use_mask(self, content: bytes) -> None:
-        """Take a mask file, 255 on the subject, of the image's own size; LeftOut if it does not fit."""
+        """Sets the mask from a file (255 on the subject, same size as the image); LeftOut if it does not fit."""
         try:
             with Image.open(BytesIO(content), formats=FORMATS) as file:
                 _check_pixels(file)
@@ -58,7 +58,7 @@ class Opened:
         except Exception as error:  # as above
             raise LeftOut("mask", _reason(error)) from error
         if mask.size != self.size:
-            raise LeftOut("mask", f"it is {mask.width}x{mask.height}, the image {self.size[0]}x{self.size[1]}")
+            raise LeftOut("mask", f"it has {mask.width}x{mask.height} pixels, the image {self.size[0]}x{self.size[1]}")
         self.mask = mask
 
 
@@ -82,7 +82,7 @@ def _rgb(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8 bits: Pillow's own conversion would make all but the darkest of it white."""
+    """Scales 16-bit grey to 8 bits; Pillow's conversion would clip almost all of it to white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
@@ -90,33 +90,33 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"no image of a kind that is read ({', '.join(FORMATS)})"
-    text = re.sub(r"<[^>]*>", "...", str(error)).strip()  # without addresses in memory, which no two runs share
+        return f"not an image of a supported format ({', '.join(FORMATS)})"
+    text = re.sub(r"<[^>]*>", "...", str(error)).strip()  # without memory addresses, which differ between runs
     return (text.splitlines() or [type(error).__name__])[0][:160]
 
 
 def square(opened: Opened, size: int) -> tuple[Image.Image, Image.Image | None]:
-    """The largest square of the image that is centred as nearly as possible on the subject, size x size, and its part of the mask.
+    """The largest square of the image, centred on the subject as far as possible, resized to size x size; and the same part of the mask.
 
-    As `features.target_squares` cuts, in 8 bits.
+    The same crop as `features.target_squares`, in 8 bits.
     """
     width, height = opened.size if opened.mask is None else opened.mask.size
     side = min(width, height)
     weight = None if opened.mask is None else np.asarray(opened.mask)
     left, top = (_start(weight, axis, length, side) for axis, length in ((0, width), (1, height)))
     mask = None if opened.mask is None else _resized(opened.mask, (left, top, side, side), size)
-    across, down = opened.rgb.width / width, opened.rgb.height / height  # below 1 where a large JPEG was decoded smaller
+    across, down = opened.rgb.width / width, opened.rgb.height / height  # below 1 if a large JPEG was decoded at reduced size
     return _resized(opened.rgb, (left * across, top * down, side * across, side * down), size), mask
 
 
 def _resized(image: Image.Image, part: tuple[float, float, float, float], size: int) -> Image.Image:
-    """A part (left, top, width, height) of an image, alone: nothing around it shows at its edges."""
+    """A part (left, top, width, height) of an image, resized. Pixels outside the part do not bleed in."""
     left, top, width, height = map(round, part)
     return image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def _start(mask: np.ndarray | None, axis: int, length: int, side: int) -> int:
-    """Where a square of `side` begins along the x (axis 0) or y (axis 1) of a mask [H, W]: centred on it, or on the image."""
+    """The start of a square of `side` along x (axis 0) or y (axis 1): centred on the mask [H, W], or on the image without one."""
     centre = length / 2
     if mask is not None and length > side:
         weight = mask.sum(axis, dtype=np.float64)
@@ -126,7 +126,7 @@ def _start(mask: np.ndarray | None, axis: int, length: int, side: int) -> int:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A file without anything but the image: no EXIF, which may say where it was taken."""
+    """JPEG bytes without EXIF, which may contain the place where a photo was taken."""
     file = BytesIO()
     Image.fromarray(np.asarray(image)).save(file, format="JPEG", quality=QUALITY, subsampling=0)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What a source of images offers before anything is read, and why something of it may be left out."""
+"""Images of a source before they are read, and the reasons to leave an image out."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 REASONS = {
-    "unreadable": "no whole image, or not allowed",
+    "unreadable": "not a complete image, or not allowed",
     "large": "too many pixels or bytes",
     "small": "the shorter side has too few pixels",
-    "mask": "its mask cannot be used",
+    "mask": "the mask cannot be used",
     "area": "the subject is too small or too large",
     "blur": "not sharp",
 }
-"""Every reason for which an image is left out, as a person reads it."""
+"""All reasons to leave an image out, with descriptions for the user."""
 
 MAX_NAME, MAX_WORD = 512, 64
 
 
 class LeftOut(Exception):
-    """An image that is not used: one of REASONS, and in words what was found. Never ends a run."""
+    """An image is not used: one of REASONS, and a text that says what was found. It never aborts a run."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
@@ -29,17 +29,17 @@ class LeftOut(Exception):
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes that are read later: a file, or with `size` the part of it from `offset` on."""
+    """Bytes to read later: a file, or with `size` a part of it that starts at `offset`."""
 
     path: Path
     offset: int = 0
     size: int | None = None
 
     def read(self, limit: int) -> bytes:
-        """All of it.
+        """The bytes.
 
         Raises:
-            LeftOut: it has more than `limit` bytes, fewer than it should have, or cannot be read.
+            LeftOut: there are more than `limit` bytes, fewer than `size`, or they cannot be read.
         """
         try:
             with self.path.open("rb") as file:
@@ -50,13 +50,13 @@ class Blob:
         if len(content) > limit:
             raise LeftOut("large", f"more than {limit} bytes")
         if self.size is not None and len(content) < self.size:
-            raise LeftOut("unreadable", "its file ends within it")
+            raise LeftOut("unreadable", "the file ends too early")
         return content
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an image without looking at it. Nothing of it may be a number or a path of this machine."""
+    """Metadata of an image from its folder, tar or metadata file."""
 
     identity: str | None = None
     class_word: str | None = None
@@ -65,22 +65,22 @@ class Facts:
 
     @staticmethod
     def parse(entry: Any) -> Facts:
-        """From a table that somebody wrote: `identity`, `class_word` or `class`, `source`, `licence`, all optional.
+        """Reads an untrusted JSON object with the optional keys `identity`, `class_word` or `class`, `source`, `licence`.
 
         Raises:
-            LeftOut: it is no table, or one of them is no text of a sensible length.
+            LeftOut: it is not an object, or a value is not a text of sensible length.
         """
         if not isinstance(entry, dict):
-            raise LeftOut("unreadable", "its description is no table")
+            raise LeftOut("unreadable", "its description is not a JSON object")
         class_word = entry.get("class_word", entry.get("class"))
         found = {"identity": entry.get("identity"), "source": entry.get("source"), "licence": entry.get("licence")}
-        for name, text, most in (("class_word", class_word, MAX_WORD), *((name, text, MAX_NAME) for name, text in found.items())):
-            if text is not None and not (isinstance(text, str) and text.strip() and len(text) <= most and text.isprintable()):
-                raise LeftOut("unreadable", f"its {name} is no text of 1 to {most} characters")
+        for name, text, limit in (("class_word", class_word, MAX_WORD), *((name, text, MAX_NAME) for name, text in found.items())):
+            if text is not None and not (isinstance(text, str) and text.strip() and len(text) <= limit and text.isprintable()):
+                raise LeftOut("unreadable", f"its {name} is not a text of 1 to {limit} characters")
         return Facts(class_word=class_word, **found)
 
     def over(self, other: Facts) -> Facts:
-        """These facts, and the other's where these say nothing."""
+        """These facts; missing ones are taken from `other`."""
         return Facts(*(mine if mine is not None else theirs for mine, theirs in zip(self.values(), other.values(), strict=True)))
 
     def values(self) -> tuple[str | None, ...]:
@@ -92,10 +92,10 @@ class Item:
     """One image of a source.
 
     Attributes:
-        name: what it is called in the log and in the shards, relative to the source.
-        image, mask: None without; an image may also carry its mask as transparency.
-        notes: a JSON file with more facts, which go before `facts`.
-        problem: why it cannot be used, if that is known already.
+        name: its path relative to the source, for logs and shards.
+        image, mask: None if missing; the mask may also be the image's alpha channel.
+        notes: a JSON file with further facts, which take precedence over `facts`.
+        problem: why the image cannot be used, if that is already known.
     """
 
     name: str
@@ -107,6 +107,6 @@ class Item:
 
 
 def contained(name: str) -> bool:
-    """Whether a relative path stays where it is: not absolute on any system, nowhere up."""
+    """Whether a relative path stays inside its folder: not absolute on any system, and without `..`."""
     parts = name.replace("\\", "/").split("/")
     return bool(name) and "\0" not in name and parts[0] != "" and ":" not in parts[0] and ".." not in parts

@@ -1,4 +1,4 @@
-"""Whole shards into memory, if every byte is as it was prepared."""
+"""Reads complete shards into memory and checks their hashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shards import IMAGE, NOTES, Index, Shard
 
 
 def check_shards(folder: Path, index: Index) -> None:
-    """UserError if a shard of a folder is missing or has another size; nothing is opened."""
+    """UserError if a shard is missing or has another size. No file is opened."""
     for shard in index.shards:
         try:
             size = (folder / shard.name).stat().st_size
@@ -25,12 +25,12 @@ def check_shards(folder: Path, index: Index) -> None:
 
 
 def load_shard(folder: Path, shard: Shard, images: bool = True) -> list[Stored]:
-    """The samples of a shard, undecoded but for their notes.
+    """The samples of a shard. Only their descriptions are parsed.
 
     Args:
-        images: False leaves the images out.
+        images: False leaves out the images.
     Raises:
-        UserError: it is missing, cannot be read, or is not what was prepared.
+        UserError: the shard is missing, unreadable, or was changed.
     """
     path = folder / shard.name
     try:
@@ -47,7 +47,7 @@ def load_shard(folder: Path, shard: Shard, images: bool = True) -> list[Stored]:
 
 
 class _Hashing:
-    """A file that is read once from the start, and the hash of what was read."""
+    """Hashes a file while it is read once from the start."""
 
     def __init__(self, file: BinaryIO):
         self._file, self.digest = file, hashlib.sha256()
@@ -59,15 +59,15 @@ class _Hashing:
 
 
 def _samples(file: BinaryIO, shard: Shard, images: bool) -> list[Stored]:
-    """The samples of a shard; ValueError unless every byte is as it was prepared.
+    """The samples of a shard; ValueError if its hash differs.
 
-    The tar is read by webdataset's own functions, but opened here: its opener runs commands that stand in a name. Nothing is decoded by it.
+    webdataset parses the tar, but does not open it, since its opener can run commands in a file name. It decodes nothing.
     """
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     magic = file.read(512)[257:262]
-    if magic != b"ustar":  # else tarfile would also unpack a compressed one, to any size
-        raise ValueError("no tar")
+    if magic != b"ustar":  # tarfile would also decompress a compressed tar, to any size
+        raise ValueError("not a tar")
     file.seek(0)
     source = _Hashing(file)
     try:
@@ -77,12 +77,12 @@ def _samples(file: BinaryIO, shard: Shard, images: bool) -> list[Stored]:
         while source.read(1 << 20):
             pass
         if source.digest.hexdigest() != shard.sha256:
-            raise ValueError("its bytes are not those that were prepared")
+            raise ValueError("its hash differs from the index")
         for sample in samples:
             sample[NOTES] = json.loads(sample[NOTES])
     except (tarfile.TarError, KeyError, RecursionError) as error:
-        raise ValueError("no whole tar of samples") from error
-    whole = [sample for sample in samples if isinstance(sample[NOTES], dict) and (IMAGE in sample or not images)]
-    if len(whole) != shard.samples:
-        raise ValueError(f"{len(whole)} whole samples in place of {shard.samples}")
+        raise ValueError("not a complete tar of samples") from error
+    complete = [sample for sample in samples if isinstance(sample[NOTES], dict) and (IMAGE in sample or not images)]
+    if len(complete) != shard.samples:
+        raise ValueError(f"{len(complete)} complete samples instead of {shard.samples}")
     return samples

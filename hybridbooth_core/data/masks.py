@@ -1,6 +1,6 @@
-"""Masks for images that have none: InSPyReNet (Kim et al. 2022), through the optional package transparent-background.
+"""Makes masks for images without one: InSPyReNet (Kim et al. 2022) in the optional package transparent-background.
 
-It finds what is salient, so a subject that does not stand out, or several at once, come out wrong; a given mask always goes first.
+It segments what is salient, so it fails for inconspicuous subjects and for several subjects. Existing masks take precedence.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ MODES = ("base", "fast", "base-nightly")
 
 
 class Remover(Protocol):
-    """What is used of `transparent_background.Remover`."""
+    """The part of `transparent_background.Remover` that is used."""
 
     def process(self, img: Any, type: str = ...) -> Any:
-        """An RGB image; with the type "map", how much each pixel belongs to the subject as an RGB image of the same size."""
+        """With type "map": the soft mask of an RGB image as an RGB image of the same size."""
         ...
 
 
 class MaskMaker:
-    """Images to soft masks, one at a time whoever asks: the network holds one image's numbers."""
+    """Computes soft masks. Thread-safe: images take turns, so that only one is in memory."""
 
     def __init__(self, remover: Remover, config: dict[str, str]):
-        """`config`: what tells this network from others, for the shards."""
+        """`config`: identifies the network in the shards' index."""
         self.config = config
-        self._remover, self._turn = remover, Lock()
+        self._remover, self._lock = remover, Lock()
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """RGB to a grey image of the same size, 255 on the subject."""
-        with self._turn:
+        """The mask of an RGB image: grey, of the same size, 255 on the subject."""
+        with self._lock:
             return self._remover.process(image, type="map").convert("L")
 
 
 def load_mask_maker(weights: Path, mode: str = "base", device: str | None = None) -> MaskMaker:
-    """InSPyReNet from a file. Nothing is fetched; the package reads it as weights alone, nothing in it is run.
+    """InSPyReNet from a file. Nothing is downloaded; the package loads it with `weights_only`, so it cannot run code.
 
     Args:
         weights: ckpt_base.pth, ckpt_fast.pth or ckpt_base_nightly.pth of the package's releases.
-        mode: which of them it is.
-        device: as torch names it; None takes a GPU where there is one.
+        mode: which of the three it is.
+        device: a torch device; None takes a GPU if there is one.
     Raises:
-        UserError: the package is missing, or the file is missing or another network's.
+        UserError: the package or the file is missing, or the file does not fit the mode.
     """
     if mode not in MODES:
         raise UserError(f"expected a mask mode of {', '.join(MODES)}, found {mode!r}")
@@ -67,7 +67,7 @@ def load_mask_maker(weights: Path, mode: str = "base", device: str | None = None
         raise UserError('making masks needs the package transparent-background; run: pip install "hybridbooth[prep]"') from error
     try:
         remover = InSPyReNet(mode=mode, device=device, ckpt=str(weights))
-    except Exception as error:  # torch and the package have no error in common for weights that do not fit
+    except Exception as error:  # torch and the package raise different types for weights that do not fit
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise UserError(f"{weights} cannot be loaded as InSPyReNet's {mode} weights ({reason}); choose its mode or get it again") from error
+        raise UserError(f"{weights} cannot be loaded as InSPyReNet {mode} ({reason}); choose another mode or get it again") from error
     return MaskMaker(remover, {"network": f"InSPyReNet {mode}", "sha256": digest.hexdigest()})

@@ -1,4 +1,4 @@
-"""From a source of images to a folder of shards, in order, whatever happens meanwhile."""
+"""Turns a source of images into a folder of shards: ordered, resumable, reproducible."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .items import REASONS, Item, LeftOut
 from .manifest import Manifest, finished
 from .masks import MaskMaker
 from .samples import Sample, Standards, read_sample
-from .shards import FEATURES, IMAGE, MASK, NOTES, UNKNOWN, Index, write_partial, writing
+from .shards import FEATURES, IMAGE, MASK, NOTES, UNKNOWN, Index, disk_errors, write_partial
 
 if TYPE_CHECKING:
     from .cache import FeatureCache
 
-FEATURE_BATCH = 4  # images at a time through the frozen networks: an autoencoder takes up to a gigabyte for each
-AHEAD = 2  # images for each worker that may be read before they are needed
+FEATURE_BATCH = 4  # images per batch of the frozen networks: an autoencoder takes up to 1 GB for each
+AHEAD = 2  # images per worker that are read in advance
 
 
 def open_source(paths: Sequence[Path]) -> Iterator[Item]:
-    """The images of one folder, of the tars that lie directly in it, or of several tars; always in the same order.
+    """The images of one folder, of the tars directly in it, or of several tars, always in the same order.
 
     Raises:
-        UserError: there is nothing of that kind.
+        UserError: a path is neither a folder nor a tar.
     """
     if len(paths) == 1 and paths[0].is_dir():
         inside = sorted(path for path in _tars_in(paths[0]))
@@ -61,18 +61,18 @@ def prepare(
     workers: int | None = None,
     on_event: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Index:
-    """Make shards of a source's images, or go on making them. Returns their index, which is written last.
+    """Writes shards of a source's images, or continues an interrupted run. Returns their index, which is written last.
 
-    The same source and settings make the same bytes on the same machine, however often the run was killed in between.
+    The same source and settings give the same bytes on the same machine, however often the run was killed.
 
     Args:
         source: see `open_source`.
-        out: a new or empty folder, or one that was begun so.
-        shard_samples: images in a shard; the last one may have fewer.
-        workers: images that are read at the same time; None takes the machine's cores.
-        on_event: told the counts so far after each image.
+        out: a new or empty folder, or one to continue.
+        shard_samples: images per shard; the last shard may have fewer.
+        workers: images that are read in parallel; None takes the number of cores.
+        on_event: called with the counts after each image.
     Raises:
-        UserError: the source or the place cannot be used, the disk is full, or no image is left.
+        UserError: the source or the folder cannot be used, the disk is full, or no image is kept.
     """
     if not 1 <= shard_samples <= 100_000:
         raise UserError(f"expected 1 to 100000 samples in a shard, found {shard_samples}")
@@ -87,23 +87,24 @@ def prepare(
     index = finished(out, config)
     if index is not None:
         return index
-    with Manifest(out, config) as journal, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `images` refuses what is too large
-        journal.pass_over(items)
+    with Manifest(out, config) as manifest, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `images` rejects images that are too large
+        manifest.skip(items)
         read = _in_order(lambda item: read_sample(item, standards, maker), items, workers or os.cpu_count() or 1)
-        with closing(read), closing(_kept(read, journal, on_event)) as kept:
+        with closing(read), closing(_kept(read, manifest, on_event)) as kept:
             while samples := list(islice(kept, shard_samples)):
-                number = len(journal.shards)
-                with writing(out):
+                number = len(manifest.shards)
+                with disk_errors(out):
                     shard = write_partial(out, number, _members(samples, number * shard_samples, cache))
-                journal.finish(shard)
-        if not journal.shards:
-            raise UserError(f"no image can be used of {journal.state['counts']['read']} ({reasons(journal.state['counts'])}); see {out}")
-        return journal.complete(config)
+                manifest.finish(shard)
+        if not manifest.shards:
+            counts = manifest.state["counts"]
+            raise UserError(f"none of the {counts['read']} images can be used ({reasons(counts)}); see {out}")
+        return manifest.complete(config)
 
 
 def _in_order(function: Callable[[Item], Sample], items: Iterable[Item], workers: int) -> Generator[tuple[Item, Future[Sample]]]:
-    """Each item with its result, in the order of the items; a few are worked on ahead at the same time."""
+    """Each item with its future result, in the order of the items; AHEAD * workers are computed in advance."""
     pool, waiting = ThreadPoolExecutor(workers), deque()
     try:
         for item in items:
@@ -117,26 +118,26 @@ def _in_order(function: Callable[[Item], Sample], items: Iterable[Item], workers
 
 
 def _kept(
-    read: Iterable[tuple[Item, Future[Sample]]], journal: Manifest, on_event: Callable[[Mapping[str, Any]], None] | None
+    read: Iterable[tuple[Item, Future[Sample]]], manifest: Manifest, on_event: Callable[[Mapping[str, Any]], None] | None
 ) -> Generator[Sample]:
-    """The samples that are used; the journal counts them and all others."""
+    """The samples that are kept. The manifest counts these and the others."""
     for item, future in read:
-        journal.count(item)
+        manifest.count(item)
         sample = None
         try:
             sample = future.result()
             notes = sample.notes
-            journal.keep(sample.mask is not None, notes["class_word"] is not None, str(notes["licence"] or UNKNOWN))
+            manifest.keep(sample.mask is not None, notes["class_word"] is not None, str(notes["licence"] or UNKNOWN))
         except LeftOut as error:
-            journal.leave_out(item.name, error)
+            manifest.leave_out(item.name, error)
         if on_event:
-            on_event(journal.state["counts"])
+            on_event(manifest.state["counts"])
         if sample is not None:
             yield sample
 
 
 def _members(samples: Sequence[Sample], first: int, cache: FeatureCache | None) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Keys, and for each the content by its ending. Features are computed in the same batches whenever a shard is made."""
+    """Keys, and the content of each member by extension. Features are always computed in the same batches."""
     for start in range(0, len(samples), FEATURE_BATCH):
         batch = samples[start : start + FEATURE_BATCH]
         notes: list[dict[str, Any]] = [dict(sample.notes) for sample in batch]
@@ -155,6 +156,6 @@ def _members(samples: Sequence[Sample], first: int, cache: FeatureCache | None) 
 
 
 def reasons(counts: Mapping[str, Any]) -> str:
-    """How many images were left out and why, as a person reads it."""
+    """The numbers of images that were left out by reason, as text."""
     left_out = [f"{number} {reason}: {REASONS[reason]}" for reason, number in counts["left_out"].items() if number]
-    return "; ".join(left_out) or "none was found"
+    return "; ".join(left_out) or "there are none"

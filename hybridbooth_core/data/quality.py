@@ -1,4 +1,4 @@
-"""What is measured of an image: how blurred it is, and how much of it the subject takes."""
+"""Measures the blur of an image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ TAPS = 9
 
 
 def blur_effect(grey: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """How blurred an image looks, 0 (sharp) to 1, whatever it shows: Crete et al. 2007, "The Blur Effect".
+    """Perceived blur from 0 (sharp) to 1: Crete et al. 2007, "The Blur Effect".
 
-    A sharp image changes much when it is blurred once more, a blurred one hardly. Along each axis: the share of the differences between
-    neighbours that survives another blur (a mean of 9 neighbours); the more blurred axis counts. An even area is 1.
+    A sharp image changes more than a blurred one when it is blurred again. Per axis, this is the fraction of the differences between
+    neighbours that remains after another blur (a mean of 9 neighbours); the larger of the two axes counts. A uniform image gives 1.
 
     Args:
-        grey: [H, W] of any scale, at least 10 a side. weight: [H, W] from 0 on, how much each pixel counts; None counts all alike.
+        grey: [H, W] in any scale, at least 10 pixels a side. weight: [H, W], non-negative weights of the pixels; None for equal weights.
     """
     grey = grey.astype(np.float32)
     weight = np.ones_like(grey) if weight is None else weight.astype(np.float32)

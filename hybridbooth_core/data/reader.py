@@ -1,4 +1,4 @@
-"""Shards to examples for training: an endless row that can be joined at any position and shared by any number of processes."""
+"""Reads shards as an endless sequence of examples, from any position and in any number of processes."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from .shards import NOTES, read_index
 
 
 class ShardReader:
-    """One process's part of a folder of shards.
+    """Reads one process's part of a folder of shards.
 
-    A *position* counts samples over all processes and epochs since training began; it is all that a checkpoint needs. Which samples lie at
-    which positions depends on the seed and `interleave`, not on `world`: W processes with b examples a step see what one sees with W b.
+    A *position* counts samples over all processes and epochs since the start of the training; a checkpoint needs nothing else. The sample
+    at a position depends on the seed and `interleave`, not on `world`: W processes with b examples per step see the same as one with W b.
 
     Attributes:
-        index: of the folder. epoch_length: the positions of one epoch.
+        index: of the folder. epoch_length: number of positions in an epoch.
     """
 
     def __init__(self, folder: Path, seed: int = 0, rank: int = 0, world: int = 1, interleave: int = 8, images: bool = True):
         """Args:
-            lanes: shards that are read in turns, a multiple of `world`; each holds a whole shard in memory, and more mix better.
-            images: False leaves images undecoded, for training on cached features.
+            interleave: number of shards that are read in turns, a multiple of `world`. Each is held in memory; more mix better.
+            images: False skips the images, for training on cached features.
         Raises:
-            UserError: the folder is no finished one, a shard is missing or of another size, or there are fewer samples than lanes.
-            ValueError: a rank outside the world, or lanes that the world cannot share.
+            UserError: the folder is not complete, a shard is missing or has another size, or there are fewer samples than `interleave`.
+            ValueError: `rank` is not below `world`, or `interleave` is not a multiple of it.
         """
         if not 0 <= rank < world or interleave < 1 or interleave % world:
-            raise ValueError(f"expected a rank below the world and lanes that it divides, found {rank} of {world} and {interleave} lanes")
+            raise ValueError(f"expected rank < world and interleave as a multiple of world, found {rank}, {world} and {interleave}")
         self.folder, self.index = folder, read_index(folder)
         self._seed, self._rank, self._world, self._interleave, self._images = seed, rank, world, interleave, images
         self.epoch_length = self.index.samples // interleave * interleave
         if not self.epoch_length:
-            raise UserError(f"{folder} has {self.index.samples} samples, fewer than the {interleave} lanes that read it; use fewer lanes")
+            raise UserError(f"{folder} has {self.index.samples} samples, expected at least {interleave}; lower --data.interleave")
         check_shards(folder, self.index)
 
     def read(self, position: int = 0) -> Iterator[Example]:
-        """The examples of this process from a position on, epoch after epoch, without end.
+        """An endless iterator over this process's examples from a position on.
 
         Raises:
-            UserError: a shard is missing, unreadable or not what was prepared.
+            UserError: a shard is missing, unreadable, or was changed.
         """
         for row in self.rows(position):
             yield row.target
 
     def pairs(self, position: int = 0) -> Iterator[tuple[Example, Example]]:
-        """The same examples, each behind another one of its identity in the same shard, or behind itself where there is none.
+        """The same examples as (reference, target): the reference is another image of the same identity in the shard, if there is one.
 
-        The first is what a probe looks at, the second what its words must draw: so they cannot carry the first one's surroundings.
+        So the token embeddings cannot copy the reference's background.
         """
         for row in self.rows(position):
             yield row.partner, row.target
 
     def rows(self, position: int = 0) -> Iterator[Row]:
-        """The same positions, nothing of them decoded yet, so that others than the walking thread can do that."""
+        """The same positions, not decoded yet, so that other threads can do that."""
         for shard, slot in self._walk(position):
             yield Row(shard, slot, self._example)
 
@@ -74,7 +74,7 @@ class ShardReader:
             shard, slot = order.place(within)
             stream = within % self._interleave
             if stream not in open_streams or open_streams[stream][0] != (epoch, shard):
-                open_streams.pop(stream, None)  # one shard a lane in memory, not two
+                open_streams.pop(stream, None)  # before loading, so that a stream has one shard in memory
                 entry = self.index.shards[shard]
                 open_streams[stream] = (
                     (epoch, shard),
@@ -86,30 +86,30 @@ class ShardReader:
     def _example(self, stored: Stored) -> Example:
         try:
             return example_of(stored, self.index.config)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # the last three: settings that are none
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # the last three: a damaged index
             raise UserError(f"the sample {stored['__key__']} in {self.folder} is damaged ({error}); prepare the images again") from error
 
 
 class Row:
-    """One position. Its images are decoded when they are asked for, which raises what `ShardReader.read` raises."""
+    """One position. Images are decoded on access, with the errors of `ShardReader.read`."""
 
     def __init__(self, shard: _Loaded, slot: int, decode: Callable[[Stored], Example]):
         self._shard, self._slot, self._decode = shard, slot, decode
 
     @cached_property
     def target(self) -> Example:
-        """The example of the position."""
+        """The example at this position."""
         return self._decode(self._shard.rows[self._slot])
 
     @cached_property
     def partner(self) -> Example:
-        """Another example of its identity in the same shard, or the same one where there is none."""
+        """Another example of the same identity in the shard, or the target if there is none."""
         other = self._shard.partners[self._slot]
         return self.target if other == self._slot else self._decode(self._shard.rows[other])
 
     @property
-    def stranger(self) -> Callable[[], Example] | None:
-        """A way to get an example of another identity in the same shard, None if that has no other."""
+    def other_identity(self) -> Callable[[], Example] | None:
+        """A function that returns an example of another identity in the shard; None if there is none."""
         own, count = self._shard.identity(self._slot), len(self._shard.rows)
         for place in (number % count for number in range(self._slot + 1, self._slot + count)):
             if own is None or self._shard.identity(place) != own:
@@ -118,7 +118,7 @@ class Row:
 
 
 class _Loaded:
-    """A shard in memory: its samples in an epoch's order, and for each the place of another image of its identity, or its own place."""
+    """A shard in memory: samples in an epoch's order, and for each the index of another image of its identity, or its own index."""
 
     def __init__(self, samples: list[Stored], order: Sequence[int]):
         self.rows = [samples[number] for number in order]

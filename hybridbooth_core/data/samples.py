@@ -1,4 +1,4 @@
-"""One image of a source, read and judged: the members of its sample, or the reason why it has none."""
+"""Reads one image of a source, and decides whether and how it is stored."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Standards:
     """Which images are kept, and how they are stored.
 
     Attributes:
-        size: side of the stored squares, the image size of the model that is trained with: 512 for Stable Diffusion 1.5.
-        min_side: of the original in pixels; 0 stands for `size`, so that nothing is enlarged.
-        area: the least and the largest share of the square that the subject takes, where there is a mask.
-        max_blur: see `quality.blur_effect`; 1 keeps all. Sharp photos are mostly below .45; a blur of 2 pixels at a side of 512 makes .65.
-        class_word, licence: of images that say nothing of it themselves.
+        size: side of the stored squares; the image size of the base model, 512 for Stable Diffusion 1.5.
+        min_side: minimum of the original's shorter side in pixels; 0 stands for `size`, so that no image is upscaled.
+        area: minimum and maximum fraction of the square that the mask covers; only for images with a mask.
+        max_blur: see `quality.blur_effect`; 1 keeps all. Most sharp photos are below 0.45; a blur of 2 pixels at side 512 gives 0.65.
+        class_word, licence: defaults for images without their own.
     """
 
     size: int = 512
@@ -38,22 +38,22 @@ class Standards:
 
     def __post_init__(self):
         if self.size not in SIZES:
-            raise UserError(f"expected a size from {SIZES[0]} to {SIZES[-1]} that 8 divides, found {self.size}; 512 is SD1.5's")
+            raise UserError(f"expected a size from {SIZES[0]} to {SIZES[-1]} in steps of 8, found {self.size}; use 512 for SD1.5")
         if not 0 <= self.min_side <= 65536:
-            raise UserError(f"expected a least side from 0 to 65536 pixels, found {self.min_side}")
+            raise UserError(f"expected a minimum side from 0 to 65536 pixels, found {self.min_side}")
         if not 0.001 <= self.area[0] < self.area[1] <= 0.999:
-            raise UserError(f"expected two shares in order from 0.001 to 0.999 for the area, found {self.area[0]} and {self.area[1]}")
+            raise UserError(f"expected the area as two increasing numbers from 0.001 to 0.999, found {self.area[0]} and {self.area[1]}")
         if not 0 < self.max_blur <= 1:
-            raise UserError(f"expected a largest blur above 0 and up to 1, found {self.max_blur}")
+            raise UserError(f"expected a maximum blur above 0 and up to 1, found {self.max_blur}")
         try:
             Facts.parse({"class_word": self.class_word, "licence": self.licence})
         except LeftOut as error:
-            raise UserError(f"the class word or the licence cannot be used: {error.detail}") from error
+            raise UserError(f"the class noun or the licence cannot be used: {error.detail}") from error
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is stored of an image: a JPEG, a PNG or None, and the table of its description."""
+    """The stored form of an image: JPEG bytes, PNG bytes of the mask or None, and its description."""
 
     image: bytes
     mask: bytes | None
@@ -61,12 +61,12 @@ class Sample:
 
 
 def read_sample(item: Item, standards: Standards, maker: MaskMaker | None) -> Sample:
-    """Read, judge and cut an image.
+    """Reads, checks and crops an image.
 
     Args:
-        maker: makes the mask of an image that has none.
+        maker: makes masks for images without one.
     Raises:
-        LeftOut: it is not used.
+        LeftOut: the image is not kept.
     """
     if item.problem or item.image is None:
         raise LeftOut("unreadable", item.problem)
@@ -83,10 +83,10 @@ def read_sample(item: Item, standards: Standards, maker: MaskMaker | None) -> Sa
     weight = None if mask is None else np.asarray(mask, dtype=np.float32) / 255
     area = None if weight is None else float(weight.mean(dtype=np.float64))
     if area is not None and not standards.area[0] <= area <= standards.area[1]:
-        raise LeftOut("area", f"the subject takes {area:.3f} of the square")
+        raise LeftOut("area", f"the subject covers {area:.3f} of the square")
     blur = blur_effect(np.asarray(image.convert("L")), weight)
     if blur > standards.max_blur:
-        raise LeftOut("blur", f"a blur of {blur:.3f}")
+        raise LeftOut("blur", f"blur {blur:.3f}")
     notes = {"identity": facts.identity, "class_word": facts.class_word, "source": facts.source, "licence": facts.licence}
     figures = {"width": opened.size[0], "height": opened.size[1], "area": None if area is None else round(area, 4), "blur": round(blur, 4)}
     return Sample(jpeg(image), None if mask is None else png(mask), {**notes, **figures})
@@ -98,5 +98,5 @@ def _facts(item: Item) -> Facts:
     try:
         entry = json.loads(item.notes.read(MAX_NOTES))
     except (ValueError, RecursionError) as error:
-        raise LeftOut("unreadable", "its description is no JSON") from error
+        raise LeftOut("unreadable", "its description is not JSON") from error
     return Facts.parse(entry).over(item.facts)

@@ -1,4 +1,4 @@
-"""The layout on disk: tars of the WebDataset kind and an index that says what they hold. docs/data.md describes it for other programs."""
+"""The layout on disk: WebDataset tars and an index. docs/data.md documents it for other programs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FORMAT, VERSION = "hybridbooth.shards", 1
 INDEX, LEFT_OUT, PROGRESS = "index.json", "left_out.jsonl", "progress.jsonl"
 IMAGE, MASK, NOTES, FEATURES = "jpg", "mask.png", "json", "features.safetensors"
 CLIP, DINO, LATENTS, REFERENCE_LATENTS = "clip", "dino", "latents", "reference_latents"  # the tensors in FEATURES
-SUBJECT, WHOLE = "subject", "whole"  # what of the square the reference is
-UNKNOWN = "unknown"  # the licence of images that say nothing of it
+SUBJECT, WHOLE = "subject", "whole"  # the reference: a crop of the subject, or the whole square
+UNKNOWN = "unknown"  # the licence of images without one
 MAX_INDEX = 1 << 28
 
 _NAME = re.compile(r"shard-[0-9]{6,9}\.tar")
@@ -30,7 +30,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished tar: its name, how many samples and bytes it has, and the hash of all its bytes."""
+    """A complete tar: its name, number of samples, bytes, and sha256."""
 
     name: str
     samples: int
@@ -41,16 +41,16 @@ class Shard:
         numbers = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in (self.samples, self.bytes))
         texts = isinstance(self.name, str) and isinstance(self.sha256, str)
         if not (numbers and texts and _NAME.fullmatch(self.name) and _HASH.fullmatch(self.sha256)):
-            raise ValueError("no entry of a shard")
+            raise ValueError("not a shard entry")
 
 
 @dataclass(frozen=True)
 class Index:
-    """What is in a folder of shards.
+    """The index of a folder of shards.
 
     Attributes:
-        config: everything that decided their content: size, filters, how masks and features were made (`features` is None without).
-        counts: samples read, kept, with a mask, with a class noun, of each licence, and left out for each reason.
+        config: the settings that decide the content: size, filters, networks of masks and features (`features` is None without).
+        counts: samples read, kept, with a mask, with a class noun, by licence, and left out by reason.
     """
 
     config: dict[str, Any]
@@ -63,7 +63,7 @@ class Index:
 
     @property
     def licences(self) -> dict[str, int]:
-        """How many samples have each licence, the most frequent first. What was not counted (by an earlier version) is UNKNOWN."""
+        """Number of samples by licence, most frequent first. Samples that an earlier version did not count are UNKNOWN."""
         counted = self.counts.get("licences")
         known = {str(name): n for name, n in counted.items() if isinstance(n, int) and n > 0} if isinstance(counted, dict) else {}
         if (rest := self.samples - sum(known.values())) > 0:
@@ -77,10 +77,10 @@ class Index:
 
 
 def read_index(folder: Path) -> Index:
-    """The index of a folder that `hybridbooth prepare` has finished.
+    """The index of a folder that `hybridbooth prepare` has completed.
 
     Raises:
-        UserError: there is none, it was not finished, it is damaged, or a newer version wrote it.
+        UserError: it is missing or damaged, or a newer version wrote it.
     """
     path = folder / INDEX
     try:
@@ -88,22 +88,22 @@ def read_index(folder: Path) -> Index:
             raise UserError(f"{path} has more than {MAX_INDEX} bytes, too many for an index; prepare the images again")
         entry = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        begun = "was not finished: run the same `hybridbooth prepare` again" if (folder / PROGRESS).exists() else "has no shards"
-        raise UserError(f"expected a folder made by `hybridbooth prepare`, but {folder} {begun} (it has no {INDEX})") from error
+        state = "is not complete: run the same `hybridbooth prepare` again" if (folder / PROGRESS).exists() else "has no shards"
+        raise UserError(f"expected a folder made by `hybridbooth prepare`, but {folder} {state} (no {INDEX})") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check it") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged (it is no JSON); copy it again, or prepare the images again") from error
+        raise UserError(f"{path} is damaged (it is not JSON); copy it again, or prepare the images again") from error
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        raise UserError(f"{path} is no index of shards by `hybridbooth prepare`; choose the folder that it made")
+        raise UserError(f"{path} is not an index of `hybridbooth prepare`; choose a folder that it made")
     if entry.get("version") != VERSION:
-        raise UserError(f"{path} has the version {str(entry.get('version'))[:20]}, this one reads {VERSION}; update, or prepare again")
+        raise UserError(f"{path} has format version {str(entry.get('version'))[:20]}, expected {VERSION}; update, or prepare again")
     try:
         shards = tuple(Shard(**shard) for shard in entry["shards"])
         if not (shards and isinstance(entry["config"], dict) and isinstance(entry["counts"], dict)):
             raise ValueError("incomplete")
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged (an entry is none of an index); copy it again, or prepare the images again") from error
+        raise UserError(f"{path} is damaged (an entry is not valid); copy it again, or prepare the images again") from error
     return Index(entry["config"], entry["counts"], shards)
 
 
@@ -116,7 +116,7 @@ def partial_shard(folder: Path, number: int) -> Path:
 
 
 class _Hashed:
-    """A file that is written once from the start, and its hash."""
+    """Hashes a file while it is written once from the start."""
 
     def __init__(self, file: BinaryIO):
         self._file, self._digest, self.bytes = file, hashlib.sha256(), 0
@@ -132,10 +132,10 @@ class _Hashed:
 
 
 def write_partial(folder: Path, number: int, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> Shard:
-    """Write a shard beside its place, down to the disk. The same samples make the same bytes: no times, no owners.
+    """Writes a shard under a temporary name and fsyncs it. The same samples give the same bytes: no times, no owners.
 
     Args:
-        samples: keys, and for each the content by its ending.
+        samples: keys, and the content of each member by extension.
     """
     count = 0
     with partial_shard(folder, number).open("wb") as file:
@@ -150,17 +150,17 @@ def write_partial(folder: Path, number: int, samples: Iterable[tuple[str, Mappin
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)  # whose time and owners are 0 and nobody
+    info = tarfile.TarInfo(name)  # with time 0 and no owner
     info.size = len(content)
     tar.addfile(info, BytesIO(content))
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """UserError for whatever the disk refuses within."""
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turns any OSError inside the block into a UserError."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}); what is finished stays: make room, then run the same command again"
+            f"{folder} cannot be written ({error.strerror or error}); complete shards remain: free some space and run the command again"
         ) from error

@@ -1,6 +1,6 @@
-"""Images in tars of the WebDataset kind: members that share a name up to its first dot are one sample.
+"""Lists images in WebDataset tars: members with the same name up to the first dot are one sample.
 
-Nothing is ever unpacked to the disk, and nothing but images and JSON is ever looked into.
+Nothing is unpacked to the disk, and only images and JSON files are read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
 def images_in(tars: Sequence[Path]) -> Iterator[Item]:
-    """Every sample in order. Headers alone are read here, so passing over samples costs little."""
+    """All samples in order. Only headers are read, so skipping samples is cheap."""
     for path in tars:
         try:
             yield from _samples(path)
@@ -36,7 +36,7 @@ def _samples(path: Path) -> Iterator[Item]:
                 continue
             folder, slash, base = info.name.rpartition("/")
             stem, _, ending = base.partition(".")
-            if not stem:  # hidden, as what some systems write beside each file
+            if not stem:  # hidden files, which some systems add
                 continue
             if folder + slash + stem != key:
                 yield from _sample(path.name, key, parts)
@@ -46,9 +46,9 @@ def _samples(path: Path) -> Iterator[Item]:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """All headers; ReadError where a tar ends in something that is none, which `tarfile` itself takes for the end."""
+    """All headers; ReadError for a damaged header, which `tarfile` would take for the end."""
     while (info := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined]  # else every header of the tar would stay in memory
+        tar.members = []  # type: ignore[attr-defined]  # otherwise all headers stay in memory
         yield info
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
@@ -58,8 +58,8 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 def _refusal(info: tarfile.TarInfo) -> str:
     if not contained(info.name):
-        return "refused: its name leads out of the tar"
-    return "" if info.type in PLAIN else "refused: it is a link or no plain file"
+        return "refused: its path leads out of the tar"
+    return "" if info.type in PLAIN else "refused: it is not a regular file"
 
 
 def _sample(tar: str, key: str, parts: dict[str, Blob]) -> Iterator[Item]:
@@ -67,7 +67,7 @@ def _sample(tar: str, key: str, parts: dict[str, Blob]) -> Iterator[Item]:
     if image is not None:
         yield Item(f"{tar}/{key[:MAX_NAME]}", image, parts.get(MASK), notes=parts.get(NOTES))
     elif parts:
-        yield Item(f"{tar}/{key[:MAX_NAME]}", problem="a sample without an image")
+        yield Item(f"{tar}/{key[:MAX_NAME]}", problem="the sample has no image")
 
 
 def _plain(error: Exception) -> str:

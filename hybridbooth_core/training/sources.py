@@ -134,7 +134,7 @@ class ShardSource:
         target = row.target
         reference = row.partner if data.cross_pairs else target
         image, mask = _required(reference.image), reference.mask
-        other = row.stranger
+        other = row.other_identity
         backdrops = [] if other is None else [lambda: _required(other().image)]
         augmentation = draw_augmentation(data, generator, len(image), backdrops)
         clip, dino = (augmented(image, mask, augmentation, side) for side in self._sides)

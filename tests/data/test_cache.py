@@ -67,8 +67,8 @@ def test_the_index_says_which_networks_and_others_are_refused(masked, tmp_path, 
     features = index.config["features"]
     assert (features["clip"]["id"], features["clip"]["width"], features["whole_share"]) == ("test/clip", encoders.clip.width, 0.2)
     assert len({features[name]["fingerprint"] for name in ("clip", "dino", "latents")}) == 3
-    assert "begun with features" in refuses(prepare, [masked], tmp_path / "out", SMALL)
-    assert "begun with features" in refuses(prepare, [masked], tmp_path / "out", SMALL, cache=cache_of(0.3))
+    assert "started with features" in refuses(prepare, [masked], tmp_path / "out", SMALL)
+    assert "started with features" in refuses(prepare, [masked], tmp_path / "out", SMALL, cache=cache_of(0.3))
 
 
 def test_one_name_has_one_view_and_the_share_is_kept(cache_of):
@@ -96,7 +96,7 @@ def test_numbers_that_float16_cannot_hold_are_refused(masked, tmp_path, refuses)
             return torch.full((len(images), 4, 8), 1e6)
 
     cache = FeatureCache((Encoder("c", Wild()), Encoder("d", Wild())), None, 0.2)
-    assert "float16 cannot" in refuses(prepare, [masked], tmp_path / "out", SMALL, cache=cache)
+    assert "float16 overflows" in refuses(prepare, [masked], tmp_path / "out", SMALL, cache=cache)
     assert "from 0 to 1" in refuses(FeatureCache, None, None, 1.5)
 
 

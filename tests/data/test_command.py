@@ -38,10 +38,10 @@ def test_tars_to_shards(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--size", "65"], "8 divides"), (["--area", ".7", ".1"], "in order"), (["--workers", "0"], "workers"),
+        (["--size", "65"], "in steps of 8"), (["--area", ".7", ".1"], "two increasing numbers"), (["--workers", "0"], "workers"),
         (["--max-blur", "0"], "blur"),
         (["--make-masks", "none.pth"], "none.pth cannot be read"), (["--encoders", "none"], "CLIP ViT-L/14 was not found"),
-        (["--model", "none"], "model_index.json"), (["--model", "none", "--device", "abacus"], "abacus"), (["--class-word", ""], "class"),
+        (["--model", "none"], "found no none"), (["--model", "none", "--device", "abacus"], "abacus"), (["--class-word", ""], "class"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence_and_make_nothing(arguments, said, masked, tmp_path, capsys):

@@ -49,7 +49,7 @@ def test_what_is_missing_is_one_sentence(package, tmp_path, refuses, monkeypatch
     weights = tmp_path / "ckpt_base.pth"
     assert "ckpt_base.pth from the releases" in refuses(load_mask_maker, weights)
     weights.write_bytes(b"other")
-    assert "base weights" in refuses(load_mask_maker, weights)
+    assert "InSPyReNet base" in refuses(load_mask_maker, weights)
     assert "mask mode" in refuses(load_mask_maker, weights, "best")
     monkeypatch.setitem(sys.modules, "transparent_background", None)
     assert "hybridbooth[prep]" in refuses(load_mask_maker, weights)

@@ -80,7 +80,7 @@ def test_the_standards_decide(masked, tmp_path):
     blurs = [sample["json"]["blur"] for sample in stored(tmp_path / "a")]
     assert kept("d", max_blur=sorted(blurs)[3]) == 4
     for name, changes in (("e", {"area": (0.25, 0.7)}), ("f", {"min_side": 257})):
-        with pytest.raises(ValueError, match="no image can be used of 6"):
+        with pytest.raises(ValueError, match="none of the 6 images can be used"):
             kept(name, **changes)
 
 
@@ -167,7 +167,7 @@ def test_a_finished_folder_is_left_alone_and_other_settings_are_refused(masked, 
 
 
 def test_places_that_cannot_be_used(masked, tmp_path, refuses):
-    assert "holds other files" in refuses(prepare, [masked], masked, SMALL)
+    assert "contains other files" in refuses(prepare, [masked], masked, SMALL)
     (tmp_path / "file").touch()
     assert "cannot be written" in refuses(prepare, [masked], tmp_path / "file", SMALL)
     assert "does not exist" in refuses(prepare, [masked], tmp_path / "none" / "out", SMALL)
@@ -233,7 +233,7 @@ def test_a_source_that_changed_in_between_is_refused(masked, tmp_path, refuses):
 
     begin()
     shutil.copy(masked / "00.jpg", masked / "00a.jpg")
-    assert "no longer those" in refuses(prepare, [masked], out, SMALL, 2)
+    assert "the source has changed" in refuses(prepare, [masked], out, SMALL, 2)
     (masked / "00a.jpg").unlink()
     shutil.copy(masked / "00.jpg", masked / "06.jpg")  # behind what was read: it may still come
     assert prepare([masked], out, SMALL, 2).counts["kept"] == 7
@@ -243,7 +243,7 @@ def test_a_source_that_changed_in_between_is_refused(masked, tmp_path, refuses):
     begin()
     with (out / "shard-000001.tar").open("ab") as file:
         file.write(b"x")
-    assert "has been changed" in refuses(prepare, [masked], out, SMALL, 2)
+    assert "was changed" in refuses(prepare, [masked], out, SMALL, 2)
     begin()
     (out / "progress.jsonl").write_text("{}\n")
     assert "damaged" in refuses(prepare, [masked], out, SMALL, 2)
@@ -252,7 +252,7 @@ def test_a_source_that_changed_in_between_is_refused(masked, tmp_path, refuses):
 def test_two_at_once_in_one_place_are_refused(masked, tmp_path, refuses):
     pytest.importorskip("fcntl")
     with journal.Manifest(tmp_path / "out", {"size": 64}):
-        assert "at work" in refuses(journal.Manifest, tmp_path / "out", {"size": 64})
+        assert "is running" in refuses(journal.Manifest, tmp_path / "out", {"size": 64})
     with journal.Manifest(tmp_path / "out", {"size": 64}):
         pass
 

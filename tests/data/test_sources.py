@@ -135,7 +135,7 @@ def test_members_of_one_name_are_one_sample(tmp_path):
     assert names([first, second, third]) == ["x.tar/a/1", "x.tar/a/2", "x.tar/3"]
     assert [blob and blob.read(9) for blob in (first.image, first.mask, first.notes)] == [b"J", b"M", b"{}"]
     assert second.image and second.image.read(9) == b"P" and second.mask is None
-    assert third.problem == "a sample without an image"
+    assert third.problem == "the sample has no image"
 
 
 def test_links_devices_and_ways_out_are_refused_and_named(tmp_path):
@@ -168,7 +168,7 @@ def test_a_member_that_claims_more_than_there_is(tmp_path):
     path = write_tar(tmp_path / "x.tar", [("1.jpg", b"x" * 2000)])
     (item,) = [item for item in tars.images_in([path]) if item.image]
     os.truncate(path, 1000)
-    with pytest.raises(LeftOut, match="ends within it"):
+    with pytest.raises(LeftOut, match="ends too early"):
         item.image.read(5000)
     with pytest.raises(LeftOut, match="more than 100 bytes"):
         item.image.read(100)

@@ -204,7 +204,7 @@ def test_what_cannot_be_read_from_is_one_sentence(data, cached, shards, photos, 
     assert "has no shards" in refuses(ShardSource, replace(data, shards=tmp_path), 1, 4)
     assert "no clip, dino, latents" in refuses(ShardSource, replace(data, shards=shards.plain), 1, 4)
     assert "no clip, dino;" in refuses(ShardSource, replace(data, shards=shards.latents), 1, 4)
-    assert "fewer lanes" in refuses(ShardSource, replace(data, interleave=13), 1, 4)
+    assert "lower --data.interleave" in refuses(ShardSource, replace(data, interleave=13), 1, 4)
     assert "2 interleaved shards do not divide among 3" in refuses(next, cached.batches(0, DataShard(6, 2, 0, 3)))
     prepare([photos], tmp_path / "small", Standards(size=128))
     assert "training shards in size" in refuses(ShardSource, Data(shards=shards.plain, validation=tmp_path / "small", **PLAIN), 1, 4, SIDES)
