@@ -129,6 +129,7 @@ def test_one_goes_on_from_where_two_stopped(small, two, alone, tmp_path):
     assert apart(probe.state_dict(), expected[1]) < 0.01
 
 
+@pytest.mark.slow
 def test_the_estimate_counts_what_processes_exchange_gradients_through(two):
     assert [told["world"] for told in two.told] == [2, 2] and [told["rank"] for told in two.told] == [0, 1]
     for told in two.told:
@@ -136,17 +137,20 @@ def test_the_estimate_counts_what_processes_exchange_gradients_through(two):
         assert told["exchanged"] == [together - alone] * 2
 
 
+@pytest.mark.slow
 def test_the_first_process_draws(two):
     assert sorted(path.name for path in (two.folder / "grids" / "grids").iterdir()) == ["step-00000002.png", "step-00000004.png"]
     assert not (two.folder / "ddp" / "grids").exists()
 
 
+@pytest.mark.slow
 def test_learned_steps_are_left_alone(two, small):
     """They get no gradient, which several processes would wait for."""
     state = torch.load(two.folder / "ddp-1.pt", weights_only=True)
     assert torch.equal(state["learned_optimizer.out.bias"], torch.ones_like(state["learned_optimizer.out.bias"]))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_nan_in_one_process_ends_all_of_them(two):
     assert all("the loss is nan at step 3" in told["nan"] and "step-00000002.ckpt" in told["nan"] for told in two.told)
     assert [step for step, _ in checkpoints(two.folder / "nan")] == [2]
@@ -157,6 +161,7 @@ def interleaved(parts: list[list[list[str]]]) -> list[str]:
     return [row for rows in zip(*([row for batch in part for row in batch] for part in parts), strict=True) for row in rows]
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_step_are_shared_out(two, small):
     """Row 0 to the first process, row 1 to the second, and so on."""
     source, augmented = small.trainer_of(small.CONFIG).context.source, []
@@ -169,6 +174,7 @@ def test_the_rows_of_a_step_are_shared_out(two, small):
     assert interleaved([told["seen"][:8] for told in two.told]) == rows
 
 
+@pytest.mark.slow
 def test_shards_are_split_without_overlap(two, sd15_alone):
     """Three steps of four rows are an epoch of the twelve images."""
     rows = [row for batch in sd15_alone.augmented[:3] for row in batch]
@@ -178,11 +184,13 @@ def test_shards_are_split_without_overlap(two, sd15_alone):
     assert not {row for batch in parts[0] for row in batch} & {row for batch in parts[1] for row in batch}
 
 
+@pytest.mark.slow
 def test_two_train_on_shards_as_one_does(two, sd15_alone, small):
     """In Stable Diffusion 1.5's layout, out of files that each process loads."""
     assert_same_training(small, two, "sd15", (sd15_alone.folder, sd15_alone.state))
 
 
+@pytest.mark.slow
 def test_where_one_fails_the_others_end_too(two):
     assert two.done.returncode != 0 and "shard-000001.tar is missing" in two.done.stderr
     assert [step for step, _ in checkpoints(two.folder / "broken")] == [2]
