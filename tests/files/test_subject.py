@@ -131,7 +131,7 @@ def test_a_large_file_is_refused_unread(path, refuses):
     "bad", [torch.zeros(5), torch.zeros(0, 4), torch.zeros(4, 0), torch.zeros(76, 4), torch.full((1, 4), float("nan"))], ids=str
 )
 def test_words_that_are_none_make_no_subject(bad):
-    with pytest.raises(ValueError, match="subject words"):
+    with pytest.raises(ValueError, match="token embeddings"):
         Subject(bad)
 
 
