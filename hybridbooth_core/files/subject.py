@@ -114,7 +114,8 @@ class Subject:
                 "use a subject made for this family of models"
             )
         if not 1 <= len(embeddings) <= MAX_WORDS or embeddings.shape[1] == 0:
-            raise UserError(f"expected 1 to {MAX_WORDS} embeddings in {path.name}, found {list(embeddings.shape)}; it is another kind of file")
+            found = list(embeddings.shape)
+            raise UserError(f"expected 1 to {MAX_WORDS} embeddings in {path.name}, found {found}; it is another kind of file")
         return Subject(embeddings, _info(metadata))
 
     def at_strength(self, strength: float, class_embedding: Tensor | None) -> Tensor | str:

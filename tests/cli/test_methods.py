@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from hybridbooth_core.cli import main
-from hybridbooth_core.methods.registry import METHODS
 from hybridbooth_core.files.subject import Subject
+from hybridbooth_core.methods.registry import METHODS
 
 FEW = {name: ["--steps", "2"] for name in METHODS} | {"encoder_only": []}
 PRIOR = ("dreambooth", "dreambooth_lora", "custom_diffusion")
