@@ -1,4 +1,4 @@
-"""`hybridbooth prepare`: images into shards for training a probe."""
+"""`hybridbooth prepare`: turns images into shards for training a probe."""
 
 from __future__ import annotations
 
@@ -15,46 +15,48 @@ if TYPE_CHECKING:
 def add_to(commands) -> None:
     command = commands.add_parser(
         "prepare",
-        help="images into shards for training a probe",
-        description="Reads a folder of images (each inner folder one identity, or as its metadata.jsonl says) or tars of the WebDataset "
-        "kind, leaves out what is too small, blurred, or shows too much or too little of its subject, and writes squares, masks and what "
-        "is known of them into OUT. Stop it at any time; the same command goes on. See docs/data.md.",
+        help="turn images into shards for training a probe",
+        description="Reads a folder of images (one identity per subfolder, or as in metadata.jsonl) or WebDataset tars, leaves out images "
+        "that are small or blurred or whose subject is too small or too large, and writes square crops, masks and descriptions to OUT. "
+        "Stop it at any time; the same command continues. See docs/data.md.",
     )
-    command.add_argument("source", type=Path, nargs="+", metavar="FOLDER|TAR", help="a folder of images or of tars, or several tars")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one that was begun so")
-    keeping = command.add_argument_group("which images are kept")
-    keeping.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the stored squares (default 512, SD1.5's)")
-    keeping.add_argument("--min-side", type=int, default=0, metavar="PIXELS", help="of the original (default: as --size)")
+    command.add_argument("source", type=Path, nargs="+", metavar="FOLDER|TAR", help="a folder of images or tars, or several tars")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one to continue")
+    keeping = command.add_argument_group("filters")
+    keeping.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the stored squares (default 512, for SD1.5)")
+    keeping.add_argument("--min-side", type=int, default=0, metavar="PIXELS", help="minimum of the shorter side (default: --size)")
     keeping.add_argument(
         "--area",
         type=float,
         nargs=2,
         default=(0.1, 0.7),
-        metavar=("LEAST", "MOST"),
-        help="share of the subject, by its mask (default .1 .7)",
+        metavar=("MIN", "MAX"),
+        help="fraction of the square that the mask covers (default 0.1 0.7)",
     )
-    keeping.add_argument("--max-blur", type=float, default=0.6, metavar="B", help="0 is sharp, 1 keeps all (default 0.6)")
-    saying = command.add_argument_group("what is known of them")
-    saying.add_argument(
-        "--class-noun", "--class-word", dest="class_word", metavar="NOUN", help="of images that say nothing of it: cat, toy, person"
-    )
-    saying.add_argument("--licence", metavar="NAME", help="of images that say nothing of it; goes into the shards and the probe")
-    masks = command.add_argument_group("masks", "cat.mask.png or cat_mask.png beside cat.jpg, an image's transparency, or made")
-    masks.add_argument("--make-masks", type=Path, metavar="CKPT", help="InSPyReNet's weights, for images without a mask (extra `prep`)")
-    masks.add_argument("--mask-mode", default="base", metavar="MODE", help="which weights they are: base (default), fast, base-nightly")
-    caching = command.add_argument_group("what frozen networks see, computed now so that training need not (about 1.2 MB an image)")
-    caching.add_argument("--model", metavar="MODEL", help="a Stable Diffusion 1.5 checkpoint or diffusers folder: cache its latents")
+    keeping.add_argument("--max-blur", type=float, default=0.6, metavar="B", help="maximum blur: 0 sharp, 1 keeps all (default 0.6)")
+    saying = command.add_argument_group("descriptions")
+    saying.add_argument("--class-noun", "--class-word", dest="class_word", metavar="NOUN", help="for images without one: cat, toy, person")
+    saying.add_argument("--licence", metavar="NAME", help="for images without one; stored in the shards and the probe")
+    masks = command.add_argument_group("masks", "cat.mask.png or cat_mask.png beside cat.jpg, its alpha channel, or made by InSPyReNet")
+    masks.add_argument("--make-masks", type=Path, metavar="CKPT", help="InSPyReNet weights, for images without a mask (extra `prep`)")
+    masks.add_argument("--mask-mode", default="base", metavar="MODE", help="kind of these weights: base (default), fast, base-nightly")
+    caching = command.add_argument_group("cached features, so that training does not need the frozen networks (about 1.2 MB per image)")
+    caching.add_argument("--model", metavar="MODEL", help="a Stable Diffusion 1.5 checkpoint or diffusers folder: caches latents")
     caching.add_argument("--base", dest="model", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     caching.add_argument("--comfyui", type=Path, metavar="DIR", help="a ComfyUI folder: its checkpoints are found by name")
-    caching.add_argument("--encoders", type=Path, nargs="+", metavar="DIR", help="hold CLIP ViT-L/14 and DINOv2: cache their tokens")
+    caching.add_argument("--encoders", type=Path, nargs="+", metavar="DIR", help="folders with CLIP ViT-L/14 and DINOv2: caches tokens")
     caching.add_argument("--dino", choices=["L", "B", "S"], default="L", help="size of DINOv2 (default L)")
     caching.add_argument(
-        "--whole-share", type=float, default=0.2, metavar="S", help="of masked images whose tokens are of the whole square (default 0.2)"
+        "--whole-share",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="fraction of masked images that are encoded uncropped (default 0.2)",
     )
-    working = command.add_argument_group("working")
-    working.add_argument("--shard-samples", type=int, default=128, metavar="N", help="images in a shard (default 128)")
-    working.add_argument("--workers", type=int, metavar="N", help="images read at the same time (default: the machine's cores)")
-    working.add_argument("--device", metavar="NAME", help="of the networks: cpu, cuda, cuda:1 (default: cuda where there is one)")
+    working = command.add_argument_group("processing")
+    working.add_argument("--shard-samples", type=int, default=128, metavar="N", help="images per shard (default 128)")
+    working.add_argument("--workers", type=int, metavar="N", help="images read in parallel (default: number of cores)")
+    working.add_argument("--device", metavar="NAME", help="for the networks: cpu, cuda, cuda:1 (default: cuda if available)")
     command.set_defaults(run=run)
 
 
@@ -83,9 +85,9 @@ def run(options: argparse.Namespace) -> None:
     counts = index.counts
     print(f"kept {counts['kept']} of {counts['read']} images in {len(index.shards)} shards, {counts['with_mask']} with a mask")
     if counts["kept"] < counts["read"]:
-        print(f"left out: {reasons(counts)}; named in {options.out / 'left_out.jsonl'}")
+        print(f"left out: {reasons(counts)}; listed in {options.out / 'left_out.jsonl'}")
     if counts["with_class"] < counts["kept"]:
-        print(f"{counts['kept'] - counts['with_class']} images have no class noun; --class-noun gives one")
+        print(f"{counts['kept'] - counts['with_class']} images have no class noun; set it with --class-noun")
 
 
 def _cache(options: argparse.Namespace) -> FeatureCache | None:

@@ -1,4 +1,4 @@
-"""`hybridbooth train-probe`: a probe from images, or from the miniature."""
+"""`hybridbooth train-probe`: trains a probe on images, or in the miniature world."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 
 
 def add_to(commands) -> None:
-    # Its settings are dataclasses, which tyro reads; so nothing is an option here, and all words are handed on.
-    command = commands.add_parser("train-probe", help="train a probe (its own --help tells more)", add_help=False, prefix_chars="\0")
+    # tyro parses the options, since the settings are dataclasses: everything is passed on.
+    command = commands.add_parser("train-probe", help="train a probe (see train-probe --help)", add_help=False, prefix_chars="\0")
     command.add_argument("words", nargs=argparse.REMAINDER)
     command.set_defaults(run=run)
 

@@ -27,7 +27,7 @@ COLOURS = {
     "yellow": (0.95, 0.85, 0.1),
     "orange": (0.95, 0.5, 0.1),
 }
-WORDS_ALONE = ("", "")
+EMBEDDINGS_ONLY = ("", "")
 
 
 def neutral(generator: torch.Generator) -> tuple[str, str]:
@@ -52,4 +52,4 @@ def photo_prompt(
         name = list(COLOURS)[int(torch.randint(len(COLOURS), (), generator=generator))]
         image = image * mask[..., None] + torch.tensor(COLOURS[name]) * (1 - mask[..., None])
         after = f"on a {name} background"
-    return (WORDS_ALONE if alone else (before, after)), image
+    return (EMBEDDINGS_ONLY if alone else (before, after)), image

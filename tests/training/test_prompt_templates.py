@@ -7,7 +7,7 @@ import torch
 
 from hybridbooth_core.refine.task import TEMPLATES
 from hybridbooth_core.training.config import Data
-from hybridbooth_core.training.prompt_templates import COLOURS, NEUTRAL, WORDS_ALONE, photo_prompt
+from hybridbooth_core.training.prompt_templates import COLOURS, EMBEDDINGS_ONLY, NEUTRAL, photo_prompt
 
 IMAGE = torch.rand(4, 4, 3, generator=torch.Generator().manual_seed(1))
 MASK = torch.tensor([0.0, 0.25, 1.0, 1.0]).expand(4, 4)
@@ -19,7 +19,8 @@ def drawn(count=600, image=IMAGE, mask=MASK, **shares):
 
 
 def test_each_kind_comes_as_often_as_the_configuration_says():
-    kinds = Counter("alone" if s == WORDS_ALONE else "said" if s[1] else "neutral" for s, _ in drawn(2000, neutral=0.5, condition_drop=0.2))
+    templates = [template for template, _ in drawn(2000, neutral=0.5, condition_drop=0.2)]
+    kinds = Counter("alone" if one == EMBEDDINGS_ONLY else "said" if one[1] else "neutral" for one in templates)
     assert kinds["alone"] / 2000 == pytest.approx(0.2, abs=0.03)
     assert kinds["said"] / 2000 == pytest.approx(0.4, abs=0.04) == kinds["neutral"] / 2000
 
@@ -39,7 +40,7 @@ def test_the_colour_that_is_named_is_behind_the_subject():
 def test_what_is_not_said_is_not_done():
     shown = [*drawn(neutral=0, condition_drop=1), *drawn(neutral=1, condition_drop=0.5), *drawn(neutral=0, condition_drop=0, mask=None)]
     assert all(after == "" and image is IMAGE for (_, after), image in shown)
-    assert {sentence for sentence, _ in shown} == {WORDS_ALONE, *((before, "") for before in NEUTRAL)}
+    assert {sentence for sentence, _ in shown} == {EMBEDDINGS_ONLY, *((before, "") for before in NEUTRAL)}
     assert all(after == "" and image is None for (_, after), image in drawn(neutral=0, image=None, mask=None))
 
 

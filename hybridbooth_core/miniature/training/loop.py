@@ -1,6 +1,6 @@
-"""One training loop for every network of the miniature world: seeded by step, resumable at any step, with progress.
+"""The training loop for the networks of the miniature world, resumable at any step.
 
-A stage's batch of step `i` depends on (seed, stage, i) alone, so a resumed run sees exactly what an uninterrupted one would have seen.
+The batch of step `i` depends on (seed, stage, i) only, so a resumed run gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = logging.getLogger("hybridbooth")
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast a stage trains. Steps are counted, never timed, so that two machines make the same thing."""
+    """Steps, batch size, learning rates and intervals of a stage. Nothing depends on time, so all machines train the same network."""
 
     steps: int
     batch: int
     muon_lr: float = 2.5e-3  # matrices and convolutions
     adam_lr: float = 1.5e-3  # everything else
     warmup: int = 100
-    decay: float = 0.6  # the share of the steps at the end over which the rate falls linearly to zero
+    decay: float = 0.6  # fraction of the steps, at the end, over which the learning rate falls linearly to zero
     ema: float = 0.997
     save_every: int = 500
 
@@ -52,14 +52,14 @@ def train(
     check: Callable[[], dict[str, float]] | None = None,
     check_every: int = 1000,
 ) -> None:
-    """Train `modules` in place; they end as the moving average of their weights, in eval mode.
+    """Trains `modules` in place. Afterwards they have the averaged weights, frozen and in eval mode.
 
     Args:
         loss_of: (generator of this step, step) -> scalar loss with a graph.
-        folder: holds `<stage>.ckpt` (resume) and `<stage>.jsonl` (curve); a stage that is complete there is only loaded.
-        check: called on the averaged weights every `check_every` steps and at the end; its numbers go to the curve.
+        folder: for `<stage>.ckpt` (to resume) and `<stage>.jsonl` (training curve). A complete stage is only loaded.
+        check: returns metrics; called with the averaged weights every `check_every` steps and at the end.
     Raises:
-        FloatingPointError: the loss or its gradient is not finite; the checkpoint on disk is the last good one.
+        FloatingPointError: the loss or a gradient is not finite; the checkpoint is the last good one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, curve = folder / f"{stage}.ckpt", folder / f"{stage}.jsonl"
@@ -73,11 +73,11 @@ def train(
         for step in range(start, schedule.steps):
             loss = loss_of(stage_generator(seed, stage, step), step)
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss of stage {stage} is {loss.item()} at step {step}; {path} keeps the last good state")
+                raise FloatingPointError(f"the loss of stage {stage} is {loss.item()} at step {step}; the last good state is in {path}")
             loss.backward()
             norm = optimizer.step(schedule.rate(step))
-            if not math.isfinite(norm):  # a finite loss can have a gradient that is not; what it did must not be saved
-                raise FloatingPointError(f"the gradient of stage {stage} is {norm} at step {step}; {path} keeps the last good state")
+            if not math.isfinite(norm):  # possible with a finite loss; the step must not be saved
+                raise FloatingPointError(f"the gradient of stage {stage} is {norm} at step {step}; the last good state is in {path}")
             average.update(_weights(modules), step)
             running += 0.02 * (loss.item() - running) if step > start else loss.item()
             bar.update()
@@ -110,7 +110,7 @@ def _resume(path: Path, modules: dict[str, nn.Module], optimizer: Optimizer, ave
 
 
 def _save(state: dict, path: Path) -> None:
-    """Atomic: a kill at any moment leaves the old or the new checkpoint, never half of one."""
+    """Writes the checkpoint atomically."""
     with atomic(path) as file:
         torch.save(state, file)
 
@@ -125,14 +125,14 @@ def _load_average(modules: dict[str, nn.Module], average: Average) -> None:
 
 
 def _on_average(check: Callable[[], dict[str, float]], modules: dict[str, nn.Module], average: Average) -> dict[str, float]:
-    """The check's numbers with the averaged weights in place, in eval mode; the training weights come back afterwards."""
-    kept = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in modules.items()}
+    """The metrics of `check` with the averaged weights in eval mode. Restores the training weights."""
+    saved = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in modules.items()}
     _load_average(modules, average)
     for module in modules.values():
         module.eval()
     with torch.no_grad():
-        numbers = check()
+        metrics = check()
     for name, module in modules.items():
-        module.load_state_dict(kept[name])
+        module.load_state_dict(saved[name])
         module.train()
-    return numbers
+    return metrics

@@ -1,4 +1,4 @@
-"""Makes the whole miniature world from nothing: `hybridbooth miniature train`."""
+"""Trains all networks of the miniature world from scratch: `hybridbooth miniature train`."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ SCHEDULES = {
     "clip_space": Schedule(800, 128, muon_lr=2e-2, adam_lr=5e-3, ema=0.99),
     "stepper": Schedule(1000, 6, muon_lr=2e-3, adam_lr=1e-3, ema=0.99),
 }
-CUDA_FACTOR = 4  # a GPU has the time for longer schedules
+CUDA_FACTOR = 4  # on a GPU the schedules are longer
 
 
 def schedules(device: str, only_steps: int | None = None) -> dict[str, Schedule]:
-    """What each stage trains for on a device; `only_steps` cuts every stage short (a trial run, whose weights are no good)."""
+    """The schedule of each stage on a device; `only_steps` shortens every stage, for a trial run."""
     factor = CUDA_FACTOR if device == "cuda" else 1
     steps = {name: only_steps or s.steps * factor for name, s in SCHEDULES.items()}
     return {name: replace(s, steps=steps[name]) for name, s in SCHEDULES.items()}
 
 
 def probe_config(device: str, seed: int, only_steps: int | None = None) -> TrainConfig:
-    """The same for the probe, which goes through the trainer of `hybridbooth train-probe`."""
+    """The configuration of the probe, which is trained as by `hybridbooth train-probe`."""
     factor = CUDA_FACTOR if device == "cuda" else 1
     return replace(CONFIG, device=device, seed=seed, steps=only_steps or CONFIG.steps * factor)
 
 
 def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> dict:
-    """Train every stage that is not complete in `work`, export float16 weights to `out`, and measure the gates on them.
+    """Trains every stage that is not complete in `work`, exports float16 weights to `out`, and measures the gates on them.
 
-    Stages are resumed where they stopped. Returns the manifest, which is also written to `out`.
+    Stages resume where they stopped. Returns the manifest, which is also written to `out`.
 
     Raises:
         UserError: `out` does not exist or cannot be written.
     """
     if not out.is_dir():
-        raise UserError(f"the folder {out} does not exist; make it, or choose another place")
+        raise UserError(f"the folder {out} does not exist; create it, or choose another one")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plan = schedules(device, only_steps)
     before = torch.get_default_device()
@@ -97,12 +97,12 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
 
 
 def renew_probe(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> dict:
-    """Train the probe and its learned steps anew for the world in `out`, and write them there; everything else stays as it is.
+    """Retrains the probe and its learned optimizer for the world in `out`, and replaces them there.
 
-    Resumed where it stopped. Returns the manifest, measured anew.
+    Resumes where it stopped. Returns the new manifest.
 
     Raises:
-        UserError: `out` holds no whole world.
+        UserError: `out` does not contain a complete world.
     """
     world, plan = load_miniature(out), schedules("cpu", only_steps)
     model, clip, dino, judge = world.model, world.clip, world.dino, world.judge
@@ -115,7 +115,7 @@ def renew_probe(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int 
 
 
 def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe, heads: nn.Module) -> None:
-    """Write the five files of weights, float16."""
+    """Writes the five weight files, float16."""
     text = getattr(model.text_encoder, "text_model", model.text_encoder)
     files: dict[str, dict[str, nn.Module]] = {
         "autoencoder": {"": autoencoder},
@@ -129,7 +129,7 @@ def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], mod
 
 
 def write_manifest(out: Path, stages: dict[str, dict], seed: int, device: str, identities: int) -> dict:
-    """Measure the gates on the weights as shipped and write `manifest.json`: sizes, schedules, results."""
+    """Measures the gates on the float16 weights and writes `manifest.json`: sizes, schedules, results."""
     gates = measure_gates(load_miniature(out), identities)
     written = {
         "made_by": f"hybridbooth {__version__}: hybridbooth miniature train --seed {seed}",
@@ -144,7 +144,7 @@ def write_manifest(out: Path, stages: dict[str, dict], seed: int, device: str, i
 
 
 def _half(parts: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """All floating tensors of several modules as float16, named "<part>.<name>" (or "<name>" for the part "")."""
+    """All floating-point tensors of several modules as float16, named "<part>.<name>", or "<name>" for the part ""."""
     return {
         f"{part}.{name}" if part else name: tensor.half()
         for part, module in parts.items()

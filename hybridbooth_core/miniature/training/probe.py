@@ -1,4 +1,4 @@
-"""The miniature's probe goes through the trainer that Stable Diffusion 1.5's goes through; here is what is the miniature's own."""
+"""The training of the miniature's probe: configuration, data, metrics and sample grids for the general trainer."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ SIZES = {
         "latent_channels": 16,
         "pooled": 32,
     },
-    "resampler": {"layers": 3, "heads": 4, "inner": 192},  # about as many parameters as that promptnet
+    "resampler": {"layers": 3, "heads": 4, "inner": 192},  # about as many parameters as this promptnet
 }
-TIMES = (0.35, 1.0)  # at low noise the image itself shows who it is, and the words learn nothing
+TIMES = (0.35, 1.0)  # at low noise the noisy image itself shows the subject, and the embeddings learn nothing
 RESIDUAL_STEP, WORDS_STEP, LEARNED_STEP = 3e-4, 0.02, 0.5  # chosen on tune creatures by benchmarks/leads.py
-IDENTITIES = 24  # most creatures that the judge looks at
+IDENTITIES = 24  # maximum number of creatures for the judge
 PROMPTS = GridPrompts("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)  # of sample grids
 TRAINED_ON, LICENCE = "train creatures of the miniature world", "Apache-2.0"
 
@@ -64,7 +64,7 @@ CONFIG = TrainConfig(
 
 
 def class_embeddings(model: DiffusersModel) -> Tensor:
-    """The words of KINDS, [4, d]."""
+    """Token embeddings of KINDS, [4, d]."""
     return torch.cat([model.token_embeddings(kind) for kind in KINDS])
 
 
@@ -93,15 +93,15 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
 
 
 def miniature_context(config: TrainConfig, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder) -> TrainingContext:
-    """The world as the trainer sees it."""
+    """The training context of the miniature."""
     return TrainingContext(model, clip, dino, MiniatureSource(config.data, config.seed), {"trained_on": TRAINED_ON, "licence": LICENCE})
 
 
 def prepare_miniature_training(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
-    """The world as the trainer sees it, an untrained probe, and the judge's check and the sample grids of tune creatures.
+    """The training context, an untrained probe, and callbacks: the judge's metrics, and sample grids of tune creatures.
 
     Raises:
-        UserError: the device is no CPU.
+        UserError: the device is not the CPU.
     """
     if device.type != "cpu":
         raise UserError(f"the miniature is trained on the CPU, found the device {device}; use --device cpu")
@@ -122,7 +122,7 @@ def creature_content(count: int, context: TrainingContext) -> GridContent:
 
 @dataclass(frozen=True, eq=False)
 class JudgeCheck:
-    """At each validation: identity and prompt accuracy of the probe's words for tune creatures, by the judge."""
+    """Identity and prompt accuracy of the probe's embeddings for tune creatures, measured by the judge."""
 
     model: DiffusersModel
     clip: FeatureEncoder
@@ -134,16 +134,16 @@ class JudgeCheck:
     def __call__(self, probe: Probe) -> dict[str, float]:
         who = creatures(split_numbers("tune", self.identities))
         refs = [reference_of(who, row) for row in range(len(who))]
-        embeddings = probe_words(probe, self.model, self.clip, self.dino, refs, class_embeddings(self.model)[who.kind])
+        embeddings = predict_embeddings(probe, self.model, self.clip, self.dino, refs, class_embeddings(self.model)[who.kind])
         scores = evaluate(self.model, self.judge, who, list(embeddings), EVALUATION_SCENES[:4])
         return {"identity": scores.identity.mean().item(), "prompt": scores.prompt.mean().item()}
 
 
 @torch.no_grad()
-def probe_words(
+def predict_embeddings(
     probe: Probe, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, refs: list[Reference], nouns: Tensor
 ) -> Tensor:
-    """The probe's guesses [N, n, d] for N references of one image each, with their class nouns' embeddings [N, d]."""
+    """The probe's predictions [N, n, d] for N references of one image each; `nouns`: class-noun embeddings [N, d]."""
     features = [extract_features(model, clip, dino, ref) for ref in refs]
     return torch.cat([probe(f, noun) for f, noun in zip(features, nouns, strict=True)])
 
@@ -151,7 +151,7 @@ def probe_words(
 def train_probe(
     config: TrainConfig, folder: Path, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, judge: Judge
 ) -> Probe:
-    """The probe of a configuration, trained in `folder`; gone on with, or only loaded, if the folder holds it already."""
+    """Trains a probe in `folder`. Resumes a training that is there, or only loads it if it is complete."""
     config = replace(config, out=folder)
     context = miniature_context(config, model, clip, dino)
     probe = miniature_probe(model, clip, dino, config.probe, config.seed)

@@ -1,4 +1,4 @@
-"""Pairs of images of train creatures, drawn for every step: none is ever stored."""
+"""Training batches of the miniature: pairs of images of train creatures, rendered on the fly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...refine.task import TEMPLATES
 from ...training.augmentation import augmented_batch, draw_augmentation
 from ...training.batch import Batch, DataShard
 from ...training.config import Data
-from ...training.prompt_templates import WORDS_ALONE
+from ...training.prompt_templates import EMBEDDINGS_ONLY
 from ..captions import scene_prompt
 from ..evaluate import class_nouns
 from ..render import SIZE, render
@@ -19,43 +19,42 @@ from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat,
 
 
 class MiniatureSource:
-    """The reference shows a creature in one scene, the target in another, whose prompt names the target's scene.
+    """The reference shows a creature in one scene, the target in another, and the prompt describes the target's scene.
 
-    So the words can carry nothing of the reference's scene.
+    So the token embeddings cannot copy the reference's scene.
     """
 
     def __init__(self, data: Data, seed: int):
         self._data, self._seed = data, seed
 
-    def batches(self, step: int, share: DataShard) -> Iterator[Batch]:
+    def batches(self, step: int, shard: DataShard) -> Iterator[Batch]:
         while True:
-            for micro in range(share.accumulation):
-                yield self._batch(step, share.rows(micro), share.batch)
+            for micro in range(shard.accumulation):
+                yield self._batch(step, shard.rows(micro), shard.batch)
             step += 1
 
     def held_out(self, count: int) -> list[Batch]:
-        """Tune creatures, seen as a person's masked image is, in scenes that never change."""
+        """`count` tune creatures in fixed scenes, without augmentation."""
         who = repeat(creatures(split_numbers("tune", count)), 2)
         where = random_scenes(len(who), new_generator(5))
         plain = Data(cached=self._data.cached, neutral=0, condition_drop=0, masked=1, background=0, augment=0)
-        return [self._made(who, where, rows, plain, -1) for rows in _parts(count, 32)]
+        return [self._rows_of(who, where, rows, plain, -1) for rows in _parts(count, 32)]
 
     def _batch(self, step: int, rows: Sequence[int], count: int) -> Batch:
         generator = row_generator(self._seed, step, -2)
         numbers = torch.randint(len(SPLITS["train"]), (count,), generator=generator) + SPLITS["train"].start
         who = repeat(creatures(numbers), 2)
-        return self._made(who, random_scenes(len(who), generator), rows, self._data, step)
+        return self._rows_of(who, random_scenes(len(who), generator), rows, self._data, step)
 
-    def _made(self, who: Creatures, where: Scenes, rows: Sequence[int], data: Data, step: int) -> Batch:
-        """`who` and `where` name the reference and the target of every row in turns; only the given rows are drawn."""
+    def _rows_of(self, who: Creatures, where: Scenes, rows: Sequence[int], data: Data, step: int) -> Batch:
+        """A batch of the given rows. `who` and `where` list reference and target of every row alternately; only these rows are rendered."""
         generators = [row_generator(self._seed, step, row) for row in rows]
         first = torch.tensor(list(rows)) * 2
         images, masks = render(who[torch.cat([first, first + 1])], where[torch.cat([first, first + 1])])
-        augmented, target = images.chunk(2)
-        augmentations = [
-            draw_augmentation(data, generator, SIZE, [], light=False) for generator in generators
-        ]  # brightness tells creatures apart
-        crops = augmented_batch(list(augmented), list(masks[: len(rows)]), augmentations, SIZE)
+        reference, target = images.chunk(2)
+        # without changes of brightness, since creatures differ in it
+        augmentations = [draw_augmentation(data, generator, SIZE, [], light=False) for generator in generators]
+        crops = augmented_batch(list(reference), list(masks[: len(rows)]), augmentations, SIZE)
         return Batch(
             rows=rows,
             clip=crops,
@@ -72,9 +71,10 @@ class MiniatureSource:
 def _template(data: Data, where: Scenes, row: int, generator: torch.Generator) -> tuple[str, str]:
     alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
     if alone:
-        return WORDS_ALONE
+        return EMBEDDINGS_ONLY
     if plain:
-        return TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))][0], ""  # the only ones that its words can say
+        template = TEMPLATES[int(torch.randint(len(TEMPLATES), (), generator=generator))]
+        return template[0], ""  # the miniature's vocabulary has no words for the other templates
     before, _, after = scene_prompt(where, row, [""], keep=0.9, generator=generator)
     return str(before), str(after)
 
