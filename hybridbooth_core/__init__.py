@@ -38,7 +38,20 @@ _HOMES = {
     "ProbeConfig": "probe.probe",
     "RefineConfig": "refine.config",
 }
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = [
+    "METHODS",
+    "AdapterWeights",
+    "Base",
+    "HybridBooth",
+    "Probe",
+    "ProbeConfig",
+    "RefineConfig",
+    "Subject",
+    "SubjectInfo",
+    "UserError",
+    "load_artefact",
+    "load_base",
+]
 
 
 def __getattr__(name: str) -> Any:
