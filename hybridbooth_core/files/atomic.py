@@ -1,4 +1,4 @@
-"""Files that are whole or not there: they are written beside their place, hidden, and then renamed."""
+"""Atomic writes: a hidden temporary file in the same folder, which is then renamed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, BinaryIO
 
 @contextmanager
 def atomic(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
-    """A new file that gets the name `path`, in place of any older file, when the block ends without an exception.
+    """Opens a new binary file that replaces `path` when the block ends without an exception.
 
-    Otherwise the older file stays and nothing else remains; only a killed process leaves `.<name>.<random>.partial` behind. Several
-    processes may write one path at the same time: each file is whole, and the last one stays.
+    After an exception, an existing file is unchanged and the temporary file is deleted; a killed process leaves
+    `.<name>.<random>.partial`. Several processes may write the same path at once: the last complete file remains.
 
     Args:
-        durable: returns only when file and name are on the disk, so that a loss of power cannot undo it.
+        durable: fsync the file and its folder, so that the write survives a power failure.
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -35,32 +35,32 @@ def atomic(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes | str, durable: bool = False) -> None:
-    """A file with this content, text as UTF-8; see `atomic`."""
+    """Writes a file atomically, text as UTF-8; see `atomic`."""
     with atomic(path, durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def move(partial: Path, path: Path, durable: bool = False) -> None:
-    """Give a finished file its name, in place of any older file. OSError if the disk refuses."""
+    """Renames a complete file to `path`, replacing any existing file; `durable` also fsyncs the folder."""
     os.replace(partial, path)
     if durable:
         fsync_folder(path.parent)
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left behind, from a folder that nobody else writes to now. OSError if the disk refuses."""
+    """Deletes the temporary files of killed processes. Call it only for a folder that no other process writes to."""
     for partial in folder.glob("*.partial"):
         partial.unlink()
 
 
 def fsync(file: Any) -> None:
-    """Returns when the content of an open file is on the disk."""
+    """Flushes an open file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def fsync_folder(folder: Path) -> None:
-    """Returns when the names of a folder's files are on the disk; Windows cannot do that."""
+    """Flushes a folder's entries to the disk; does nothing on Windows, which cannot."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

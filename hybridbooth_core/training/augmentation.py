@@ -16,7 +16,7 @@ from .config import Data
 
 MARGINS = (0.02, 0.3)  # around the subject's bounding box; at inference it is features.MARGIN
 LIGHT = 0.2  # largest change of brightness and contrast
-BACKGROUNDS = ("noise", "colour", "picture")
+BACKGROUNDS = ("noise", "colour", "image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +39,11 @@ def draw_augmentation(
     Args:
         side: S of the backdrop. others: functions that load images [S', S', 3] to use as a backdrop; only the chosen one is called.
     """
-    whole, varied, behind = (torch.rand(3, generator=generator) < torch.tensor([1 - data.masked, data.augment, data.background])).tolist()
+    fractions = torch.tensor([1 - data.masked, data.augment, data.background])
+    whole, augmented, replaced = (torch.rand(3, generator=generator) < fractions).tolist()
     chance = torch.rand(4, generator=generator).tolist()
-    backdrop = _backdrop(generator, side, others) if behind and not whole else None
-    if not varied:
+    backdrop = _backdrop(generator, side, others) if replaced and not whole else None
+    if not augmented:
         return Augmentation(whole, backdrop=backdrop)
     brightness, contrast = ((chance[2] * 2 - 1) * LIGHT, 1 + (chance[3] * 2 - 1) * LIGHT) if light else (0.0, 1.0)
     return Augmentation(whole, MARGINS[0] + (MARGINS[1] - MARGINS[0]) * chance[0], chance[1] < 0.5, brightness, contrast, backdrop)

@@ -42,11 +42,11 @@ def _samples_per_second(trainer: Trainer) -> float:
     batches = Prefetcher(trainer.context.source.batches(0, trainer.shard))
     try:
         trainer.one_step(batches)  # warm-up
-        begun, done = time.perf_counter(), 0
-        while done < 2 or (done < STEPS and time.perf_counter() - begun < SECONDS and trainer.processes.world == 1):
+        start, done = time.perf_counter(), 0
+        while done < 2 or (done < STEPS and time.perf_counter() - start < SECONDS and trainer.processes.world == 1):
             trainer.one_step(batches)
             done += 1
-        return done * trainer.config.batch / (time.perf_counter() - begun)
+        return done * trainer.config.batch / (time.perf_counter() - start)
     finally:
         batches.close()
 

@@ -23,9 +23,9 @@ class Prefetcher(Generic[Item]):
 
     def next(self) -> Item:
         """The next item. Raises what the iterator raised."""
-        began = time.perf_counter()
+        start = time.perf_counter()
         item, error = self._queue.get()
-        self.waited += time.perf_counter() - began
+        self.waited += time.perf_counter() - start
         if error is not None:
             raise error
         return item  # type: ignore[return-value]

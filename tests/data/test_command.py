@@ -1,4 +1,4 @@
-"""`hybridbooth prepare` as a person runs it."""
+"""The command `hybridbooth prepare`."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Reading strangers' images: what is upright, transparent, grey, huge or broken; and the square, against `features.target_squares`."""
+"""Decoding untrusted images (rotated, transparent, grey, huge, broken), and the crop, compared with `features.target_squares`."""
 
 import struct
 import zlib
@@ -98,7 +98,7 @@ def test_grey_palette_and_16_bit_images(photo):
     assert opened(data(photo(0).convert("CMYK"), "JPEG")).rgb.mode == "RGB"
 
 
-def test_what_is_no_whole_image_is_unreadable(photo):
+def test_incomplete_images_are_unreadable(photo):
     whole = data(photo(0), "JPEG")
     damaged = bytearray(data(photo(0)))
     damaged[1000:1100] = bytes(100)

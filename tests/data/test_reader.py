@@ -92,7 +92,7 @@ def test_processes_share_each_step_without_overlap_and_see_what_one_would(world,
     assert sum(map(len, epochs)) == len(set().union(*epochs)) == 32
 
 
-def test_processes_read_their_own_lanes_only(out, monkeypatch):
+def test_processes_read_their_own_streams_only(out, monkeypatch):
     from hybridbooth_core.data import reader as module
 
     load = module.load_shard
@@ -138,7 +138,7 @@ def test_the_order_is_a_function_that_no_library_changes():
     assert Counter(shard for shard, _ in places) == {0: 5, 1: 5, 2: 2}
 
 
-def test_worlds_and_lanes_that_cannot_be(out, refuses):
+def test_invalid_world_and_interleave_are_refused(out, refuses):
     for rank, world, interleave in ((2, 2, 8), (-1, 1, 8), (0, 3, 8), (0, 1, 0)):
         with pytest.raises(ValueError, match="interleave as a multiple of world"):
             ShardReader(out, rank=rank, world=world, interleave=interleave)
@@ -250,7 +250,7 @@ class Opener:
         return open, (str(self.path), "w")
 
 
-def test_a_stranger_is_of_another_identity_and_a_function_of_the_position(out):
+def test_other_identity_depends_on_the_position_only(out):
     def strangers(reader, position, count):
         return [(row.target, row.other_identity) for row in islice(reader.rows(position), count)]
 

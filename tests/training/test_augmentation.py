@@ -24,7 +24,7 @@ def mask():
     return mask
 
 
-def test_a_plain_look_is_a_persons_crop(image, mask):
+def test_without_augmentation_it_is_the_crop_of_inference(image, mask):
     assert torch.equal(augmented(image, mask, Augmentation(), 48), square_crops(image[None], mask[None], 48)[0])
     assert torch.equal(augmented(image, None, Augmentation(), 48), square_crops(image[None], None, 48)[0])
     assert torch.equal(augmented(image, mask, Augmentation(whole=True), 64), image)
@@ -91,7 +91,7 @@ def test_where_a_mask_is_soft_both_show_by_its_share(image):
     torch.testing.assert_close(crop[20:24, 20:24], (0.25 * image + 0.75 * backdrop)[20:24, 20:24])
 
 
-def test_what_is_seen_whole_or_has_no_mask_has_no_backdrop(image, mask):
+def test_uncropped_and_unmasked_images_keep_their_background(image, mask):
     backdrop = torch.zeros(64, 64, 3)
     assert torch.equal(augmented(image, mask, Augmentation(whole=True, backdrop=backdrop), 64), image)
     assert torch.equal(augmented(image, None, Augmentation(backdrop=backdrop), 64), image)
@@ -106,13 +106,13 @@ def test_all_seen_are_the_single_ones(image, mask):
     )
 
 
-def looks_of(count=2000, others=(), light=True, **shares):
+def augmentations_of(count=2000, others=(), light=True, **shares):
     generator = torch.Generator().manual_seed(0)
     return [draw_augmentation(Data(**shares), generator, 2, others, light) for _ in range(count)]
 
 
-def test_looks_come_as_often_as_the_configuration_says():
-    augmentations = looks_of(masked=0.8, augment=0.4, background=0.5)
+def test_augmentations_are_as_frequent_as_configured():
+    augmentations = augmentations_of(masked=0.8, augment=0.4, background=0.5)
     varied = [augmentation for augmentation in augmentations if augmentation.contrast != 1]
     assert sum(augmentation.whole for augmentation in augmentations) / 2000 == pytest.approx(0.2, abs=0.03)
     assert len(varied) / 2000 == pytest.approx(0.4, abs=0.04)
@@ -130,8 +130,8 @@ def test_looks_come_as_often_as_the_configuration_says():
 
 
 def test_nothing_is_varied_where_nothing_should_be():
-    assert all(vars(augmentation) == vars(Augmentation()) for augmentation in looks_of(50, masked=1, augment=0, background=0))
-    assert all(augmentation.brightness == 0 and augmentation.contrast == 1 for augmentation in looks_of(50, light=False, augment=1))
+    assert all(vars(augmentation) == vars(Augmentation()) for augmentation in augmentations_of(50, masked=1, augment=0, background=0))
+    assert all(augmentation.brightness == 0 and augmentation.contrast == 1 for augmentation in augmentations_of(50, light=False, augment=1))
 
 
 def test_backdrops_are_noise_colours_or_others_and_only_the_chosen_is_got():
@@ -146,6 +146,6 @@ def test_backdrops_are_noise_colours_or_others_and_only_the_chosen_is_got():
             return "other"
         return "colour" if bool((augmentation.backdrop == augmentation.backdrop[0, 0]).all()) else "noise"
 
-    kinds = Counter(map(kind, looks_of(900, [other], masked=1, background=1, augment=0)))
+    kinds = Counter(map(kind, augmentations_of(900, [other], masked=1, background=1, augment=0)))
     assert kinds.keys() == {"other", "colour", "noise"} and min(kinds.values()) > 240 and len(got) == kinds["other"]
-    assert Counter(map(kind, looks_of(100, masked=1, background=1))).keys() == {"colour", "noise"}
+    assert Counter(map(kind, augmentations_of(100, masked=1, background=1))).keys() == {"colour", "noise"}

@@ -87,7 +87,7 @@ def refused(*_, **__):
 @pytest.mark.parametrize(
     "where", ["training.checkpoint.torch.save", "files.atomic.fsync", "files.atomic.os.replace", "files.atomic.fsync_folder"]
 )
-def test_a_disk_that_refuses_is_one_sentence_and_earlier_ones_stay(where, tmp_path, refuses, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_earlier_checkpoints_remain(where, tmp_path, refuses, monkeypatch):
     save(tmp_path, 2)
     content = checkpoint_path(tmp_path, 2).read_bytes()
     with monkeypatch.context() as patch:

@@ -67,7 +67,7 @@ def test_the_hash_is_that_of_the_file(run, tmp_path):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_the_card_says_what_a_stranger_must_know(run, tmp_path):
+def test_the_card_has_data_licences_and_results_and_no_paths(run, tmp_path):
     export_probe(run, tmp_path / "mine.safetensors", hub_model={"/home/somebody/models/sd15": "author/model"}.get)
     card = (tmp_path / "mine.md").read_text()
     head = card.split("---\n")[1]

@@ -1,4 +1,4 @@
-"""The forecast agrees with what PyTorch's allocator hands out while the same step is really taken, and touches nothing."""
+"""The memory estimate agrees with PyTorch's allocator in a real step, and changes nothing."""
 
 from __future__ import annotations
 

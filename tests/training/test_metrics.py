@@ -56,7 +56,7 @@ def test_what_is_not_finite_is_null(tmp_path):
     assert row == {"step": 1, "loss": None, "grad_norm": None, "rate": 1.0}
 
 
-def test_a_disk_that_refuses_is_one_sentence(tmp_path, refuses, monkeypatch):
+def test_a_full_disk_is_one_sentence(tmp_path, refuses, monkeypatch):
     one = MetricsLogger(tmp_path)
 
     def full(file):

@@ -1,4 +1,4 @@
-"""Presets: whole configurations, which JSON keeps as they are; and what is no configuration is refused."""
+"""Presets survive a round trip through JSON, and invalid configurations are refused."""
 
 from __future__ import annotations
 

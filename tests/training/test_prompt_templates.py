@@ -1,4 +1,4 @@
-"""What prompts say of images without captions, and that it is so."""
+"""Prompt templates match the targets that they describe."""
 
 from collections import Counter
 
@@ -18,7 +18,7 @@ def drawn(count=600, image=IMAGE, mask=MASK, **shares):
     return [photo_prompt(Data(**shares), generator, image, mask) for _ in range(count)]
 
 
-def test_each_kind_comes_as_often_as_the_configuration_says():
+def test_templates_are_as_frequent_as_configured():
     templates = [template for template, _ in drawn(2000, neutral=0.5, condition_drop=0.2)]
     kinds = Counter("alone" if one == EMBEDDINGS_ONLY else "said" if one[1] else "neutral" for one in templates)
     assert kinds["alone"] / 2000 == pytest.approx(0.2, abs=0.03)
@@ -44,5 +44,5 @@ def test_what_is_not_said_is_not_done():
     assert all(after == "" and image is None for (_, after), image in drawn(neutral=0, image=None, mask=None))
 
 
-def test_the_sentences_of_the_refinement_are_among_those_that_are_trained():
+def test_templates_of_the_refinement_are_among_those_of_training():
     assert {template for (template,) in TEMPLATES} <= set(NEUTRAL)

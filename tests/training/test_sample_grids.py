@@ -1,4 +1,4 @@
-"""Boards show what they say, always the same subjects from the same noise, and disturb nothing."""
+"""Sample grids show the same subjects with the same noise each time, and change nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_first_column_is_the_reference_and_the_others_are_the_models_images(
     assert not (pixels(path) == 1).all(axis=(1, 2))[20:50].all(), "there is a title"
 
 
-def test_a_board_is_drawn_the_same_again_and_nothing_is_changed(drawn, tmp_path, state_of, monkeypatch):
+def test_a_grid_is_reproducible_and_changes_nothing(drawn, tmp_path, state_of, monkeypatch):
     _, context, probe, _, draw, path = drawn
     made = grids.generate
     monkeypatch.setattr(grids, "generate", lambda *arguments: (torch.rand(3), made(*arguments))[1])  # some sampler may do so
@@ -89,7 +89,7 @@ def test_another_probe_draws_other_images_of_the_same_references(drawn, small, t
     assert (one[:, 0] == two[:, 0]).all() and not any((one[:, column] == two[:, column]).all() for column in range(1, 6))
 
 
-def test_creatures_of_a_board_are_not_trained_on(drawn):
+def test_creatures_of_a_grid_are_held_out(drawn):
     from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
     from hybridbooth_core.miniature.world import creatures, split_numbers
 
@@ -101,7 +101,7 @@ def test_creatures_of_a_board_are_not_trained_on(drawn):
 @pytest.mark.parametrize(
     "error", [RuntimeError("CUDA out of memory. Tried to allocate"), MemoryError("no more"), OSError(28, "No space left on device")]
 )
-def test_no_training_ends_for_a_board(error, drawn, tmp_path, monkeypatch, caplog):
+def test_a_failed_grid_does_not_stop_the_training(error, drawn, tmp_path, monkeypatch, caplog):
     def fail(*_, **__):
         raise error
 
@@ -134,7 +134,7 @@ def test_masked_subjects_that_differ_come_first():
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "pictures"])
-def test_images_of_shards_are_shown_with_what_the_probe_sees_of_them(cached, configured, readers, shards, monkeypatch, tmp_path):
+def test_subjects_from_shards_have_the_features_of_their_crops(cached, configured, readers, shards, monkeypatch, tmp_path):
     monkeypatch.setattr("hybridbooth_core.training.setup._encoders", lambda config, device: readers)
     data = {} if cached else {"data": Data(shards=shards.plain, interleave=2)}
     config = configured(**data)

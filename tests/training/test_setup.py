@@ -121,7 +121,7 @@ def test_the_miniature_is_for_the_cpu(refuses):
     assert "--device cpu" in refuses(prepare_training, TrainConfig(), torch.device("cuda"))
 
 
-def test_licences_are_told_by_name_and_the_rare_ones_counted():
+def test_frequent_licences_are_listed_and_the_others_counted():
     shards = (Shard("shard-000000.tar", 100, 10, "a" * 64),)
 
     def told(licences):
@@ -145,7 +145,7 @@ def edited(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_a_base_that_is_none_is_one_sentence(configured, copy, tmp_path, refuses):
+def test_an_invalid_model_is_one_sentence(configured, copy, tmp_path, refuses):
     def said(base):
         return refuses(prepare_training, configured(model=str(base)), CPU)
 

@@ -71,7 +71,7 @@ def test_cached_images_are_not_decoded(cached, monkeypatch):
     assert first(cached, 1)[0].clip.shape == (2, 5, 1024)
 
 
-def test_a_plain_look_is_the_crop_that_a_person_gets(shards):
+def test_without_augmentation_it_is_the_crop_of_inference(shards):
     source = ShardSource(Data(shards=shards.plain, **PLAIN), 1, 4, SIDES)
     batches = first(source)
     for row, (reference, target) in enumerate(pairs(shards.plain, 1)):
@@ -82,7 +82,7 @@ def test_a_plain_look_is_the_crop_that_a_person_gets(shards):
         assert torch.equal(batch.target[place], target.image)
 
 
-def test_clip_dino_and_the_regressor_see_one_look(shards):
+def test_clip_dino_and_the_regressor_see_the_same_augmentation(shards):
     """With one size for all, what they see is one and the same, however it was drawn."""
     source = ShardSource(Data(shards=shards.plain, interleave=2, background=1, augment=1), 1, 4, (64, 64))
     for batch in first(source):
@@ -136,7 +136,7 @@ def test_rows_depend_on_seed_step_and_number_alone(kind, shards, data):
     assert sum(equal(whole[key], other[key]) for key in whole) <= 3
 
 
-def test_what_a_sentence_says_of_the_background_is_drawn(shards):
+def test_the_background_that_a_template_names_is_painted(shards):
     source = ShardSource(Data(shards=shards.plain, **{**PLAIN, "neutral": 0}), 1, 4, SIDES)
     augmented = set()
     for batch, (_, target) in zip(first(source, 12, ONE), pairs(shards.plain, 1), strict=True):
@@ -152,7 +152,7 @@ def test_what_a_sentence_says_of_the_background_is_drawn(shards):
     assert len(augmented) > 2
 
 
-def test_targets_are_latents_only_where_no_sentence_changes_a_image(shards):
+def test_targets_are_latents_only_if_no_template_changes_images(shards):
     latents = {}
     for name in ("plain", "latents", "cached"):
         for neutral in (0.5, 1):
@@ -193,7 +193,7 @@ def test_shards_for_validation_are_read_in_one_order_whatever_the_seed(shards, p
     assert torch.equal(batches[0].target, expected) and torch.equal(batches[1].target, expected)
 
 
-def test_missing_nouns_are_told_once(shards, caplog):
+def test_missing_nouns_are_one_warning(shards, caplog):
     source = ShardSource(Data(shards=shards.plain, **PLAIN), 1, 4, SIDES)
     first(source)
     assert [record.getMessage() for record in caplog.records] == [f"2 of 12 images have no class noun; using {NOUN!r}"]

@@ -198,7 +198,7 @@ def test_gradients_that_add_up_are_those_of_the_whole_batch(small, config, whole
     assert max((state[name] - value).abs().max() for name, value in whole[1].items()) < 1e-4
 
 
-def test_what_is_looked_at_is_the_averaged_probe_in_eval_mode(small, config):
+def test_validation_and_grids_get_the_averaged_probe_in_eval_mode(small, config):
     looked, drawn = [], []
 
     def check(probe):
@@ -224,7 +224,7 @@ def test_what_is_looked_at_is_the_averaged_probe_in_eval_mode(small, config):
     assert rows[1]["go"] == ("no-go" not in rows[1]["said"])
 
 
-def test_a_disk_that_refuses_a_board_or_a_line_is_one_sentence(small, config, refuses):
+def test_a_full_disk_at_a_grid_or_a_log_line_is_one_sentence(small, config, refuses):
     def grid(probe, path):
         raise OSError(28, "No space left on device")
 

@@ -49,7 +49,7 @@ def test_rows_are_the_same_every_time(validation, context):
     assert not torch.equal(validation.rows(Guess(embeddings * 3)), before)
 
 
-def test_the_noun_s_rows_are_those_of_the_noun_in_the_words_place(validation, context):
+def test_the_baseline_is_the_class_noun_instead_of_the_embeddings(validation, context):
     """Batch by batch: as if a probe had guessed the noun, which for the miniature is one word."""
     (batch,) = context.source.held_out(6)
     nouns = torch.stack([context.model.token_embeddings(noun) for noun in batch.nouns])
