@@ -25,6 +25,13 @@ def test_importing_the_package_does_not_import_torch():
     assert imported("import torch", "torch")
 
 
+@pytest.mark.parametrize(("module", "said"), [("hybridbooth_core", "personalize"), ("hybridbooth_core.training", "--steps")])
+def test_python_runs_the_command(module: str, said: str):
+    pytest.importorskip("tyro")
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said in done.stdout
+
+
 def test_pip_and_the_comfy_registry_read_the_packages_own_version():
     project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
