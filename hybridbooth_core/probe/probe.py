@@ -61,6 +61,11 @@ class ProbeConfig:
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
                 raise UserError(f"expected positive scales in the probe's configuration, found {scale!r}; the probe file is damaged")
 
+    @staticmethod
+    def from_table(table: dict[str, Any]) -> ProbeConfig:
+        """The configuration in a JSON object that this version or 0.1 wrote; TypeError if a field is unknown."""
+        return ProbeConfig(**{_RENAMED.get(name, name): value for name, value in table.items()})
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -149,7 +154,7 @@ class Probe(nn.Module):
             raise UserError(f"{path.name} has probe format {found!r}, this pack reads {FORMAT_VERSION}; update the pack")
         try:
             table: dict[str, Any] = json.loads(metadata["config"])
-            config = ProbeConfig(**{_RENAMED.get(name, name): value for name, value in table.items()})
+            config = ProbeConfig.from_table(table)
         except UserError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -79,7 +79,7 @@ def progress(config: TrainConfig, step: int) -> str:
 
 def _build(run: Path, stored: Any, weights: dict[str, torch.Tensor], done: str) -> Probe:
     try:
-        config = ProbeConfig(**stored)
+        config = ProbeConfig.from_table(stored)
         with torch.device("meta"):
             probe = Probe(replace(config, trained_on=f"{config.trained_on}; {done}"))
         probe.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)

@@ -124,6 +124,7 @@ def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[s
             sizes=sizes,
             num_tokens=shape.num_tokens,
             embedding_norm=vocabulary_norm(model),
+            family=model.family,
             base_model=model.name,
             base_fingerprint=model.fingerprint,
             trained_on=origin["trained_on"],

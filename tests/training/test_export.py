@@ -14,7 +14,7 @@ import torch
 from hybridbooth_core.cli import main
 from hybridbooth_core.errors import UserError
 from hybridbooth_core.probe.probe import Probe, ProbeConfig
-from hybridbooth_core.training.checkpoint import save_checkpoint
+from hybridbooth_core.training.checkpoint import load_checkpoint, save_checkpoint
 from hybridbooth_core.training.config import Data, TrainConfig, to_json
 from hybridbooth_core.training.export import export_probe
 
@@ -55,6 +55,17 @@ def test_the_average_is_exported_and_loads(run, averaged, tmp_path):
     assert probe.config == replace(MADE, trained_on="24 images (shards 00ff); 30 of 40 steps of 8")
     for name, tensor in averaged.state_dict().items():
         assert torch.equal(probe.state_dict()[name], tensor.half().float()), name
+
+
+def test_a_run_of_the_first_version_is_exported(run, averaged, tmp_path):
+    state = load_checkpoint(run)
+    made, config = json.loads(state["probe_config"]), json.loads(state["config"])
+    made["words"], made["word_norm"], made["stepper"] = made.pop("num_tokens"), made.pop("embedding_norm"), made.pop("learned_optimizer")
+    del made["family"]
+    config["base"], config["precision"] = config.pop("model"), {"float32": "fp32", "bfloat16": "bf16"}[config.pop("dtype")]
+    save_checkpoint(run, 31, state | {"probe_config": json.dumps(made), "config": json.dumps(config)}, keep=1)
+    export_probe(run, tmp_path / "mine.safetensors")
+    assert Probe.load(tmp_path / "mine.safetensors").config == replace(MADE, trained_on="24 images (shards 00ff); 31 of 40 steps of 8")
 
 
 def test_the_hash_is_that_of_the_file(run, tmp_path):

@@ -62,7 +62,7 @@ def test_the_probe_says_what_it_is_for_and_what_it_has_seen(configured, shards, 
     told = probe.config
     assert (told.width, told.num_tokens, told.regressor, told.learned_optimizer) == (32, 3, "resampler", 0)
     assert (told.clip, told.clip_width, told.dino, told.dino_width) == (CLIP_L.id, 1024, DINOV2_S.id, 384)
-    assert (told.base_model, told.base_fingerprint) == ("tiny-sd15", context.model.fingerprint)
+    assert (told.family, told.base_model, told.base_fingerprint) == ("stable-diffusion-v1", "tiny-sd15", context.model.fingerprint)
     embeddings = pipeline.text_encoder.get_input_embeddings().weight[:-2]  # without start and end, as in CLIP's own table
     assert told.embedding_norm == pytest.approx(sum(row.norm().item() for row in embeddings) / len(embeddings), abs=1e-6)
     assert told.licence == "CC-BY-4.0 (8), unknown (4)"

@@ -84,6 +84,7 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
         residual_step=RESIDUAL_STEP,
         words_step=WORDS_STEP,
         learned_step=LEARNED_STEP,
+        family=model.family,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         trained_on=TRAINED_ON,
