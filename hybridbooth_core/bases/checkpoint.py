@@ -197,7 +197,10 @@ def _single_file(kind: Any, tensors: dict[str, Tensor], config: dict[str, Any], 
     """A network of diffusers by its own reader of LDM checkpoints, with our configuration in place of the hub's."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps({"_class_name": kind.__name__, **config}))
+        held = sum(tensor.numel() for tensor in tensors.values())  # counted first: the reader may empty the dict
         network = kind.from_single_file(tensors, config=folder, local_files_only=True)
+    if held < sum(tensor.numel() for tensor in network.state_dict().values()):  # without accelerate, diffusers leaves the rest random
+        raise ValueError(f"tensors of {kind.__name__} are missing")
     return torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns at every cast
 
 
