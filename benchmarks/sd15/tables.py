@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .rows import ONLY_ON_GPU, ROWS
+
 NAMES = {
     "hybridbooth_learned": "**HybridBooth**, learned optimizer (the default where the probe has one)",
     "hybridbooth_residual": "HybridBooth, K, Q, V of the probe (the paper's form)",
@@ -25,12 +27,10 @@ def refinement_tables(result: dict) -> str:
         "",
         f"The bare pass took {_seconds(result['rows'])}. *Against the bare pass*: each step is followed by a bare pass in one process. "
         f"*Floor fraction*: the share of the time in which torch's own product of large matrices does as many operations"
-        f"{_rates(result['rows'])}. Operations are counted, a multiply-add as two. Memory is the whole process's.",
+        f"{_rates(result['rows'])}. Operations are counted, a multiply-add as two. Memory is the whole process's."
+        f"{_missing(result['rows'])}",
         "",
-        "| a subject by | bare passes | times the first | with one row (and one of its class) a step |",
-        "|---|---|---|---|",
         *_subjects(result["subjects"]),
-        "",
         "| aim | measured | at least | aim | |",
         "|---|---|---|---|---|",
         *(_verdict(verdict) for verdict in result["verdicts"]),
@@ -99,12 +99,20 @@ def _rates(rows: dict) -> str:
 
 def _subjects(subjects: dict) -> list[str]:
     there = [name for name in NAMES if name in subjects]
-    lines = []
+    if not there:
+        return []
+    lines = ["| a subject by | bare passes | times the first | with one row (and one of its class) a step |", "|---|---|---|---|"]
     for name in there:
         passes, single, first = subjects[name]["passes"], subjects[name].get("passes_single_rows"), subjects[there[0]]["passes"]
         apart = f"{single / first:.1f}" if single else ""
         lines.append(f"| {NAMES[name]} | {passes:.0f} | {passes / first:.1f} | {apart} |")
-    return lines
+    return [*lines, ""]
+
+
+def _missing(rows: dict) -> str:
+    """A sentence on the rows that the command measures on any device and that are not in the file."""
+    names = [name for name in ROWS if name not in rows and name not in ONLY_ON_GPU]
+    return f" Not measured yet: {', '.join(names)} (the same command continues with them)." if names else ""
 
 
 def _verdict(verdict: dict) -> str:

@@ -85,7 +85,9 @@ def _pixels(image: Any, channels: str | None) -> Tensor:
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
-    mode = channels or ("L" if image.mode in ("1", "L", "I;16") else "RGBA" if image.has_transparency_data else "RGB")
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips instead of scaling
+        return torch.from_numpy(np.asarray(image, dtype=np.float32) / 65535)[None, ..., None]
+    mode = channels or ("L" if image.mode in ("1", "L") else "RGBA" if image.has_transparency_data else "RGB")
     values = np.asarray(image.convert(mode), dtype=np.float32) / 255
     return torch.from_numpy(values.reshape(1, *values.shape[:2], -1).copy())
 
