@@ -68,13 +68,14 @@ def _tensor_of(image: ImageLike, channels: str | None) -> Tensor:
     if hasattr(image, "getbands"):  # a PIL image
         return _pixels(image, channels)
     values = torch.as_tensor(image if isinstance(image, torch.Tensor) else np.asarray(image)).detach().cpu()
+    given = list(values.shape)
     values = values.float() if values.is_floating_point() else values.float() / 255
     if values.ndim == 2 or (values.ndim == 3 and channels == "L" and values.shape[-1] not in (1, 3, 4)):
         values = values[..., None]
     if values.ndim == 3:
         values = values[None]
     if values.ndim != 4 or values.shape[-1] not in (1, 3, 4):
-        raise UserError(f"expected an image [H, W], [H, W, C] or [B, H, W, C] with 1, 3 or 4 channels last, found {list(values.shape)}")
+        raise UserError(f"expected an image [H, W], [H, W, C] or [B, H, W, C] with 1, 3 or 4 channels last, found {given}")
     return values
 
 
