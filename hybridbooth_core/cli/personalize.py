@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files.images import output_file, save_image
+from ..files.images import as_images, output_file, save_image
 from . import methods
 from .options import add_model_options, load
 
@@ -75,6 +75,9 @@ def run(options: argparse.Namespace) -> None:
     if options.report:
         output_file(options.report, ".png", options.overwrite)
     check_name(options.out.stem)
+    as_images(options.images)  # before the model, which takes a while
+    if options.mask:
+        as_images(options.mask, "L")
 
     booth = load(options)
     method = booth.best_method() if options.method == methods.AUTO else find_method(options.method)

@@ -26,7 +26,18 @@ from ..files.adapter_weights import AdapterWeights, is_adapter_weights
 from ..files.subject import Subject
 from ..models.adapter import TrainableModel
 from ..probe.probe import Features, Probe
-from . import custom_diffusion, dreambooth, encoder_only, from_noun, hybridbooth, probe_free, textual_inversion  # noqa: F401  (they register)
+
+# Importing a method's file registers it; help texts list them in this order.
+# isort: off
+from . import hybridbooth  # noqa: F401
+from . import encoder_only  # noqa: F401
+from . import probe_free  # noqa: F401
+from . import from_noun  # noqa: F401
+from . import textual_inversion  # noqa: F401
+from . import dreambooth  # noqa: F401
+from . import custom_diffusion  # noqa: F401
+
+# isort: on
 from .artefact import Trained
 from .method import METHODS, Inputs, Method, OnStep
 from .prior_images import Prior
