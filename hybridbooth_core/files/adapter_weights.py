@@ -191,7 +191,7 @@ class AdapterWeights:
 
 
 def is_adapter_weights(path: Path) -> bool:
-    """Whether a file says it holds tuned weights. UserError: it is no `.safetensors`."""
+    """Whether a file says it holds adapter weights. UserError: it is no `.safetensors`."""
     return read_header(path, "subject file", MAX_BYTES)[1].get("format") == FORMAT
 
 

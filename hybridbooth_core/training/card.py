@@ -70,7 +70,7 @@ print(probe.about())
 ## Limits
 - It works for subjects like those it was trained on; for others the prediction may show little more than the class.
 {_inherited(c.regressor)}- Images of people: ask for consent. A probe makes likenesses of faces.
-- The licence above was stated by whoever prepared the images; check it before you share or sell results.
+- The licence above comes from your dataset; check it before you share or sell results.
 
 ## Training
 `hybridbooth train-probe`, version {__version__}, with
