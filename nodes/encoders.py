@@ -9,16 +9,17 @@ from ..hybridbooth_core.encoders.catalogue import CATALOGUE
 from ..hybridbooth_core.encoders.download import download_encoder
 from ..hybridbooth_core.encoders.files import describe, find_encoder
 from .host.vision import download_folder, download_progress, encoder_folders
-from .schema import schema
+from .schema import PROBE, Node, schema
 
 BY_LABEL = {entry.label: entry for entry in CATALOGUE.values()}
 
 
-class DownloadEncoders(io.ComfyNode):
+class DownloadEncoders(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "DownloadEncoders",
+            "HybridBooth_DownloadEncoders",
+            PROBE,
             display_name="Download Encoders",
             description=(
                 "Downloads an image encoder that probes use into models/hybridbooth and checks its hash. Encoders you already have are "

@@ -8,12 +8,13 @@ from comfy_api.latest import ComfyExtension, io
 from .create_probe import CreateProbe
 from .encoders import DownloadEncoders
 from .host.folders import register_probe_folder
+from .inject import InjectSubjectTokens
 from .mappers import MapperWords
 from .miniature import LoadMiniatureWorld, MiniatureCreature
 from .probe import ExtractFeatures, LoadProbe
 from .probe_free import ProbeFreeStart, RefineSubject
 from .refine import RefineEmbedding
-from .subject import InjectSubjectTokens, LoadSubject, SaveSubject
+from .subject_files import LoadSubject, SaveSubject
 
 
 class HybridBooth(ComfyExtension):

@@ -14,14 +14,15 @@ from ..hybridbooth_core.mappers.predict import mapper_subject
 from .host.folders import changed, files_of, mapper_path
 from .host.text_model import host_text
 from .host.vision import host_clip_vision
-from .schema import IMAGE_TOOLTIP, SubjectSocket, schema
+from .schema import IMAGE_TOOLTIP, STEPS, Node, SubjectSocket, schema
 
 
-class MapperWords(io.ComfyNode):
+class MapperWords(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "MapperWords",
+            "HybridBooth_MapperWords",
+            STEPS,
             display_name="Initial Words (Published Mapper)",
             description=(
                 "Initial embeddings from a published encoder (ELITE, Pic2Word, SEARLE, LinCIR) for Stable Diffusion 1.5. Convert its file "

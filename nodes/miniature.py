@@ -8,14 +8,15 @@ from comfy_api.latest import io
 from ..hybridbooth_core.miniature import world
 from ..hybridbooth_core.miniature.render import render
 from .host.miniature import load_miniature_world
-from .schema import schema
+from .schema import MINIATURE, Node, schema
 
 
-class LoadMiniatureWorld(io.ComfyNode):
+class LoadMiniatureWorld(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LoadMiniatureWorld",
+            "HybridBooth_LoadMiniatureWorld",
+            MINIATURE,
             display_name="Load Miniature World",
             description=(
                 "A complete 64x64 text-to-image model that ships with this pack and draws small creatures in simple scenes. "
@@ -35,11 +36,12 @@ class LoadMiniatureWorld(io.ComfyNode):
         return io.NodeOutput(*load_miniature_world())
 
 
-class MiniatureCreature(io.ComfyNode):
+class MiniatureCreature(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "MiniatureCreature",
+            "HybridBooth_MiniatureCreature",
+            MINIATURE,
             display_name="Miniature Creature",
             description="Draws a creature that the miniature was not trained on, with its exact mask. Use it in place of a photo.",
             search_aliases=["hybridbooth", "miniature", "test image"],

@@ -15,16 +15,17 @@ from .host.folders import changed, files_of, probe_path
 from .host.model import HostVae
 from .host.session import outside_inference_mode
 from .host.vision import host_encoders
-from .schema import ABOUT_TOOLTIP, IMAGE_TOOLTIP, MASK_TOOLTIP, FeaturesSocket, ProbeSocket, schema
+from .schema import ABOUT_TOOLTIP, IMAGE_TOOLTIP, MASK_TOOLTIP, PROBE, FeaturesSocket, Node, ProbeSocket, schema
 
 BUILT_IN = "miniature"
 
 
-class LoadProbe(io.ComfyNode):
+class LoadProbe(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LoadProbe",
+            "HybridBooth_LoadProbe",
+            PROBE,
             display_name="Load Probe",
             description=(
                 "Loads a probe: a network that predicts the words of a subject from one look at an image. A probe fits one base model; "
@@ -56,11 +57,12 @@ class LoadProbe(io.ComfyNode):
         return io.NodeOutput(loaded, loaded.about())
 
 
-class ExtractFeatures(io.ComfyNode):
+class ExtractFeatures(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "ExtractFeatures",
+            "HybridBooth_ExtractFeatures",
+            PROBE,
             display_name="Extract CLIP+DINO Features",
             description=(
                 "Encodes an image of the subject with the probe's CLIP, DINOv2 and the VAE. Several images of one subject can be "

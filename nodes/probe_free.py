@@ -22,6 +22,8 @@ from .schema import (
     IMAGE_TOOLTIP,
     MASK_TOOLTIP,
     NOISE_SEED_TOOLTIP,
+    STEPS,
+    Node,
     SubjectSocket,
     model_inputs,
     refined_outputs,
@@ -30,11 +32,12 @@ from .schema import (
 )
 
 
-class ProbeFreeStart(io.ComfyNode):
+class ProbeFreeStart(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "ProbeFreeStart",
+            "HybridBooth_ProbeFreeStart",
+            STEPS,
             display_name="Probe-Free Start",
             description=(
                 "Initial words without a probe: the class noun, given by you or found by CLIP, is optimized to match the image in CLIP's "
@@ -92,11 +95,12 @@ class ProbeFreeStart(io.ComfyNode):
         return io.NodeOutput(start.subject, start.report())
 
 
-class RefineSubject(io.ComfyNode):
+class RefineSubject(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "RefineSubject",
+            "HybridBooth_RefineSubject",
+            STEPS,
             display_name="Refine Subject",
             description=(
                 "Optimizes a subject's words to match the image. Use it after Probe-Free Start or Initial Words, or to adapt a saved "

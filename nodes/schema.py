@@ -1,28 +1,67 @@
-"""Shared by all node files: the pack's sockets, recurring texts, and schemas that older hosts accept."""
+"""Shared by all node files: the base class, the pack's sockets, recurring texts, and schemas that older hosts accept."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from comfy_api.latest import io
+
+from ..hybridbooth_core.errors import UserError
+from .host.errors import node_error
 
 ProbeSocket = io.Custom("HB_PROBE")
 FeaturesSocket = io.Custom("HB_FEATURES")
 SubjectSocket = io.Custom("HB_SUBJECT")
 
+FIRST, STEPS, PROBE, TRAINING, MINIATURE = (
+    "HybridBooth",
+    "HybridBooth/step by step",
+    "HybridBooth/probe",
+    "HybridBooth/training",
+    "HybridBooth/miniature",
+)
+"""The menu: what most people need comes first, the parts of it and special purposes in folders."""
+
 IMAGE_TOOLTIP = "One image of the subject, or a batch of images of the same subject."
-MASK_TOOLTIP = "1 on the subject, 0 on the background; same size as the image. Without a mask the background is learned as well."
+MASK_TOOLTIP = (
+    "1 on the subject, 0 on the background. An empty mask, as Load Image gives for a JPG, or a full one counts as no mask; the background "
+    "is then learned as well."
+)
 NOISE_SEED_TOOLTIP = "Seed of the noise used by the steps."
 ABOUT_TOOLTIP = "The probe's base model, training data, licence and encoders, for Preview as Text."
 
 
-def schema(name: str, **keywords: Any) -> io.Schema:
-    """The schema of node `HybridBooth_<name>`, without the keywords that this host's version does not have."""
+class Node(io.ComfyNode):
+    """The base of all nodes: what a user can mend reaches the panel as one sentence, without class paths and folders of this machine."""
+
+    def __init_subclass__(cls, **keywords: Any):
+        super().__init_subclass__(**keywords)
+        if "execute" in cls.__dict__:
+            cls.execute = classmethod(_plain_errors(cls.__dict__["execute"].__func__))  # type: ignore[method-assign]
+
+
+def _plain_errors(execute: Any) -> Any:
+    @functools.wraps(execute)
+    def wrapped(cls: type, *args: Any, **inputs: Any) -> Any:
+        try:
+            return execute(cls, *args, **inputs)
+        except UserError as error:
+            raise node_error(error) from None
+
+    return wrapped
+
+
+def schema(node_id: str, category: str, **keywords: Any) -> io.Schema:
+    """The schema of a node, without the keywords that this host's version does not have.
+
+    `node_id` is written out in each file, because ComfyUI-Manager finds nodes by reading the source.
+    """
     known = {field.name for field in dataclasses.fields(io.Schema)}
     kept = {key: value for key, value in keywords.items() if key in known}
-    return io.Schema(node_id=f"HybridBooth_{name}", category="HybridBooth", **kept)
+    return io.Schema(node_id=node_id, category=category, **kept)
 
 
 def model_inputs() -> list[Any]:

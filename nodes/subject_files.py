@@ -1,58 +1,22 @@
-"""Nodes that use a subject: in prompts, saved to a file, loaded from a file."""
+"""Nodes for subjects as files: saved and loaded."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
-
-from typing import Any
 
 from comfy_api.latest import io
 
 from ..hybridbooth_core.files.subject import Subject
 from .host.folders import changed, new_subject_path, subject_files, subject_path
 from .host.session import outside_inference_mode
-from .host.subjects import with_subject
-from .schema import SubjectSocket, schema
+from .schema import FIRST, Node, SubjectSocket, schema
 
 
-class InjectSubjectTokens(io.ComfyNode):
+class SaveSubject(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "InjectSubjectTokens",
-            display_name="Inject Subject Tokens",
-            description=(
-                "Returns a CLIP whose prompts can name the subject: 'a photo of <subject> on snow', '(<subject>:0.8)'. "
-                "Chain the node for several subjects. The input CLIP is not changed."
-            ),
-            search_aliases=["hybridbooth", "embedding", "inject"],
-            inputs=[
-                io.Clip.Input("clip", tooltip="The CLIP that encodes your prompts."),
-                SubjectSocket.Input("subject", tooltip="A subject, for example from Refine Embedding or Load Subject."),
-                io.String.Input(
-                    "name", default="subject", tooltip="The subject's name in prompts, without the brackets: subject for <subject>."
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="0: the plain class noun, exactly as without this node. 1: the subject. Above 1: exaggerated.",
-                ),
-            ],
-            outputs=[io.Clip.Output(tooltip="For CLIP Text Encode, or for another Inject Subject Tokens.")],
-        )
-
-    @classmethod
-    def execute(cls, clip: Any, subject: Subject, name: str, strength: float) -> io.NodeOutput:
-        return io.NodeOutput(with_subject(clip, subject, name, strength))
-
-
-class SaveSubject(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            "SaveSubject",
+            "HybridBooth_SaveSubject",
+            FIRST,
             display_name="Save Subject",
             description="Saves the subject to models/embeddings. Any prompt can use it as embedding:name, even without this pack.",
             search_aliases=["hybridbooth", "save embedding", "textual inversion"],
@@ -72,11 +36,12 @@ class SaveSubject(io.ComfyNode):
         return io.NodeOutput(path.name)
 
 
-class LoadSubject(io.ComfyNode):
+class LoadSubject(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LoadSubject",
+            "HybridBooth_LoadSubject",
+            FIRST,
             display_name="Load Subject",
             description="Loads a subject from models/embeddings. Embeddings from other trainers work if they hold one emb_params tensor.",
             search_aliases=["hybridbooth", "load embedding"],

@@ -1,0 +1,28 @@
+"""Notices that reach the user while a node runs or a prompt is queued: a toast in the browser, and a line in the console."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import logging
+
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+log = logging.getLogger("hybridbooth")
+EVENT = "hybridbooth.notice"  # web/notices.js shows it
+
+
+def notify(text: str, node_id: str | None = None, client_id: str | None = None) -> None:
+    """Shows a sentence to the user whose prompt runs.
+
+    Args:
+        node_id: the node that it is about; by default the one that is running.
+        client_id: the browser to show it in; by default the one whose prompt runs.
+    """
+    context = get_executing_context()
+    if node_id is None and context is not None:
+        node_id = context.node_id
+    log.warning("%s", text)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_sync(EVENT, {"text": text, "node": node_id}, client_id or server.client_id)

@@ -1,0 +1,47 @@
+"""The node that puts a subject into a CLIP, so that prompts can name it."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..hybridbooth_core.files.subject import Subject
+from .host.subjects import with_subject
+from .schema import STEPS, Node, SubjectSocket, schema
+
+
+class InjectSubjectTokens(Node):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "HybridBooth_InjectSubjectTokens",
+            STEPS,
+            display_name="Inject Subject Tokens",
+            description=(
+                "Returns a CLIP whose prompts can name the subject: 'a photo of <subject> on snow', '(<subject>:0.8)'. "
+                "Chain the node for several subjects. The input CLIP is not changed."
+            ),
+            search_aliases=["hybridbooth", "embedding", "inject"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The CLIP that encodes your prompts."),
+                SubjectSocket.Input("subject", tooltip="A subject, for example from Refine Embedding or Load Subject."),
+                io.String.Input(
+                    "name", default="subject", tooltip="The subject's name in prompts, without the brackets: subject for <subject>."
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="0: the plain class noun, exactly as without this node. 1: the subject. Above 1: exaggerated.",
+                ),
+            ],
+            outputs=[io.Clip.Output(tooltip="For CLIP Text Encode, or for another Inject Subject Tokens.")],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, subject: Subject, name: str, strength: float) -> io.NodeOutput:
+        return io.NodeOutput(with_subject(clip, subject, name, strength))
