@@ -104,7 +104,7 @@ class HybridBooth:
             method: a name of `methods.registry.METHODS`; "auto" takes the best start there is, see `best_method`.
             steps: None takes the method's default for this base.
             seed: of all noise.
-            on_step: called with (steps done, steps, loss) after every step; may raise to stop, and nothing is changed.
+            on_step: called with a `Step` (done, steps, loss, current) after every step; may raise to stop, and nothing is changed.
             options: further fields of the method's configuration, such as learning_rate=1e-3 or rank=8.
         Returns:
             A `Subject` (token embeddings) or, of a method that tunes weights, `AdapterWeights`; both have `save(path)`.

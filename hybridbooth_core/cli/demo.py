@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..files.images import save_image
+from ..models.progress import Step
 from .options import add_model_options, load
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ def _made(booth: HybridBooth, example: Example, steps: int | None) -> tuple[Any,
     method, masks = booth.best_method().name, example.ref.masks
     with tqdm(desc="refining") as bar:
 
-        def on_step(done: int, total: int, loss: float) -> None:
-            bar.total = total
+        def on_step(step: Step) -> None:
+            bar.total = step.steps
             bar.update()
-            bar.set_postfix(loss=f"{loss:.4f}")
+            bar.set_postfix(loss=f"{step.loss:.4f}")
 
         made = booth.make(example.ref.images, example.noun, mask=masks, method=method, steps=steps, on_step=on_step)
     return made, method

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files.images import as_images, output_file, save_image
+from ..models.progress import Step
 from . import methods
 from .options import add_model_options, load
 
@@ -108,10 +109,10 @@ def _made(booth: Any, options: argparse.Namespace, method: str, given: dict[str,
             drawing.total = total
             drawing.update(done - drawing.n)
 
-        def on_step(done: int, total: int, loss: float) -> None:
-            bar.total = total
+        def on_step(step: Step) -> None:
+            bar.total = step.steps
             bar.update()
-            bar.set_postfix(loss=f"{loss:.4f}")
+            bar.set_postfix(loss=f"{step.loss:.4f}")
 
         return booth.make(
             options.images,

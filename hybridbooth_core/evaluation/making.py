@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,12 @@ from ..errors import UserError
 from ..methods.prior_images import Prior
 from ..methods.registry import ALIASES, METHODS, find_method, load_artefact, run_method
 from ..models.adapter import Prompt, TrainableModel
+from ..models.progress import OnStep
 from ..probe.probe import Probe
 from .photos import reference_photos, write_text
 from .protocol import PhotoSubject
 
 CLASS_NOUN = "class_noun"  # the baseline: prompts with the class noun, no subject
-OnStep = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)

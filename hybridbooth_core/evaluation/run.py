@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..methods.prior_images import Prior
 from ..models.diffusers_adapter import DiffusersModel
 from ..models.fingerprint import weights_fingerprint
+from ..models.progress import Step
 from .drawing import DrawingConfig, generate_images, missing_prompts
 from .encoders import Encoders
 from .making import Maker, MakingConfig, ProbeKit
@@ -101,9 +102,9 @@ def generate_all(
             continue
         (out / subject.name).mkdir(exist_ok=True)
 
-        def on_step(done: int, total: int, loss: float, name: str = subject.name) -> None:
+        def on_step(step: Step, name: str = subject.name) -> None:
             if on_event:
-                on_event(f"{name}: training, loss {loss:.4f}", done, total)
+                on_event(f"{name}: training, loss {step.loss:.4f}", step.done, step.steps)
 
         with maker.applied(subject, out / subject.name, on_step) as pieces:
             for count, index in enumerate(missing):

@@ -13,13 +13,12 @@ from ..encoders.clip_space import ClipSpace
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import TrainableModel
+from ..models.progress import OnStep
 from ..probe.probe import Features, Probe
 from .artefact import Trained
 from .prior_images import Prior
 
 Need = Literal["probe", "clip_space", "prior_images", "class_noun"]
-OnStep = Callable[[int, int, float], None]
-"""Called with (steps done, steps, loss) after every step; may raise to stop."""
 Run = TypeVar("Run", bound=Callable[..., Trained])
 
 ARGUMENTS = ("steps", "learning_rate", "step_size", "seed", "keep")

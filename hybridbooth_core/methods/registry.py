@@ -78,7 +78,7 @@ def run_method(
         keep: numbers of steps after which an artefact is kept too, each the same as a run of that many steps gives. A method that trains
             keeps them from one run; one that refines runs once for each, since it keeps its best step.
         probe, features, clip_space, prior: see `Inputs`.
-        on_step: called after every step with (steps done, steps, loss); may raise to stop, and the model is as it was.
+        on_step: called after every step; may raise to stop, and the model is as it was.
         options: further fields of the method's configuration (`METHODS[name].options`), such as batch=8, rank=8 or prior_images=50.
     Raises:
         UserError: no such method, an option that it does not have, a missing input, or what the method itself raises.

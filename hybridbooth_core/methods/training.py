@@ -14,15 +14,13 @@ from torch import Tensor
 from ..errors import UserError
 from ..models.adapter import DiffusionModel, TrainableModel
 from ..models.gradient_scaling import HALF_SCALE
+from ..models.progress import OnStep, Step
 from ..models.seeds import method_generator
 from ..refine.losses import denoising_loss
 from .artefact import Artefact, Trained
 
 BETAS, EPSILON, DECAY = (0.9, 0.999), 1e-8, 1e-2  # of AdamW, in all of diffusers' training scripts
 MAX_STEPS = 100_000
-
-OnStep = Callable[[int, int, float], None]
-"""Called with (steps done, steps, loss) after every step; may raise to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +114,7 @@ def train(
             if done in config.keep or done == config.steps:
                 artefacts[done] = snapshot(done)
             if on_step:
-                on_step(done, config.steps, losses[-1])
+                on_step(Step(done, config.steps, losses[-1], lambda now=done: snapshot(now)))
     return Trained(artefacts, losses, f"{len(losses)} steps, loss {losses[0]:.4f} in the first and {losses[-1]:.4f} in the last")
 
 

@@ -7,7 +7,6 @@ dominates a prompt. And the mean text embedding is subtracted before the compari
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
 from ..models.adapter import Prompt, TextModel
+from ..models.progress import OnStep, Step
 from .nouns import TEMPLATES, known_texts
 from .space import encode_texts
 
@@ -68,7 +68,7 @@ def invert(
     noun: str,
     mean_text: Tensor,
     config: InversionConfig,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Inversion:
     """Rotates token embeddings until their prompts match an image in CLIP's joint space.
 
@@ -104,7 +104,7 @@ def invert(
             rate = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
             embeddings = sphere_step(leaf.detach(), gradient, rate)
             if on_step:
-                on_step(step + 1, config.steps, losses[-1])
+                on_step(Step(step + 1, config.steps, losses[-1]))
     with torch.no_grad():
         losses.append(loss_of(embeddings.detach()).item())
     return Inversion(embeddings.detach().cpu(), losses)

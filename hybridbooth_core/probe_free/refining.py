@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from ..encoders.features import Reference
 from ..files.subject import Subject
 from ..models.adapter import DiffusionModel, check_family, class_embedding
+from ..models.progress import OnStep
 from ..refine.personalize import Personalization, personalization
 from ..refine.refine import RefineConfig, refine
 
@@ -23,7 +23,7 @@ def refine_subject(
     ref: Reference,
     subject: Subject,
     config: RefineConfig = REFINING,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Personalization:
     """Refines a subject's token embeddings and keeps its other metadata.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +11,7 @@ from ..encoders.features import Reference, square_crops
 from ..errors import UserError
 from ..files.subject import Subject, SubjectInfo
 from ..models.adapter import DiffusionModel, TextModel, class_embedding
+from ..models.progress import OnStep
 from ..refine.personalize import Personalization
 from ..refine.refine import RefineConfig
 from .inversion import Inversion, InversionConfig, invert
@@ -62,13 +62,13 @@ def initial_embeddings(
     ref: Reference,
     class_noun: str = "",
     config: StartConfig = StartConfig(),
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Start:
     """Initial embeddings of a subject from CLIP's image embedding of the crops around it.
 
     Args:
         class_noun: empty retrieves it.
-        on_step: called after every inversion step with (steps done, steps, loss); may raise to stop.
+        on_step: called after every inversion step; may raise to stop.
     Raises:
         UserError: the model does not know the class noun, or none can be retrieved.
     """
@@ -102,7 +102,7 @@ def personalize_without_probe(
     class_noun: str = "",
     config: StartConfig = StartConfig(),
     refining: RefineConfig = REFINING,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> tuple[Personalization, Start]:
     """`initial_embeddings` followed by `refine_subject`.
 

@@ -7,7 +7,7 @@ Axes: K subjects, n token embeddings, d their width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import DiffusionModel
 from ..models.memory import MemoryPlan, memory_plans, use_plan, with_fallbacks
+from ..models.progress import OnStep
 from ..probe.probe import Features, Probe
 from .config import RefineConfig
 from .refine import GradientRequest, Refinement, Steps, ValidationRequest, steps
@@ -35,14 +36,14 @@ def refine_many(
     probe: Probe | None = None,
     features: Sequence[Features] | None = None,
     starts: Sequence[Tensor] | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Refinement]:
     """Refines the token embeddings of K subjects.
 
     Args:
         refs, nouns, features, starts: as in `refine`, one per subject; all subjects have the same number of tokens.
         config: shared by all subjects; the mode must be "words" or "learned".
-        on_step: called after every step of every subject with (steps done, steps, validation loss); may raise to stop.
+        on_step: as in `refine`, called for every subject.
     Raises:
         UserError: the mode changes the probe, there is no subject, or `refine` would raise.
         ValueError: the numbers of nouns, features or starts differ from that of the references.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +11,7 @@ from ..encoders.features import Reference
 from ..files.subject import Subject, SubjectInfo
 from ..models.adapter import DiffusionModel, check_family, class_embedding
 from ..models.memory import gigabytes
+from ..models.progress import OnStep
 from ..probe.probe import Features, Probe
 from .refine import RefineConfig, Refinement, refine
 
@@ -64,7 +64,7 @@ def personalize(
     features: Features,
     class_noun: str,
     config: RefineConfig | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Personalization:
     """Predicts a subject's token embeddings with the probe and refines them.
 

@@ -9,7 +9,7 @@ Axes: n token embeddings, d their width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..models.adapter import DiffusionModel
 from ..models.memory import MemoryPlan, memory_estimate, memory_plans, use_plan, with_fallbacks
 from ..models.peak_memory import PeakMemory, watch_peak
+from ..models.progress import OnStep, Step
 from ..models.seeds import refine_generator
 from ..probe.probe import Features, Probe
 from .config import Mode, RefineConfig
@@ -64,7 +65,7 @@ def refine(
     probe: Probe | None = None,
     features: Features | None = None,
     start: Tensor | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Refinement:
     """Refines the token embeddings of one subject.
 
@@ -72,7 +73,7 @@ def refine(
         noun: the class noun's embedding [d].
         probe, features: predict the start, averaged over the images. Required unless `start` is given.
         start: initial embeddings [n, d]; requires the mode "words".
-        on_step: called after every step with (steps done, steps, validation loss); may raise to stop.
+        on_step: called after every step with the validation loss and the embeddings; may raise to stop.
     Raises:
         UserError: the mode needs something that is missing, the loss of the start is not finite, or memory does not suffice for one sample.
     """
@@ -86,7 +87,7 @@ def refine(
     return with_fallbacks(model, memory_plans(config.batch, model.image_size), attempt)
 
 
-def _run(task: Task, rule: UpdateRule, on_step: Callable[[int, int, float], None] | None) -> Refinement:
+def _run(task: Task, rule: UpdateRule, on_step: OnStep | None) -> Refinement:
     """Runs `steps` of one subject."""
     procedure, result = steps(task, rule, on_step), None
     while True:
@@ -121,7 +122,7 @@ class GradientRequest:
 Steps = Generator[ValidationRequest | GradientRequest, Any, Refinement]
 
 
-def steps(task: Task, rule: UpdateRule, on_step: Callable[[int, int, float], None] | None = None) -> Steps:
+def steps(task: Task, rule: UpdateRule, on_step: OnStep | None = None) -> Steps:
     """The refinement of one subject as a generator that yields its requests to the model, so that several subjects can share batches."""
     config = task.config
     embeddings = _current(rule, task.plan)
@@ -137,7 +138,7 @@ def steps(task: Task, rule: UpdateRule, on_step: Callable[[int, int, float], Non
         losses.append(loss.item())
         validation.append((yield ValidationRequest(embeddings)))
         if on_step:
-            on_step(step + 1, config.steps, validation[-1])
+            on_step(Step(step + 1, config.steps, validation[-1], lambda found=history[-1]: found))
     memory = used() if losses else None
     best, stretch, found = yield from _best(history, validation, config.mode)
     relative_changes = [_relative(embeddings, history[0]) for embeddings in history[1:]]

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import comfy.utils
 import torch
+
+from ...hybridbooth_core.models.progress import OnStep, Step
 
 
 @contextmanager
@@ -17,11 +19,11 @@ def outside_inference_mode() -> Iterator[None]:
         yield
 
 
-def progress(steps: int) -> Callable[[int, int, float], None]:
+def progress(steps: int) -> OnStep:
     """A callback for `refine` that moves the node's progress bar."""
     bar = comfy.utils.ProgressBar(max(steps, 1))
 
-    def on_step(done: int, total: int, loss: float) -> None:
-        bar.update_absolute(done, total)
+    def on_step(step: Step) -> None:
+        bar.update_absolute(step.done, step.steps)
 
     return on_step

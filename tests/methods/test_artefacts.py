@@ -140,7 +140,7 @@ def values(artefact) -> dict[str, torch.Tensor]:
 def test_an_interruption_leaves_the_model_as_it_was(name, model, ref, prior, eps, noun, state_of):
     before = state_of(model.unet, model.text_encoder)
 
-    def stop(done, steps, loss):
+    def stop(step):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

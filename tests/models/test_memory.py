@@ -155,7 +155,7 @@ def test_each_fallback_logs_one_line_and_restarts(world, subject, new_probe, cap
     poor = Needy(world, lambda plan: plan.batch_size > 1 and poor.seen.count((plan, plan.batch_size)) > 1)
     with caplog.at_level(logging.INFO, "hybridbooth"):
         found = refine(
-            poor, subject.ref, subject.noun, CONFIG, new_probe(), subject.features, on_step=lambda done, of, loss: captured.append(done)
+            poor, subject.ref, subject.noun, CONFIG, new_probe(), subject.features, on_step=lambda step: captured.append(step.done)
         )
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3 and all("\n" not in line and "restarting with" in line for line in lines)

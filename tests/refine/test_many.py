@@ -117,8 +117,8 @@ def test_refusals(world, subjects, new_probe, refuses):
 def test_it_can_be_stopped_and_changes_nothing(world, subjects, state_of):
     before, captured = state_of(world.unet, world.text_encoder), []
 
-    def stop(done, of_all, loss):
-        captured.append((done, of_all))
+    def stop(step):
+        captured.append((step.done, step.steps))
         if len(captured) == 4:
             raise InterruptedError
 

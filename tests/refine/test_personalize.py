@@ -80,5 +80,5 @@ def test_a_probe_of_another_family_is_refused_with_both_widths(new_probe, subjec
 
 def test_on_step_is_passed_on(world, subject, new_probe):
     seen = []
-    personalize(world, new_probe(), subject.ref, subject.features, "cat", QUICK, on_step=lambda *row: seen.append(row[:2]))
+    personalize(world, new_probe(), subject.ref, subject.features, "cat", QUICK, on_step=lambda step: seen.append((step.done, step.steps)))
     assert seen == [(1, 2), (2, 2)]

@@ -132,9 +132,9 @@ def test_an_interruption_propagates_and_changes_nothing(run, mode, new_probe, wo
     probe, seen = new_probe(), []
     before = state_of(probe, world.unet)
 
-    def stop(done, of, loss):
-        seen.append((done, of))
-        if done == 2:
+    def stop(step):
+        seen.append((step.done, step.steps))
+        if step.done == 2:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -145,10 +145,12 @@ def test_an_interruption_propagates_and_changes_nothing(run, mode, new_probe, wo
     assert not any(module._forward_hooks for part in (probe, world.unet, world.text_encoder) for module in part.modules())
 
 
-def test_on_step_gets_the_validation_loss(run):
+def test_on_step_gets_the_validation_loss_and_the_embeddings(run):
     captured = []
-    result = run(on_step=lambda done, of, loss: captured.append(loss))
-    assert captured == result.validation[1:]
+    result = run(on_step=captured.append)
+    assert [step.loss for step in captured] == result.validation[1:]
+    changes = [(step.current().cpu() - result.start).norm() / result.start.norm() for step in captured]
+    assert [float(change) for change in changes] == pytest.approx(result.relative_changes, rel=1e-4)
 
 
 def test_the_papers_constants_change_almost_nothing(run):

@@ -232,7 +232,7 @@ def moved_apart(other) -> float:
     return distance(whole.embeddings - whole.start, other.embeddings - whole.start)
 
 
-def stop(done: int, total: int, loss: float) -> None:
+def stop(step) -> None:
     management.interrupt_current_processing()
 
 
