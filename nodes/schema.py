@@ -30,6 +30,8 @@ MASK_TOOLTIP = (
     "1 on the subject, 0 on the background. An empty mask, as Load Image gives for a JPG, or a full one counts as no mask; the background "
     "is then learned as well."
 )
+INVERT_TOOLTIP = "Turn on if the mask marks the background, as the mask of a cut-out from Load Image does."
+PREVIEW_TOOLTIP = "Draws the subject in a small image now and then while it is learned, beside the loss curve. Costs a little time."
 NOISE_SEED_TOOLTIP = "Seed of the noise used by the steps."
 ABOUT_TOOLTIP = "The probe's base model, training data, licence and encoders, for Preview as Text."
 
@@ -39,8 +41,9 @@ class Node(io.ComfyNode):
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
-        if "execute" in cls.__dict__:
-            cls.execute = classmethod(_plain_errors(cls.__dict__["execute"].__func__))  # type: ignore[method-assign]
+        own = cls.__dict__.get("execute")
+        if own is not None and not hasattr(own.__func__, "__wrapped__"):  # ComfyUI derives locked copies of a class, wrapped already
+            cls.execute = classmethod(_plain_errors(own.__func__))  # type: ignore[method-assign]
 
 
 def _plain_errors(execute: Any) -> Any:
