@@ -11,6 +11,7 @@ from .host.folders import register_probe_folder
 from .inject import InjectSubjectTokens
 from .mappers import MapperWords
 from .miniature import LoadMiniatureWorld, MiniatureCreature
+from .personalize import PersonalizeSubject
 from .probe import ExtractFeatures, LoadProbe
 from .probe_free import ProbeFreeStart, RefineSubject
 from .refine import RefineEmbedding
@@ -21,6 +22,7 @@ class HybridBooth(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_probe_folder()
         return [
+            PersonalizeSubject,
             LoadMiniatureWorld,
             MiniatureCreature,
             LoadProbe,

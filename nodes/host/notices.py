@@ -1,4 +1,4 @@
-"""Notices that reach the user while a node runs or a prompt is queued: a toast in the browser, and a line in the console."""
+"""Notices that reach the user while a node runs or a prompt is queued: a toast in the browser, text on the node, a console line."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -26,3 +26,10 @@ def notify(text: str, node_id: str | None = None, client_id: str | None = None) 
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.send_sync(EVENT, {"text": text, "node": node_id}, client_id or server.client_id)
+
+
+def show_text(text: str) -> None:
+    """Shows a line on the node that is running; "" takes it away."""
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is not None and server is not None:
+        server.send_progress_text(text, context.node_id, server.client_id)

@@ -18,6 +18,8 @@ from typing import Any
 from safetensors.torch import load
 from torch import Tensor
 
+from .listener import Listener
+
 START_SECONDS, RUN_SECONDS = 240, 240
 
 
@@ -68,6 +70,7 @@ class Host:
         (base / "more.yaml").write_text(f"more:\n  base_path: {base / 'more'}\n  hybridbooth: probes\n")
         self.log = base / "log.txt"
         self.process: subprocess.Popen | None = None
+        self.client = uuid.uuid4().hex
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -112,7 +115,7 @@ class Host:
     def submit(self, graph: dict[str, Any]) -> str:
         """Queue a graph in API form and return its id; AssertionError with the host's own words if it refuses."""
         try:
-            answer = json.loads(self.fetch("/prompt", {"prompt": graph, "client_id": uuid.uuid4().hex}))
+            answer = json.loads(self.fetch("/prompt", {"prompt": graph, "client_id": self.client}))
         except urllib.error.HTTPError as error:
             raise AssertionError(f"the host refused the graph: {error.read().decode()}") from error
         return answer["prompt_id"]
@@ -143,6 +146,10 @@ class Host:
         """A file that a run wrote: an entry of its outputs' `images` or `latents`."""
         query = urllib.parse.urlencode({key: output[key] for key in ("filename", "subfolder", "type")})
         return self.fetch(f"/view?{query}")
+
+    def listening(self) -> Listener:
+        """While open, what the host sends to the browser whose prompts this class queues."""
+        return Listener(self.address, self.client)
 
     def latents(self, outputs: dict[str, Any], key: str = "") -> Tensor:
         """The latents that the node "latents" + key of a run saved."""
