@@ -10,7 +10,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..hybridbooth_core.errors import UserError
-from .host.errors import node_error
+from .errors import HybridBoothError, without_folders
+from .host.folders import root_folders
 
 ProbeSocket = io.Custom("HB_PROBE")
 FeaturesSocket = io.Custom("HB_FEATURES")
@@ -52,7 +53,7 @@ def _plain_errors(execute: Any) -> Any:
         try:
             return execute(cls, *args, **inputs)
         except UserError as error:
-            raise node_error(error) from None
+            raise HybridBoothError(without_folders(str(error), root_folders())) from None
 
     return wrapped
 

@@ -92,3 +92,8 @@ def _path(kind: str, name: str) -> Path:
 def changed(path: Path) -> int:
     """A file's modification time in nanoseconds; ComfyUI runs a node again if it differs."""
     return path.stat().st_mtime_ns
+
+
+def root_folders() -> list[str]:
+    """The folders of this installation, which no message needs to name."""
+    return [folder_paths.base_path, os.path.dirname(os.path.realpath(folder_paths.__file__))]

@@ -24,7 +24,17 @@ def nodes(host: Host) -> dict:
 
 def test_every_node_is_there_in_its_category(nodes: dict):
     assert set(nodes) == set(TEXTS)
-    assert {info["category"] for info in nodes.values()} == {"HybridBooth"}
+    first = {name for name, info in nodes.items() if info["category"] == "HybridBooth"}
+    assert first == {"HybridBooth_PersonalizeSubject", "HybridBooth_SaveSubject", "HybridBooth_LoadSubject"}
+    folders = {info["category"] for name, info in nodes.items() if name not in first}
+    assert folders == {f"HybridBooth/{name}" for name in ("step by step", "probe", "training", "miniature")}
+
+
+def test_people_find_the_node_by_the_words_they_know(nodes: dict):
+    aliases = nodes["HybridBooth_PersonalizeSubject"].get("search_aliases")
+    if aliases is None:
+        pytest.skip("this ComfyUI has no search aliases")
+    assert {"ipadapter", "reference", "face", "character", "lora", "train"} <= set(aliases)
 
 
 def test_every_input_and_output_has_a_tooltip(nodes: dict):
