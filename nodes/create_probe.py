@@ -14,17 +14,17 @@ from ..hybridbooth_core.probe.regressors import KINDS
 from ..hybridbooth_core.probe.untrained import UNTRAINED, new_probe, promptnet_sizes
 from .host.session import outside_inference_mode
 from .host.weights import attention_heads, base_of, denoiser_state, embedding_norm
-from .schema import ABOUT_TOOLTIP, PROBE, Node, ProbeSocket, schema, seed_input
+from .schema import ABOUT_TOOLTIP, PROBE, ComfyNode, ProbeSocket, Schema, seed_input
 
 DINOS = {entry.label: entry for entry in CATALOGUE.values() if entry is not CLIP_L}
 
 
-class CreateProbe(Node):
+class CreateProbe(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_CreateProbe",
-            PROBE,
+        return Schema(
+            node_id="HybridBooth_CreateProbe",
+            category=PROBE,
             display_name="Create Probe (untrained)",
             description=(
                 "Creates an untrained probe for this model, for tests and measurements. It predicts the class noun with some noise, "

@@ -9,17 +9,17 @@ from ..hybridbooth_core.encoders.catalogue import CATALOGUE
 from ..hybridbooth_core.encoders.download import download_encoder
 from ..hybridbooth_core.encoders.files import describe, find_encoder
 from .host.vision import download_folder, download_progress, encoder_folders
-from .schema import PROBE, Node, schema
+from .schema import PROBE, ComfyNode, Schema
 
 BY_LABEL = {entry.label: entry for entry in CATALOGUE.values()}
 
 
-class DownloadEncoders(Node):
+class DownloadEncoders(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_DownloadEncoders",
-            PROBE,
+        return Schema(
+            node_id="HybridBooth_DownloadEncoders",
+            category=PROBE,
             display_name="Download Encoders",
             description=(
                 "Downloads an image encoder that probes use into models/hybridbooth and checks its hash. Encoders you already have are "

@@ -9,15 +9,15 @@ from comfy_api.latest import io
 
 from ..hybridbooth_core.files.subject import Subject
 from .host.subjects import with_subject
-from .schema import STEPS, Node, SubjectSocket, schema
+from .schema import STEPS, ComfyNode, Schema, SubjectSocket
 
 
-class InjectSubjectTokens(Node):
+class InjectSubjectTokens(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_InjectSubjectTokens",
-            STEPS,
+        return Schema(
+            node_id="HybridBooth_InjectSubjectTokens",
+            category=STEPS,
             display_name="Inject Subject Tokens",
             description=(
                 "Returns a CLIP whose prompts can name the subject: 'a photo of <subject> on snow', '(<subject>:0.8)'. "

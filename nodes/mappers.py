@@ -14,15 +14,15 @@ from ..hybridbooth_core.mappers.predict import mapper_subject
 from .host.folders import changed, files_of, mapper_path
 from .host.text_model import host_text
 from .host.vision import host_clip_vision
-from .schema import IMAGE_TOOLTIP, STEPS, Node, SubjectSocket, schema
+from .schema import IMAGE_TOOLTIP, STEPS, ComfyNode, Schema, SubjectSocket
 
 
-class MapperWords(Node):
+class MapperWords(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_MapperWords",
-            STEPS,
+        return Schema(
+            node_id="HybridBooth_MapperWords",
+            category=STEPS,
             display_name="Initial Words (Published Mapper)",
             description=(
                 "Initial embeddings from a published encoder (ELITE, Pic2Word, SEARLE, LinCIR) for Stable Diffusion 1.5. Convert its file "

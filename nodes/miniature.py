@@ -8,15 +8,15 @@ from comfy_api.latest import io
 from ..hybridbooth_core.miniature import world
 from ..hybridbooth_core.miniature.render import render
 from .host.miniature import load_miniature_world
-from .schema import MINIATURE, Node, schema
+from .schema import MINIATURE, ComfyNode, Schema
 
 
-class LoadMiniatureWorld(Node):
+class LoadMiniatureWorld(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_LoadMiniatureWorld",
-            MINIATURE,
+        return Schema(
+            node_id="HybridBooth_LoadMiniatureWorld",
+            category=MINIATURE,
             display_name="Load Miniature World",
             description=(
                 "A complete 64x64 text-to-image model that ships with this pack and draws small creatures in simple scenes. "
@@ -36,12 +36,12 @@ class LoadMiniatureWorld(Node):
         return io.NodeOutput(*load_miniature_world())
 
 
-class MiniatureCreature(Node):
+class MiniatureCreature(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_MiniatureCreature",
-            MINIATURE,
+        return Schema(
+            node_id="HybridBooth_MiniatureCreature",
+            category=MINIATURE,
             display_name="Miniature Creature",
             description="Draws a creature that the miniature was not trained on, with its exact mask. Use it in place of a photo.",
             search_aliases=["hybridbooth", "miniature", "test image"],

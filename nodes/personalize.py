@@ -20,23 +20,23 @@ from .schema import (
     MASK_TOOLTIP,
     NOISE_SEED_TOOLTIP,
     PREVIEW_TOOLTIP,
-    Node,
+    ComfyNode,
     ProbeSocket,
+    Schema,
     model_inputs,
     refined_outputs,
-    schema,
     seed_input,
 )
 from .validation import name_problem, noun_problem
 
 
-class PersonalizeSubject(Node):
+class PersonalizeSubject(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         subject, report, drawn = refined_outputs()
-        return schema(
-            "HybridBooth_PersonalizeSubject",
-            FIRST,
+        return Schema(
+            node_id="HybridBooth_PersonalizeSubject",
+            category=FIRST,
             display_name="Personalize Subject",
             description=(
                 "Learns a subject from a photo: prompts through the CLIP of this node can then name it, as in 'a photo of <subject> on a "

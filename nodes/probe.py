@@ -15,17 +15,17 @@ from .host.folders import changed, files_of, probe_path
 from .host.model import HostVae
 from .host.session import outside_inference_mode
 from .host.vision import host_encoders
-from .schema import ABOUT_TOOLTIP, IMAGE_TOOLTIP, MASK_TOOLTIP, PROBE, FeaturesSocket, Node, ProbeSocket, schema
+from .schema import ABOUT_TOOLTIP, IMAGE_TOOLTIP, MASK_TOOLTIP, PROBE, ComfyNode, FeaturesSocket, ProbeSocket, Schema
 
 BUILT_IN = "miniature"
 
 
-class LoadProbe(Node):
+class LoadProbe(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_LoadProbe",
-            PROBE,
+        return Schema(
+            node_id="HybridBooth_LoadProbe",
+            category=PROBE,
             display_name="Load Probe",
             description=(
                 "Loads a probe: a network that predicts the words of a subject from one look at an image. A probe fits one base model; "
@@ -57,12 +57,12 @@ class LoadProbe(Node):
         return io.NodeOutput(loaded, loaded.about())
 
 
-class ExtractFeatures(Node):
+class ExtractFeatures(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_ExtractFeatures",
-            PROBE,
+        return Schema(
+            node_id="HybridBooth_ExtractFeatures",
+            category=PROBE,
             display_name="Extract CLIP+DINO Features",
             description=(
                 "Encodes an image of the subject with the probe's CLIP, DINOv2 and the VAE. Several images of one subject can be "

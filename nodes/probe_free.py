@@ -23,21 +23,21 @@ from .schema import (
     MASK_TOOLTIP,
     NOISE_SEED_TOOLTIP,
     STEPS,
-    Node,
+    ComfyNode,
+    Schema,
     SubjectSocket,
     model_inputs,
     refined_outputs,
-    schema,
     seed_input,
 )
 
 
-class ProbeFreeStart(Node):
+class ProbeFreeStart(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_ProbeFreeStart",
-            STEPS,
+        return Schema(
+            node_id="HybridBooth_ProbeFreeStart",
+            category=STEPS,
             display_name="Probe-Free Start",
             description=(
                 "Initial words without a probe: the class noun, given by you or found by CLIP, is optimized to match the image in CLIP's "
@@ -95,12 +95,12 @@ class ProbeFreeStart(Node):
         return io.NodeOutput(start.subject, start.report())
 
 
-class RefineSubject(Node):
+class RefineSubject(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_RefineSubject",
-            STEPS,
+        return Schema(
+            node_id="HybridBooth_RefineSubject",
+            category=STEPS,
             display_name="Refine Subject",
             description=(
                 "Optimizes a subject's words to match the image. Use it after Probe-Free Start or Initial Words, or to adapt a saved "

@@ -15,15 +15,15 @@ from ..hybridbooth_core.refine.refine import Mode, RefineConfig
 from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
 from .host.session import progress
-from .schema import NOISE_SEED_TOOLTIP, PROBE, FeaturesSocket, Node, ProbeSocket, model_inputs, refined_outputs, schema, seed_input
+from .schema import NOISE_SEED_TOOLTIP, PROBE, ComfyNode, FeaturesSocket, ProbeSocket, Schema, model_inputs, refined_outputs, seed_input
 
 
-class RefineEmbedding(Node):
+class RefineEmbedding(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_RefineEmbedding",
-            PROBE,
+        return Schema(
+            node_id="HybridBooth_RefineEmbedding",
+            category=PROBE,
             display_name="Refine Embedding (residual)",
             description=(
                 "Predicts the subject's words with the probe, then refines them by a few gradient steps through the model. MODEL, CLIP "

@@ -37,7 +37,10 @@ NOISE_SEED_TOOLTIP = "Seed of the noise used by the steps."
 ABOUT_TOOLTIP = "The probe's base model, training data, licence and encoders, for Preview as Text."
 
 
-class Node(io.ComfyNode):
+_HostNode = io.ComfyNode  # under this name, because ComfyUI-Manager's scanner takes every class on "ComfyNode" for a node
+
+
+class ComfyNode(_HostNode):
     """The base of all nodes: what a user can mend reaches the panel as one sentence, without class paths and folders of this machine."""
 
     def __init_subclass__(cls, **keywords: Any):
@@ -58,14 +61,15 @@ def _plain_errors(execute: Any) -> Any:
     return wrapped
 
 
-def schema(node_id: str, category: str, **keywords: Any) -> io.Schema:
+class Schema(io.Schema):
     """The schema of a node, without the keywords that this host's version does not have.
 
-    `node_id` is written out in each file, because ComfyUI-Manager finds nodes by reading the source.
+    ComfyUI-Manager finds nodes by reading the source: it looks for `Schema(node_id="...")` in classes on `ComfyNode`.
     """
-    known = {field.name for field in dataclasses.fields(io.Schema)}
-    kept = {key: value for key, value in keywords.items() if key in known}
-    return io.Schema(node_id=node_id, category=category, **kept)
+
+    def __init__(self, **keywords: Any):
+        known = {field.name for field in dataclasses.fields(io.Schema)}
+        super().__init__(**{key: value for key, value in keywords.items() if key in known})
 
 
 def model_inputs() -> list[Any]:

@@ -8,15 +8,15 @@ from comfy_api.latest import io
 from ..hybridbooth_core.files.subject import Subject
 from .host.folders import changed, new_subject_path, subject_files, subject_path
 from .host.session import outside_inference_mode
-from .schema import FIRST, Node, SubjectSocket, schema
+from .schema import FIRST, ComfyNode, Schema, SubjectSocket
 
 
-class SaveSubject(Node):
+class SaveSubject(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_SaveSubject",
-            FIRST,
+        return Schema(
+            node_id="HybridBooth_SaveSubject",
+            category=FIRST,
             display_name="Save Subject",
             description="Saves the subject to models/embeddings. Any prompt can use it as embedding:name, even without this pack.",
             search_aliases=["hybridbooth", "save embedding", "textual inversion"],
@@ -36,12 +36,12 @@ class SaveSubject(Node):
         return io.NodeOutput(path.name)
 
 
-class LoadSubject(Node):
+class LoadSubject(ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            "HybridBooth_LoadSubject",
-            FIRST,
+        return Schema(
+            node_id="HybridBooth_LoadSubject",
+            category=FIRST,
             display_name="Load Subject",
             description="Loads a subject from models/embeddings. Embeddings from other trainers work if they hold one emb_params tensor.",
             search_aliases=["hybridbooth", "load embedding"],
