@@ -5,6 +5,7 @@ The command line and the examples of docs/python.md go through this class; the C
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .files.images import ImageLike
+
+log = logging.getLogger("hybridbooth")
 
 AUTO = "auto"
 MAX_BATCH = 64
@@ -157,7 +160,10 @@ class HybridBooth:
         """Images and masks, read and checked; UserError says what does not fit."""
         pixels = as_images(images)
         self.base.check_images(pixels)
-        return reference(pixels, None if mask is None else as_images(mask, "L")[..., 0])
+        ref = reference(pixels, None if mask is None else as_images(mask, "L")[..., 0])
+        for notice in ref.notices:
+            log.warning("%s", notice)
+        return ref
 
     def _features(self, ref: Reference) -> dict[str, Any]:
         if self.probe is None:
@@ -287,7 +293,7 @@ class HybridBooth:
         """One image about a subject: its reference, its mask, where its tokens attend, and its validation loss."""
         from .report.subject_report import subject_report
 
-        return to_image(subject_report(self.base.model, self.reference(images, mask), subject))
+        return to_image(subject_report(self.base.model, self.reference(images, mask), subject).image)
 
 
 def _noun_of(artefact: Subject | AdapterWeights, model: Any) -> Prompt:

@@ -8,13 +8,13 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..hybridbooth_core.encoders.features import reference
 from ..hybridbooth_core.mappers.files import FORMAT, load, summary
 from ..hybridbooth_core.mappers.predict import mapper_subject
 from .host.folders import changed, files_of, mapper_path
+from .host.references import node_reference
 from .host.text_model import host_text
 from .host.vision import host_clip_vision
-from .schema import IMAGE_TOOLTIP, STEPS, ComfyNode, Schema, SubjectSocket
+from .schema import IMAGE_TOOLTIP, MASK_TOOLTIP, STEPS, ComfyNode, Schema, SubjectSocket, invert_input
 
 
 class MapperWords(ComfyNode):
@@ -35,7 +35,7 @@ class MapperWords(ComfyNode):
                 ),
                 io.Clip.Input("clip", tooltip="The CLIP of the Stable Diffusion 1.5 model you will generate with."),
                 io.Image.Input("image", tooltip=IMAGE_TOOLTIP),
-                io.Mask.Input("mask", optional=True, tooltip="1 on the subject, 0 on the background; same size as the image."),
+                io.Mask.Input("mask", optional=True, tooltip=MASK_TOOLTIP),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
@@ -47,6 +47,7 @@ class MapperWords(ComfyNode):
                     default="",
                     tooltip="Optional: what the subject is, in one noun. Added after the word of mappers that predict only one.",
                 ),
+                invert_input(),
             ],
             outputs=[
                 SubjectSocket.Output(display_name="subject", tooltip="The initial words, for Refine Subject or Inject Subject Tokens."),
@@ -60,10 +61,17 @@ class MapperWords(ComfyNode):
 
     @classmethod
     def execute(
-        cls, mapper: str, clip: Any, image: Tensor, class_word: str, mask: Tensor | None = None, clip_vision: Any = None
+        cls,
+        mapper: str,
+        clip: Any,
+        image: Tensor,
+        class_word: str,
+        mask: Tensor | None = None,
+        clip_vision: Any = None,
+        invert_mask: bool = False,
     ) -> io.NodeOutput:
         with host_text(clip) as host:
             network = load(mapper_path(mapper))
             vision = host_clip_vision(clip_vision, projection=network.needs_noun)
-            subject = mapper_subject(network, vision, host, reference(image, mask), class_word)
+            subject = mapper_subject(network, vision, host, node_reference(image, mask, invert_mask), class_word)
         return io.NodeOutput(subject, summary(network))

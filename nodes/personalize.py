@@ -8,21 +8,21 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..hybridbooth_core.encoders.features import reference
 from ..hybridbooth_core.probe.probe import Probe
 from .host.personalize import Wired, personalize_best
+from .host.references import node_reference
 from .host.session import outside_inference_mode
 from .host.subjects import with_subject
 from .schema import (
     FIRST,
     IMAGE_TOOLTIP,
-    INVERT_TOOLTIP,
     MASK_TOOLTIP,
     NOISE_SEED_TOOLTIP,
     PREVIEW_TOOLTIP,
     ComfyNode,
     ProbeSocket,
     Schema,
+    invert_input,
     model_inputs,
     refined_outputs,
     seed_input,
@@ -73,7 +73,7 @@ class PersonalizeSubject(ComfyNode):
                 ),
                 seed_input(NOISE_SEED_TOOLTIP),
                 io.Boolean.Input("preview", default=True, tooltip=PREVIEW_TOOLTIP),
-                io.Boolean.Input("invert_mask", display_name="invert mask", default=False, tooltip=INVERT_TOOLTIP),
+                invert_input(),
             ],
             outputs=[
                 io.Clip.Output(tooltip="A CLIP that knows <name>, for the CLIP Text Encode of both prompts."),
@@ -90,10 +90,10 @@ class PersonalizeSubject(ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, clip: Any, vae: Any, image: Tensor, class_word: str, name: str, steps: int, seed: int, preview: bool,
-        invert_mask: bool, mask: Tensor | None = None, probe: Probe | None = None, clip_vision: Any = None,
+        mask: Tensor | None = None, probe: Probe | None = None, clip_vision: Any = None, invert_mask: bool = False,
     ) -> io.NodeOutput:  # fmt: skip
         with outside_inference_mode():
-            ref = reference(image, mask)
+            ref = node_reference(image, mask, invert_mask)
             made = personalize_best(Wired(model, clip, vae, probe, clip_vision), ref, class_word, steps, seed, preview)
         patched = with_subject(clip, made.subject, name, 1.0)
         return io.NodeOutput(patched, made.subject, made.drawn, made.report, ui=ui.PreviewImage(made.drawn, cls=cls))

@@ -8,14 +8,15 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..hybridbooth_core.encoders.features import extract_features, reference
+from ..hybridbooth_core.encoders.features import extract_features
 from ..hybridbooth_core.miniature.bundle import load_probe
 from ..hybridbooth_core.probe.probe import FORMAT, Probe
 from .host.folders import changed, files_of, probe_path
 from .host.model import HostVae
+from .host.references import node_reference
 from .host.session import outside_inference_mode
 from .host.vision import host_encoders
-from .schema import ABOUT_TOOLTIP, IMAGE_TOOLTIP, MASK_TOOLTIP, PROBE, ComfyNode, FeaturesSocket, ProbeSocket, Schema
+from .schema import ABOUT_TOOLTIP, IMAGE_TOOLTIP, MASK_TOOLTIP, PROBE, ComfyNode, FeaturesSocket, ProbeSocket, Schema, invert_input
 
 BUILT_IN = "miniature"
 
@@ -79,13 +80,16 @@ class ExtractFeatures(ComfyNode):
                     optional=True,
                     tooltip="CLIP ViT-L/14 from Load CLIP Vision, for Stable Diffusion 1.5 probes. If not connected, a file is used.",
                 ),
+                invert_input(),
             ],
             outputs=[FeaturesSocket.Output(display_name="features", tooltip="For Refine Embedding with the same probe.")],
         )
 
     @classmethod
-    def execute(cls, probe: Probe, vae: Any, image: Tensor, mask: Tensor | None = None, clip_vision: Any = None) -> io.NodeOutput:
+    def execute(
+        cls, probe: Probe, vae: Any, image: Tensor, mask: Tensor | None = None, clip_vision: Any = None, invert_mask: bool = False
+    ) -> io.NodeOutput:
         with outside_inference_mode():
-            ref = reference(image, mask)
+            ref = node_reference(image, mask, invert_mask)
             features = extract_features(HostVae(vae), *host_encoders(probe.config, clip_vision), ref)
         return io.NodeOutput((ref, features))

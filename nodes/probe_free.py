@@ -9,14 +9,13 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..hybridbooth_core.encoders.features import reference
 from ..hybridbooth_core.files.subject import Subject
 from ..hybridbooth_core.probe_free.inversion import InversionConfig
 from ..hybridbooth_core.probe_free.refining import REFINING, refine_subject
 from ..hybridbooth_core.probe_free.start import StartConfig, initial_embeddings
-from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
-from .host.session import progress
+from .host.references import node_reference, node_report
+from .host.session import preview_of, progress
 from .host.text_model import clip_space_of, host_text
 from .schema import (
     IMAGE_TOOLTIP,
@@ -26,6 +25,7 @@ from .schema import (
     ComfyNode,
     Schema,
     SubjectSocket,
+    invert_input,
     model_inputs,
     refined_outputs,
     seed_input,
@@ -70,6 +70,7 @@ class ProbeFreeStart(ComfyNode):
                     max=1000,
                     tooltip="Optimization steps in CLIP's embedding space; the UNet is not used. 0 keeps the plain noun.",
                 ),
+                invert_input(),
             ],
             outputs=[
                 SubjectSocket.Output(display_name="subject", tooltip="The initial words, for Refine Subject."),
@@ -87,10 +88,11 @@ class ProbeFreeStart(ComfyNode):
         inversion_steps: int,
         mask: Tensor | None = None,
         clip_vision: Any = None,
+        invert_mask: bool = False,
     ) -> io.NodeOutput:
         config = StartConfig(num_tokens=words, inversion=replace(InversionConfig(), steps=inversion_steps))
         with host_text(clip) as host:
-            space, ref = clip_space_of(clip, clip_vision), reference(image, mask)
+            space, ref = clip_space_of(clip, clip_vision), node_reference(image, mask, invert_mask)
             start = initial_embeddings(host, space, ref, class_word, config, progress(inversion_steps))
         return io.NodeOutput(start.subject, start.report())
 
@@ -126,6 +128,7 @@ class RefineSubject(ComfyNode):
                     tooltip=f"Step size as a fraction of the embedding's norm; 0 uses the default ({REFINING.step_size}).",
                 ),
                 seed_input(NOISE_SEED_TOOLTIP),
+                invert_input(),
             ],
             outputs=refined_outputs(),
         )
@@ -133,11 +136,11 @@ class RefineSubject(ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, clip: Any, vae: Any, subject: Subject, image: Tensor, steps: int, effective_step: float, seed: int,
-        mask: Tensor | None = None,
+        mask: Tensor | None = None, invert_mask: bool = False,
     ) -> io.NodeOutput:  # fmt: skip
         config = replace(REFINING, steps=steps, step_size=effective_step or REFINING.step_size, seed=seed)
         with host_model(model, clip, vae) as host:
-            ref = reference(image, mask)
-            result = refine_subject(host, ref, subject, config, progress(steps))
-            drawn = subject_report(host, ref, result.subject)[None]
-        return io.NodeOutput(result.subject, result.report(), drawn, ui=ui.PreviewImage(drawn, cls=cls))
+            ref = node_reference(image, mask, invert_mask)
+            result = refine_subject(host, ref, subject, config, progress(steps, preview_of(host)))
+            report, drawn = node_report(host, ref, result.subject, result.report())
+        return io.NodeOutput(result.subject, report, drawn, ui=ui.PreviewImage(drawn, cls=cls))

@@ -12,10 +12,11 @@ from ..hybridbooth_core.encoders.features import Reference
 from ..hybridbooth_core.probe.probe import Features, Probe
 from ..hybridbooth_core.refine.personalize import personalize
 from ..hybridbooth_core.refine.refine import Mode, RefineConfig
-from ..hybridbooth_core.report.subject_report import subject_report
 from .host.model import host_model
-from .host.session import progress
+from .host.references import node_report
+from .host.session import preview_of, progress
 from .schema import NOISE_SEED_TOOLTIP, PROBE, ComfyNode, FeaturesSocket, ProbeSocket, Schema, model_inputs, refined_outputs, seed_input
+from .validation import noun_problem
 
 
 class RefineEmbedding(ComfyNode):
@@ -64,6 +65,10 @@ class RefineEmbedding(ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, class_word: str | None = None) -> bool | str:
+        return noun_problem(class_word) or True
+
+    @classmethod
     def execute(
         cls, model: Any, clip: Any, vae: Any, probe: Probe, features: tuple[Reference, Features], class_word: str,
         mode: Mode, steps: int, effective_step: float, seed: int,
@@ -72,6 +77,6 @@ class RefineEmbedding(ComfyNode):
         ref, read = features
         with host_model(model, clip, vae, probe) as host:
             scaled = replace(read, latents=host.scale_latents(read.latents)).to(host.device)
-            result = personalize(host, probe, ref, scaled, class_word, config, progress(steps))
-            drawn = subject_report(host, ref, result.subject)[None]
-        return io.NodeOutput(result.subject, result.report(), drawn, ui=ui.PreviewImage(drawn, cls=cls))
+            result = personalize(host, probe, ref, scaled, class_word, config, progress(steps, preview_of(host)))
+            report, drawn = node_report(host, ref, result.subject, result.report())
+        return io.NodeOutput(result.subject, report, drawn, ui=ui.PreviewImage(drawn, cls=cls))

@@ -86,6 +86,11 @@ def seed_input(tooltip: str) -> Any:
     return io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip=tooltip)
 
 
+def invert_input() -> Any:
+    """The switch for masks of the background. The last widget of its node, so that the values of older workflows keep their places."""
+    return io.Boolean.Input("invert_mask", display_name="invert mask", default=False, optional=True, tooltip=INVERT_TOOLTIP)
+
+
 def refined_outputs() -> list[Any]:
     """The outputs of every refining node."""
     return [

@@ -5,7 +5,6 @@ Axes: B images, H W height and width, L tokens (the first is the class token), C
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,13 +14,11 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..probe.probe import Features
-
-log = logging.getLogger("hybridbooth")
+from .masks import fit_masks
 
 MARGIN = 0.12  # around the subject's bounding box, as a fraction of its longer side
 GREY = 0.5  # replaces the background
 MIN_SIDE = 16
-EMPTY_MASK = "the mask is empty (all 0); paint the subject (1 on the subject), or leave the mask out"
 
 
 class FeatureEncoder(Protocol):
@@ -46,22 +43,27 @@ class LatentEncoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """B images [B, H, W, 3] in 0..1 of one subject, and its masks [B, H, W] in 0..1 or None. Create it with `reference`."""
+    """B images [B, H, W, 3] in 0..1 of one subject, and its masks [B, H, W] in 0..1 or None. Create it with `reference`.
+
+    `notices` are sentences for the user: what was ignored or changed.
+    """
 
     images: Tensor
     masks: Tensor | None
+    notices: tuple[str, ...] = ()
 
 
-def reference(images: Tensor, masks: Tensor | None = None) -> Reference:
+def reference(images: Tensor, masks: Tensor | None = None, invert: bool = False) -> Reference:
     """Validates a user's images and masks, and returns float32 copies on the CPU.
 
-    Grey images become RGB and transparent images are composited over mid grey, each with a warning in the log.
+    Grey images become RGB and transparent images are composited over mid grey. Masks become as `fit_masks` says. `notices` says so.
 
     Args:
-        images: [B, H, W, 1, 3 or 4] in 0..1. masks: [B, H, W] or [H, W], 1 on the subject, or None.
+        images: [B, H, W, 1, 3 or 4] in 0..1. masks: see `fit_masks`.
+        invert: the masks mark the background.
     Raises:
-        UserError: no image, an image smaller than 16 pixels, or values that are not finite; a mask of another size, an empty mask, or
-            one that covers the whole image.
+        UserError: no image, an image smaller than 16 pixels, or values that are not finite; masks that are neither one nor as many as
+            the images.
     """
     if images.ndim != 4 or len(images) == 0:
         raise UserError(f"expected at least one image [B, H, W, 3], found {list(images.shape)}; connect an image of the subject")
@@ -75,40 +77,16 @@ def reference(images: Tensor, masks: Tensor | None = None) -> Reference:
     images = images.detach().to("cpu", torch.float32, copy=True)
     if not bool(torch.isfinite(images).all()):
         raise UserError("the reference image contains values that are not finite; load it again")
+    notices = []
     if channels == 1:
-        log.warning("the reference image is greyscale; the subject's colours will be arbitrary")
+        notices.append("the reference image is greyscale; the subject's colours will be arbitrary")
         images = images.expand(-1, -1, -1, 3).contiguous()
     elif channels == 4:
-        log.warning("the reference image is transparent; compositing it over mid grey (use its alpha as the mask if it shows the subject)")
+        notices.append("the reference image is transparent; it is placed on mid grey (use its alpha as the mask if it shows the subject)")
         alpha = images[..., 3:].clamp(0, 1)
         images = images[..., :3] * alpha + GREY * (1 - alpha)
-    return Reference(images.clamp(0, 1), None if masks is None else _checked_masks(masks, images))
-
-
-def _checked_masks(masks: Tensor, images: Tensor) -> Tensor:
-    masks = masks.detach().to("cpu", torch.float32, copy=True)
-    if masks.ndim == 2:
-        masks = masks[None]
-    if masks.numel() and not bool(masks.nan_to_num(0.0).any()):  # before the size: ComfyUI passes a small empty mask if none was painted
-        raise UserError(EMPTY_MASK)
-    if masks.shape != images.shape[:3]:
-        raise UserError(
-            f"expected one mask per image and of its size, found {_size(masks, 'mask')} for {_size(images[..., 0], 'image')}; paint the "
-            "mask on this image, or leave it out"
-        )
-    masks = masks.nan_to_num(0.0).clamp(0, 1)
-    areas = masks.mean((1, 2))
-    if float(areas.min()) < 0.001:
-        raise UserError(EMPTY_MASK)
-    if float(areas.max()) > 0.999:
-        raise UserError("the mask covers the whole image (all 1); paint only the subject, or leave the mask out")
-    return masks
-
-
-def _size(batch: Tensor, noun: str) -> str:
-    if batch.ndim != 3:
-        return f"a tensor {list(batch.shape)}"
-    return f"{len(batch)} {noun}{'' if len(batch) == 1 else 's'} of {batch.shape[2]}x{batch.shape[1]}"
+    fitted, said = (None, ()) if masks is None else fit_masks(masks, len(images), height, width, invert)
+    return Reference(images.clamp(0, 1), fitted, (*notices, *said))
 
 
 def square_crops(images: Tensor, masks: Tensor | None, size: int, margin: float = MARGIN) -> Tensor:

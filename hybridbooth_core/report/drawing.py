@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..files.images import to_image
 
 INK, FAINT, LINE, ACCENT = "#111111", "#8a8a8a", "#3366aa", "#cc3311"
+SPAN = 20.0  # percent points that the axis of a curve covers at least
 _FINER = 3  # supersampling factor of curves, since PIL does not antialias lines
 _HEAT = torch.tensor(  # matplotlib's inferno at 0, 1/8 ... 1
     [[0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164]]
@@ -46,12 +47,37 @@ class Page:
         if caption:
             self.text(x + width / 2, y - 7, caption, size, "md", width=width)
 
-    def curve(self, values: Sequence[float], marked: int, x: int, y: int, width: int, height: int, caption: str = "") -> None:
-        """Plots values over 0, 1, 2 ... in the box, with a circle around one of them. Skips values that are not finite."""
-        large = _curve([float(v) for v in values], marked, width * _FINER, height * _FINER)
+    def curve(
+        self,
+        values: Sequence[float],
+        marked: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        caption: str = "",
+        size: float = 13,
+        first: int = 0,
+        stride: float = 1,
+    ) -> None:
+        """Plots losses over steps in the box, as shares of the first, with a circle around one of them. Skips what is not finite.
+
+        The axis spans at least `SPAN` percent points, so that small changes look small. `first` is the step of the first value, `stride`
+        the steps from one value to the next.
+        """
+        start = next((float(v) for v in values if math.isfinite(v) and v), 1.0)
+        shares = [100 * float(v) / start for v in values]
+        large = _curve(shares, marked, width * _FINER, height * _FINER, size, first, stride)
         self.image.paste(large.resize((width, height), Image.Resampling.LANCZOS), (x, y))
         if caption:
-            self.text(x + width / 2, y - 7, caption, 13, "md", width=width)
+            self.text(x + width / 2, y - 7, caption, size, "md", width=width)
+
+    def paragraph(self, x: float, y: float, text: str, size: float, width: float, colour: str = INK) -> float:
+        """Draws text wrapped to `width`; returns the y below it."""
+        for line in wrapped(text, size, width):
+            self.text(x, y, line, size, colour=colour, width=width)
+            y += 1.35 * size
+        return y
 
     def pixels(self) -> Tensor:
         """The page as an image [H, W, 3]."""
@@ -112,31 +138,44 @@ def _shortened(line: str, font, width: float) -> str:
     return f"{line.rstrip()}…"
 
 
-def _curve(values: list[float], marked: int, width: int, height: int) -> Image.Image:
+def wrapped(text: str, size: float, width: float) -> list[str]:
+    """The lines of a text, none wider than `width` unless a single word is."""
+    font, lines = ImageFont.load_default(size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _curve(shares: list[float], marked: int, width: int, height: int, size: float, first: int, stride: float) -> Image.Image:
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
-    points = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
+    points = [(i, v) for i, v in enumerate(shares) if math.isfinite(v)]
     if not points:
         return image
-    font, unit = ImageFont.load_default(11 * _FINER), _FINER
+    font, unit = ImageFont.load_default(0.85 * size * _FINER), _FINER
     low, high = min(v for _, v in points), max(v for _, v in points)
+    low = min(low, high - SPAN)
     ticks, decimals = _ticks(low, high)
-    labels = [f"{tick:.{decimals}f}" for tick in ticks]
-    left, bottom = max(font.getlength(label) for label in labels) + 12 * unit, height - 24 * unit
+    labels = [f"{tick:.{decimals}f} %" for tick in ticks]
+    left, bottom = max(font.getlength(label) for label in labels) + 12 * unit, height - (10 + 1.1 * size) * unit
     right, top = width - 10 * unit, 10 * unit
-    spread = max(high - low, 1e-9 * max(abs(high), 1.0))
 
     def at(i: float, v: float) -> tuple[float, float]:
-        along = i / (len(values) - 1) if len(values) > 1 else 0.5
-        across = (v - low) / spread if high > low else 0.5
+        along = i / (len(shares) - 1) if len(shares) > 1 else 0.5
+        across = (v - low) / (high - low)
         return left + 8 * unit + (right - left - 16 * unit) * along, bottom - 8 * unit - (bottom - top - 16 * unit) * across
 
     for tick, label in zip(ticks, labels, strict=True):
         y = at(0, tick)[1]
         draw.line([(left, y), (right, y)], fill="#e8e8e8", width=unit)
         draw.text((left - 6 * unit, y), label, font=font, fill=INK, anchor="rm")
-    for i in range(0, len(values), max(1, math.ceil((len(values) - 1) / 8))):
-        draw.text((at(i, low)[0], bottom + 5 * unit), str(i), font=font, fill=INK, anchor="ma")
+    widest = font.getlength(f"{first + stride * len(shares):.0f}") + 12 * unit
+    for i in range(0, len(shares), max(1, math.ceil((len(shares) - 1) * widest / (right - left)))):
+        draw.text((at(i, low)[0], bottom + 5 * unit), f"{first + stride * i:.0f}", font=font, fill=INK, anchor="ma")
     draw.line([(left, top), (left, bottom), (right, bottom)], fill=FAINT, width=unit)
     draw.line([at(*point) for point in points], fill=LINE, width=2 * unit, joint="curve")
     for i, v in points:
@@ -152,8 +191,6 @@ def _disc(draw: ImageDraw.ImageDraw, middle: tuple[float, float], radius: float,
 
 def _ticks(low: float, high: float) -> tuple[list[float], int]:
     """Up to five round numbers in low..high, and their number of decimals."""
-    if high <= low:
-        return [low], 4
     raw = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))

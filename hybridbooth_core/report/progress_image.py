@@ -21,11 +21,12 @@ def progress_image(losses: Sequence[float], steps: int, preview: Tensor | None =
     page = Page(left + SIDE, SIDE)
     if preview is not None:
         page.show(preview, 0, 0, SIDE, SIDE)
-    finite = [loss for loss in smoothed(losses) if math.isfinite(loss)]
-    if finite and finite[0] > 0:
-        shares = [loss / finite[0] for loss in finite]
-        page.text(left + SIDE / 2, 24, f"loss {100 * shares[-1]:.0f} % of the first step's", 15, "mm", width=SIDE - 2 * EDGE)
-        page.curve(shares, len(shares) - 1, left + EDGE, 44, SIDE - 2 * EDGE, SIDE - 84)
+    means = smoothed(losses)
+    start = next((loss for loss in means if math.isfinite(loss) and loss), None)
+    if start is not None:
+        page.text(left + SIDE / 2, 24, f"loss {100 * means[-1] / start:.0f} % of the first step's", 15, "mm", width=SIDE - 2 * EDGE)
+        stride = len(losses) / len(means)
+        page.curve(means, len(means) - 1, left + EDGE, 44, SIDE - 2 * EDGE, SIDE - 84, size=15, first=1, stride=stride)
     page.text(left + SIDE / 2, SIDE - 22, f"step {len(losses)} of {steps}", 15, "mm", width=SIDE - 2 * EDGE)
     return page.image
 

@@ -7,22 +7,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..encoders.features import Reference, square_crops, target_squares
+from ..encoders.masks import touches_all_round
 from ..files.subject import Subject
 from ..models.adapter import AttentionCapture, DiffusionModel
 from ..models.attention import token_maps
 from ..models.seeds import new_generator
 from ..refine.task import TEMPLATES
-from .drawing import FAINT, Page, fitted, mosaic, outlined, with_heatmap
+from .drawing import ACCENT, INK, Page, fitted, mosaic, outlined, with_heatmap, wrapped
 
 TIMES = (0.3, 0.5, 0.7)  # fractions of the noise schedule: medium noise levels, which determine the layout
-WIDTH, EDGE, GAP, CAPTION = 1200, 29, 18, 26
-LARGE, MAX_SIDE, PER_ROW = (WIDTH - 2 * EDGE - 3 * GAP) // 4, 214, 10
-FIRST_ROW = 98
+WIDTH, EDGE, GAP = 720, 20, 16  # a node shows the report at about half this width
+TITLE, TEXT, SMALL = 28, 20, 17  # sizes of type
+CAPTION = 34  # height of a caption
+LARGE, PER_ROW = (WIDTH - 2 * EDGE - GAP) // 2, 5
+FIRST_ROW = 108
+INVERT = (
+    "the words attend less to the mask than to the rest, and the mask covers the border all round: it seems to mark the background; turn "
+    "on 'invert mask' and run again"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectReport:
+    """`image` [H, 720, 3] in 0..1, and sentences for the user about what it shows."""
+
+    image: Tensor
+    notices: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -43,8 +59,8 @@ def token_attention(model: DiffusionModel, image: Tensor, embeddings: Tensor, ti
     return total / total.mean()
 
 
-def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> Tensor:
-    """One image [H, 1200, 3] in 0..1: references, encoder inputs, cross-attention maps, validation losses and metadata.
+def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> SubjectReport:
+    """A page with references, encoder inputs, cross-attention maps, validation losses and metadata.
 
     Contains no run times or memory figures, so equal subjects give equal reports.
 
@@ -54,27 +70,31 @@ def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> T
     square = target_squares(Reference(ref.images[:1], None if ref.masks is None else ref.masks[:1]), model.image_size)
     maps = token_attention(model, square.images[0], subject.embeddings)
     factors = [] if square.masks is None else [_factor(attention, square.masks[0]) for attention in (maps.mean(0), *maps)]
+    notices = (INVERT,) if factors and ref.masks is not None and factors[0] < 1 and bool(touches_all_round(ref.masks[:1])) else ()
     n = len(subject.embeddings)
-    per_row = min(n, PER_ROW)
-    side = min(MAX_SIDE, (WIDTH - 2 * EDGE - (per_row - 1) * GAP) // per_row)
-    rows = math.ceil(n / per_row)
-    second_row = FIRST_ROW + LARGE + GAP + CAPTION
-    page = Page(WIDTH, second_row + rows * (side + CAPTION) + GAP + 20)
-    page.text(WIDTH / 2, 36, _title(subject, len(ref.images)), 22, "mm", width=WIDTH - 2 * EDGE)
+    side = (WIDTH - 2 * EDGE - (PER_ROW - 1) * GAP) // PER_ROW
+    words = FIRST_ROW + 2 * (LARGE + GAP + CAPTION)
+    below = words + math.ceil(n / PER_ROW) * (side + CAPTION) - CAPTION + GAP
+    lines = [(text, ACCENT) for text in notices] + [(text, INK) for text in _facts(subject)]
+    heights = [len(wrapped(text, SMALL, WIDTH - 2 * EDGE)) for text, _ in lines]
+    page = Page(WIDTH, below + math.ceil(sum(heights) * 1.35 * SMALL) + EDGE)
+    page.text(WIDTH / 2, 42, _title(subject, len(ref.images)), TITLE, "mm", width=WIDTH - 2 * EDGE)
     for number, (caption, panel) in enumerate(_panels(ref, square, maps, factors)):
-        page.show(panel, EDGE + number * (LARGE + GAP), FIRST_ROW, LARGE, LARGE, caption)
-    info = subject.info
-    if info.validation:
-        x = EDGE + 3 * (LARGE + GAP)
-        page.curve(info.validation, info.best_step, x, FIRST_ROW, LARGE, LARGE, "validation loss by step, best circled")
+        x, y = EDGE + number % 2 * (LARGE + GAP), FIRST_ROW + number // 2 * (LARGE + GAP + CAPTION)
+        page.show(panel, x, y, LARGE, LARGE, caption, TEXT)
+    if subject.info.validation:
+        x, y = EDGE + LARGE + GAP, FIRST_ROW + LARGE + GAP + CAPTION
+        page.curve(subject.info.validation, subject.info.best_step, x, y, LARGE, LARGE, "validation loss, share of the start", TEXT)
     for number, attention in enumerate(maps):
-        factor = f": {factors[number + 1]:.1f}x the background" if factors and side > 180 else ""
-        in_row = min(per_row, n - number // per_row * per_row)
-        x = (WIDTH - in_row * side - (in_row - 1) * GAP) // 2 + number % per_row * (side + GAP)
-        y = second_row + number // per_row * (side + CAPTION)
-        page.show(with_heatmap(fitted(square.images[0], side, side), attention), x, y, side, side, f"word {number + 1}{factor}")
-    page.text(WIDTH / 2, page.image.height - 20, " · ".join(_facts(subject)), 13, "mm", FAINT, WIDTH - 2 * EDGE)
-    return page.pixels()
+        in_row = min(PER_ROW, n - number // PER_ROW * PER_ROW)
+        x = (WIDTH - in_row * side - (in_row - 1) * GAP) // 2 + number % PER_ROW * (side + GAP)
+        y = words + number // PER_ROW * (side + CAPTION)
+        caption = f"word {number + 1}" + (f": {factors[number + 1]:.1f}x" if factors else "")
+        page.show(with_heatmap(fitted(square.images[0], side, side), attention), x, y, side, side, caption, SMALL)
+    y: float = below
+    for text, colour in lines:
+        y = page.paragraph(EDGE, y, text, SMALL, WIDTH - 2 * EDGE, colour)
+    return SubjectReport(page.pixels(), notices)
 
 
 def _panels(ref: Reference, square: Reference, maps: Tensor, factors: list[float]) -> list[tuple[str, Tensor]]:
@@ -82,12 +102,12 @@ def _panels(ref: Reference, square: Reference, maps: Tensor, factors: list[float
     references = [fitted(image, LARGE, LARGE) for image in ref.images]
     if ref.masks is not None:
         references = [outlined(image, mask) for image, mask in zip(references, ref.masks, strict=True)]
-    count = "reference image" if len(references) == 1 else f"{len(references)} reference images"
+    count = "image" if len(references) == 1 else f"{len(references)} images"
     factor = f": {factors[0]:.1f}x the background" if factors else ""
     return [
-        (count + (" and mask" if ref.masks is not None else ""), mosaic(references, LARGE, LARGE)),
+        (count + (" and mask" + "s" * (len(references) > 1) if ref.masks is not None else ", no mask"), mosaic(references, LARGE, LARGE)),
+        (f"attention{factor}", with_heatmap(fitted(square.images[0], LARGE, LARGE), maps.mean(0))),
         ("encoder input", mosaic(list(square_crops(ref.images, ref.masks, LARGE)), LARGE, LARGE)),
-        (f"attention of its words{factor}", with_heatmap(fitted(square.images[0], LARGE, LARGE), maps.mean(0))),
     ]
 
 
@@ -107,9 +127,6 @@ def _facts(subject: Subject) -> list[str]:
     info = subject.info
     if not info.steps:
         return ["no steps: initial words"]
-    best = "initial words kept" if info.best_step == 0 else f"step {info.best_step} kept"
-    return [
-        f"{info.steps} steps ({info.method}, step size {info.step_size:g})",
-        best,
-        f"the words changed by {100 * info.relative_change:.3g} %",
-    ]
+    best = "the initial words were kept" if info.best_step == 0 else f"step {info.best_step} was kept (circled)"
+    size = f"step size {info.step_size:g}" if info.step_size else "default step size"
+    return [f"{info.steps} steps ({info.method}, {size}), {best}; the words changed by {100 * info.relative_change:.3g} %"]

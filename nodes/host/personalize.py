@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +19,8 @@ from ...hybridbooth_core.probe.probe import Probe
 from ...hybridbooth_core.probe_free.refining import REFINING, refine_subject
 from ...hybridbooth_core.probe_free.start import METHOD, initial_embeddings
 from ...hybridbooth_core.refine.config import RefineConfig
-from ...hybridbooth_core.report.subject_report import subject_report
 from .model import HostModel, HostVae, host_model
+from .references import node_report
 from .session import preview_of, progress
 from .text_model import clip_space_of, host_text
 from .vision import host_encoders
@@ -60,7 +59,7 @@ def personalize_best(wired: Wired, ref: Reference, class_noun: str, steps: int =
         if wired.probe is not None:
             said = "start: the probe's prediction"
             subject, report = _from_probe(host, wired, wired.probe, ref, class_noun, steps, seed, preview)
-            return Made(subject, _joined(said, report), subject_report(host, ref, subject)[None])
+            return Made(subject, *node_report(host, ref, subject, said, report))
     space, said = _clip_space(wired)
     start, found = None, ""
     if space is not None:
@@ -77,7 +76,7 @@ def personalize_best(wired: Wired, ref: Reference, class_noun: str, steps: int =
             trained = run_method("from_noun", host, ref, class_noun, steps=config.steps, seed=seed, on_step=on_step)
             subject, report = trained.artefact, trained.report
         assert isinstance(subject, Subject)
-        return Made(subject, _joined(said, found, report), subject_report(host, ref, subject)[None])
+        return Made(subject, *node_report(host, ref, subject, said, found, report))
 
 
 def _from_probe(
@@ -103,8 +102,3 @@ def _clip_space(wired: Wired) -> tuple[ClipSpace | None, str]:
             f"start: the class noun. With {CLIP_L.label} (Download Encoders, {CLIP_L.size / 1e9:.2f} GB) it is fitted to the image in "
             "CLIP's space first; our measurements show a small gain at most"
         )
-
-
-def _joined(*parts: str | Iterable[str]) -> str:
-    lines = [[part] if isinstance(part, str) else list(part) for part in parts]
-    return "\n".join(line for group in lines for line in group if line)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 
@@ -42,23 +40,6 @@ def test_an_integer_image_is_refused(dtype, refuses):
     assert "0..1" in refuses(reference, torch.ones(1, 32, 32, 3, dtype=dtype))
 
 
-@pytest.mark.parametrize(
-    ("mask", "expected"),
-    [(torch.zeros(1, 32, 48), "mask is empty"), (torch.ones(1, 32, 48), "covers the whole image"), (disc(48, 32), "32x48"),
-     (disc(16, 24), "24x16"), (disc().expand(2, -1, -1), "2 masks of 48x32"), (torch.zeros(0, 32, 48), "0 masks of 48x32"),
-     (torch.ones(5), "[5]"), (disc()[..., None], "[1, 32, 48, 1]"), (torch.full((1, 32, 48), float("nan")), "mask is empty"),
-     (torch.full((1, 32, 48), -5.0), "mask is empty"), (torch.full((1, 32, 48), float("inf")), "covers the whole image")],
-    ids=["zeros", "ones", "turned", "smaller", "two", "none", "one axis", "four axes", "nan", "negative", "infinity"],
-)  # fmt: skip
-def test_a_bad_mask_is_refused(mask, expected, refuses):
-    assert expected in refuses(reference, images(), mask)
-
-
-def test_one_bad_mask_among_good_ones_is_refused(refuses):
-    masks = torch.cat([disc(), torch.zeros(1, 32, 48)])
-    assert "mask is empty" in refuses(reference, images(2, 32, 48, 3), masks)
-
-
 def test_a_good_image_is_a_float32_copy_within_bounds():
     image = (images() * 2 - 0.5).double().requires_grad_()
     ref = reference(image, disc() > 0)
@@ -70,25 +51,18 @@ def test_a_good_image_is_a_float32_copy_within_bounds():
     assert torch.equal(plain, before), "the caller's tensor was changed"
 
 
-def test_a_mask_without_batch_axis_serves_one_image_but_not_two(refuses):
-    assert torch.equal(reference(images(), disc()[0]).masks, disc())
-    refuses(reference, images(2, 32, 48, 3), disc()[0])
-
-
-def test_greyscale_becomes_rgb_with_a_warning(caplog):
+def test_greyscale_becomes_rgb_and_that_is_said():
     grey = images(1, 32, 32, 1)
-    with caplog.at_level(logging.WARNING, "hybridbooth"):
-        ref = reference(grey)
-    assert torch.equal(ref.images, grey.repeat(1, 1, 1, 3)) and "grey" in caplog.text
+    ref = reference(grey)
+    assert torch.equal(ref.images, grey.repeat(1, 1, 1, 3)) and "greyscale" in ref.notices[0]
 
 
-def test_transparency_is_composited_over_grey_with_a_warning(caplog):
+def test_transparency_is_composited_over_grey_and_that_is_said():
     image = images(1, 32, 32, 4)
     image[:, :16, :, 3], image[:, 16:, :, 3] = 0, 1
-    with caplog.at_level(logging.WARNING, "hybridbooth"):
-        ref = reference(image)
+    ref = reference(image)
     assert torch.equal(ref.images[:, :16], torch.full((1, 16, 32, 3), GREY))
-    assert torch.equal(ref.images[:, 16:], image[:, 16:, :, :3]) and "transparent" in caplog.text
+    assert torch.equal(ref.images[:, 16:], image[:, 16:, :, :3]) and "transparent" in ref.notices[0]
 
 
 def test_strided_inference_tensors_are_accepted():

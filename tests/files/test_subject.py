@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hybridbooth_core.files.subject import MAX_BYTES, Subject, SubjectInfo, check_name
+from hybridbooth_core.files.subject import MAX_BYTES, Subject, SubjectInfo, check_name, reach
 
 INFO = SubjectInfo(
     class_noun="cät",
@@ -177,7 +177,14 @@ def test_strength_runs_from_the_class_noun_over_the_subject_beyond_it():
     start = noun.mean(0)
     for strength in (0.25, 0.8, 1.5, 2):
         found = subject.at_strength(strength, noun)
-        torch.testing.assert_close(found, (1 - strength) * start + strength * subject.embeddings)
+        torch.testing.assert_close(found, start + reach(strength) * (subject.embeddings - start))
+
+
+def test_the_whole_range_of_strength_is_used():
+    places = [reach(step / 20) for step in range(41)]
+    assert places[0] == 0 and places[20] == 1 and places == sorted(places), "0 is the noun, 1 the subject, and more is more"
+    assert 0.55 < reach(0.5) < 0.7, "the subject appears late on the line, so half the strength is more than half the way"
+    assert 1.05 < reach(2) <= 1.15, "far beyond the subject its class is lost"
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), float("inf")])

@@ -142,6 +142,15 @@ class Host:
         assert history["status"]["status_str"] == "error", history["status"]
         return next(body["exception_message"] for kind, body in history["status"]["messages"] if kind == "execution_error").strip()
 
+    def refused(self, graph: dict[str, Any]) -> str:
+        """Queue a graph that must be refused before any work; the sentences that the user sees."""
+        try:
+            self.submit(graph)
+        except AssertionError as error:
+            answer = json.loads(str(error).removeprefix("the host refused the graph: "))
+            return "\n".join(found["details"] for node in answer["node_errors"].values() for found in node["errors"])
+        raise AssertionError("the host took the graph")
+
     def file(self, output: dict[str, Any]) -> bytes:
         """A file that a run wrote: an entry of its outputs' `images` or `latents`."""
         query = urllib.parse.urlencode({key: output[key] for key in ("filename", "subfolder", "type")})

@@ -24,9 +24,10 @@ def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> Graph:
         inputs = {}
         for name, (kind, *settings) in described(object_info[node["type"]]).items():
             if isinstance(kind, list) or kind in WIDGETS:
-                inputs[name] = next(values)
-                if (settings[0] if settings else {}).get("control_after_generate"):
-                    next(values)
+                options = settings[0] if settings else {}
+                inputs[name] = next(values, options.get("default"))  # as the browser does for a workflow older than the widget
+                if options.get("control_after_generate"):
+                    next(values, None)
         assert next(values, None) is None, f"more widget values than widgets in node {node['id']} ({node['type']})"
         inputs |= {slot["name"]: source[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
         graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node.get("title", node["type"])}}

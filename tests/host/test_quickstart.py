@@ -24,7 +24,7 @@ def test_it_does_the_whole_job_and_again(host: Host):
     titles = {graph[number]["_meta"]["title"]: number for number in images}
     shown = {"The reference", "On snow", "In space", "A sketch", "The class noun alone", "Subject report", "HybridBooth_RefineEmbedding"}
     assert set(titles) == shown and len({images[titles[title]] for title in shown - {"HybridBooth_RefineEmbedding"}}) == 6
-    assert Image.open(BytesIO(images[titles["Subject report"]])).size[0] == 1200
+    assert Image.open(BytesIO(images[titles["Subject report"]])).size[0] == 720
     report = next(output["text"][0] for output in first.values() if "text" in output)
     assert report.startswith("5 steps (learned")
     saved = load_file(host.embeddings / "quickstart-creature.safetensors")

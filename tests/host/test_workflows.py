@@ -110,7 +110,7 @@ def test_it_runs_as_shipped(host: Host, photos: list[str], name: str):
         return
     assert "Subject report" in shown
     report = next(host.file(o["images"][0]) for number, o in outputs.items() if graph[number]["_meta"]["title"] == "Subject report")
-    assert Image.open(BytesIO(report)).size[0] == 1200
+    assert Image.open(BytesIO(report)).size[0] == 720
     with safe_open(host.embeddings / "my-subject.safetensors", "pt") as file:
         assert list(file.keys()) == ["emb_params"] and file.get_tensor("emb_params").shape == (5, 768)
         assert file.metadata()["images"] == ("3" if name == "several_references" else "1")

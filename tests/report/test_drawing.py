@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridbooth_core.report.drawing import ACCENT, LINE, Page, fitted, mosaic, outlined, with_heatmap
+from hybridbooth_core.report.drawing import ACCENT, LINE, Page, fitted, mosaic, outlined, with_heatmap, wrapped
 
 WHITE = torch.ones(3)
 
@@ -70,6 +70,20 @@ def test_the_curve_follows_its_values_and_the_marked_one_is_circled():
     first, last = line[line[:, 1] < line[:, 1].min() + 5].mean(0), line[line[:, 1] > line[:, 1].max() - 5].mean(0)
     assert first[0] < 40 and last[0] > 150, "it falls from the top to the bottom"
     assert (ring.mean(0) - last).abs().max() < 5
+
+
+def test_a_small_change_looks_small():
+    page = Page(300, 200)
+    page.curve([0.5, 0.499, 0.498], 2, 0, 0, 300, 200)
+    line = where(page.pixels(), colour(LINE))
+    assert line[:, 0].max() - line[:, 0].min() < 20, "0.4 % of the start is a fiftieth of the axis"
+
+
+def test_long_text_is_wrapped_and_none_of_it_is_lost():
+    text = "the words attend less to the mask than to the rest of the image, all round"
+    lines = wrapped(text, 17, 200)
+    assert " ".join(lines) == text and len(lines) > 2
+    assert Page(220, 200).paragraph(10, 10, text, 17, 200) == pytest.approx(10 + len(lines) * 1.35 * 17)
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5], [float("nan")], [1e-9, 1.0000001e-9], [1e6, 0.0], list(range(500))])

@@ -1,12 +1,13 @@
 """The Subject Report, checked in its pixels."""
 
+import pytest
 import torch
 
 from hybridbooth_core.encoders.features import reference
 from hybridbooth_core.files.subject import Subject, SubjectInfo
 from hybridbooth_core.models.adapter import EncodedPrompts
 from hybridbooth_core.models.noise_schedule import NoiseSchedule
-from hybridbooth_core.report.subject_report import FIRST_ROW, subject_report, token_attention
+from hybridbooth_core.report.subject_report import CAPTION, EDGE, FIRST_ROW, GAP, INVERT, LARGE, WIDTH, subject_report, token_attention
 
 INFO = SubjectInfo("cat", method="learned", steps=2, best_step=1, step_size=0.5, relative_change=0.1, validation=[0.7, 0.6, 0.65])
 
@@ -17,8 +18,8 @@ class FakeModel:
     name, fingerprint, embedding_width, image_size, device = "test", "", 8, 64, torch.device("cpu")
     schedule = NoiseSchedule(torch.linspace(0.999, 0.01, 1000))
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self, inner=False):
+        self.calls, self.inner = [], inner
 
     def encode_image(self, images):
         return torch.zeros(len(images), 4, 8, 8)
@@ -33,6 +34,9 @@ class FakeModel:
             maps = torch.full((1, 2, side, side, capture.columns.shape[1]), 0.01)
             for i in range(min(4, capture.columns.shape[1])):
                 maps[:, :, i // 2 * side // 2 :, i % 2 * side // 2 :, i][:, :, : side // 2, : side // 2] = 0.2
+            if self.inner:  # all tokens attend to the middle alone
+                maps = torch.full_like(maps, 0.01)
+                maps[:, :, side // 4 : side * 3 // 4, side // 4 : side * 3 // 4] = 0.2
             capture.maps.append(maps.flatten(2, 3))
         return noisy
 
@@ -58,15 +62,30 @@ def test_the_report_shows_the_reference_and_the_attention():
     image[..., 0] = 0.8
     mask = torch.zeros(1, 80, 120)
     mask[:, 20:60, 30:70] = 1
-    page = subject_report(FakeModel(), reference(image, mask), Subject(torch.randn(4, 8), INFO))
-    assert page.shape[1:] == (1200, 3) and page.min() >= 0 and page.max() <= 1
-    shown = page[FIRST_ROW : FIRST_ROW + 272, 29:301]
-    assert (shown[136, 110] - torch.tensor([0.8, 0, 0])).abs().max() < 0.02, "the subject keeps its colours"
-    assert shown[136, 10].std() < 0.02, "the background is faded"
+    report = subject_report(FakeModel(), reference(image, mask), Subject(torch.randn(4, 8), INFO))
+    page = report.image
+    assert page.shape[1:] == (WIDTH, 3) and page.min() >= 0 and page.max() <= 1 and report.notices == ()
+    shown = page[FIRST_ROW : FIRST_ROW + LARGE, EDGE : EDGE + LARGE]
+    assert (shown[LARGE // 2, 140] - torch.tensor([0.8, 0, 0])).abs().max() < 0.02, "the subject keeps its colours"
+    assert shown[LARGE // 2, 10].std() < 0.02, "the background is faded"
     assert shown[20:40].min() == 1, "a wide image keeps its aspect ratio"
-    tokens = page[FIRST_ROW + 272 + 44 :]
-    brightness = [tokens[row : row + 60, column : column + 60].sum(-1).mean() for row in (20, 130) for column in (150, 260)]
+    tokens = page[FIRST_ROW + 2 * (LARGE + GAP + CAPTION) :]
+    brightness = [tokens[row : row + 40, column : column + 40].sum(-1).mean() for row in (5, 75) for column in (95, 165)]
     assert max(brightness) == brightness[0], "the first token attends to the upper left quarter"
+
+
+@pytest.mark.parametrize(("mask", "marked"), [("quarters", False), ("background", True), ("low ratio", False)])
+def test_a_mask_of_the_background_is_told_by_the_attention_and_the_border(mask, marked):
+    masks = torch.zeros(1, 64, 64)
+    masks[:, 8:56, 8:56] = 1  # on the subject, which the words attend to
+    if mask == "background":
+        masks = 1 - masks
+    if mask == "low ratio":
+        masks = torch.zeros(1, 64, 64)
+        masks[:, 40:, :20] = 1
+    model = FakeModel(inner=True)
+    report = subject_report(model, reference(torch.rand(1, 64, 64, 3), masks), Subject(torch.randn(4, 8), INFO))
+    assert report.notices == ((INVERT,) if marked else ())
 
 
 def test_subjects_of_every_kind_have_a_report(world, subject):
@@ -77,7 +96,10 @@ def test_subjects_of_every_kind_have_a_report(world, subject):
         subject_report(world, reference(ref.images[:1, 8:]), Subject(torch.randn(1, 96))),
         subject_report(world, reference(ref.images.repeat(6, 1, 1, 1)), Subject(torch.randn(12, 96), INFO)),
     ]
-    assert all(bool(torch.isfinite(page).all()) and page.std() > 0.05 for page in pages)
+    assert all(bool(torch.isfinite(page).all()) and page.std() > 0.05 for page in [report.image for report in pages])
+    pages = [report.image for report in pages]
     assert not torch.equal(pages[0], pages[1]), "other embeddings have other maps"
-    assert torch.equal(pages[0], subject_report(world, ref, Subject(torch.zeros(5, 96) + 0.1, INFO))), "equal subjects have equal reports"
-    assert pages[3].shape[0] > pages[0].shape[0] - 60, "twelve tokens take two rows"
+    assert torch.equal(pages[0], subject_report(world, ref, Subject(torch.zeros(5, 96) + 0.1, INFO)).image), (
+        "equal subjects have equal reports"
+    )
+    assert pages[3].shape[0] > pages[0].shape[0] + 100, "twelve tokens take three rows"
