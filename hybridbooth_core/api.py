@@ -21,7 +21,8 @@ from .methods.artefact import Trained
 from .methods.method import Method, OnStep
 from .methods.prior_images import Prior
 from .methods.registry import find_method, load_artefact, run_method
-from .models.adapter import Prompt, class_embedding, split_prompt
+from .models.adapter import Prompt, class_embedding
+from .models.prompts import split_prompt
 from .models.sampling import generate, initial_noise
 from .probe.probe import Probe
 from .refine.personalize import check_probe

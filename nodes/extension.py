@@ -8,6 +8,7 @@ from comfy_api.latest import ComfyExtension, io
 from .create_probe import CreateProbe
 from .encoders import DownloadEncoders
 from .host.folders import register_probe_folder
+from .host.prompt_hook import register_prompt_hook
 from .inject import InjectSubjectTokens
 from .mappers import MapperWords
 from .miniature import LoadMiniatureWorld, MiniatureCreature
@@ -21,6 +22,7 @@ from .subject_files import LoadSubject, SaveSubject
 class HybridBooth(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_probe_folder()
+        register_prompt_hook()
         return [
             PersonalizeSubject,
             LoadMiniatureWorld,

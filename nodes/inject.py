@@ -9,7 +9,8 @@ from comfy_api.latest import io
 
 from ..hybridbooth_core.files.subject import Subject
 from .host.subjects import with_subject
-from .schema import STEPS, ComfyNode, Schema, SubjectSocket
+from .schema import NAME_TOOLTIP, STEPS, ComfyNode, Schema, SubjectSocket
+from .validation import name_problem
 
 
 class InjectSubjectTokens(ComfyNode):
@@ -20,7 +21,7 @@ class InjectSubjectTokens(ComfyNode):
             category=STEPS,
             display_name="Inject Subject Tokens",
             description=(
-                "Returns a CLIP whose prompts can name the subject: 'a photo of <subject> on snow', '(<subject>:0.8)'. "
+                "Returns a CLIP whose prompts can name the subject: 'a photo of <subject> on snow', '<subject:0.8>', '(<subject>:0.8)'. "
                 "Chain the node for several subjects. The input CLIP is not changed."
             ),
             search_aliases=["hybridbooth", "embedding", "inject"],
@@ -28,7 +29,9 @@ class InjectSubjectTokens(ComfyNode):
                 io.Clip.Input("clip", tooltip="The CLIP that encodes your prompts."),
                 SubjectSocket.Input("subject", tooltip="A subject, for example from Refine Embedding or Load Subject."),
                 io.String.Input(
-                    "name", default="subject", tooltip="The subject's name in prompts, without the brackets: subject for <subject>."
+                    "name",
+                    default="subject",
+                    tooltip=NAME_TOOLTIP,
                 ),
                 io.Float.Input(
                     "strength",
@@ -36,11 +39,15 @@ class InjectSubjectTokens(ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="0: the plain class noun, exactly as without this node. 1: the subject. Above 1: exaggerated.",
+                    tooltip="0: the plain class noun, exactly as without this node. 1: the subject. Up to 2: slightly more.",
                 ),
             ],
             outputs=[io.Clip.Output(tooltip="For CLIP Text Encode, or for another Inject Subject Tokens.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        return name_problem(name) or True
 
     @classmethod
     def execute(cls, clip: Any, subject: Subject, name: str, strength: float) -> io.NodeOutput:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 
 from ..hybridbooth_core.miniature import world
+from ..hybridbooth_core.miniature.bundle import load_probe
 from ..hybridbooth_core.miniature.render import render
+from ..hybridbooth_core.miniature.world_model import LATENT_SHAPE
 from .host.miniature import load_miniature_world
-from .schema import MINIATURE, ComfyNode, Schema
+from .host.session import outside_inference_mode
+from .schema import MINIATURE, ComfyNode, ProbeSocket, Schema
 
 
 class LoadMiniatureWorld(ComfyNode):
@@ -20,7 +24,7 @@ class LoadMiniatureWorld(ComfyNode):
             display_name="Load Miniature World",
             description=(
                 "A complete 64x64 text-to-image model that ships with this pack and draws small creatures in simple scenes. "
-                "Use it with stock nodes: Empty Latent Image at 64x64, KSampler at 15 steps and cfg 3, VAE Decode."
+                "Use it with stock nodes: KSampler at 15 steps and cfg 3, VAE Decode."
             ),
             search_aliases=["hybridbooth", "miniature", "demo model"],
             inputs=[],
@@ -28,12 +32,16 @@ class LoadMiniatureWorld(ComfyNode):
                 io.Model.Output(tooltip="The miniature's UNet, for KSampler and Refine Embedding."),
                 io.Clip.Output(tooltip="The miniature's text encoder. It knows only the words listed on the help page."),
                 io.Vae.Output(tooltip="The miniature's VAE."),
+                ProbeSocket.Output(display_name="probe", tooltip="The miniature's probe, as Load Probe gives it."),
+                io.Latent.Output(display_name="empty latent", tooltip="An empty latent of one 64x64 image, for KSampler."),
             ],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*load_miniature_world())
+        with outside_inference_mode():
+            probe = load_probe()
+        return io.NodeOutput(*load_miniature_world(), probe, {"samples": torch.zeros(1, *LATENT_SHAPE)})
 
 
 class MiniatureCreature(ComfyNode):

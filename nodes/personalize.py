@@ -17,6 +17,7 @@ from .schema import (
     FIRST,
     IMAGE_TOOLTIP,
     MASK_TOOLTIP,
+    NAME_TOOLTIP,
     NOISE_SEED_TOOLTIP,
     PREVIEW_TOOLTIP,
     ComfyNode,
@@ -62,7 +63,7 @@ class PersonalizeSubject(ComfyNode):
                     "class_word", display_name="class noun", default="", tooltip="What the subject is, in one noun: cat, backpack, robot."
                 ),
                 io.String.Input(
-                    "name", default="subject", tooltip="The subject's name in prompts, without the brackets: subject for <subject>."
+                    "name", default="subject", tooltip=NAME_TOOLTIP
                 ),
                 io.Int.Input(
                     "steps",

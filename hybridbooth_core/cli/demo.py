@@ -94,7 +94,7 @@ def _rows(booth: HybridBooth, example: Example, made: Any, method: str) -> tuple
     from tqdm import tqdm
 
     from ..files.images import as_images
-    from ..models.adapter import split_prompt
+    from ..models.prompts import split_prompt
     from ..models.sampling import generate, initial_noise
     from ..report.board import Row
 

@@ -8,7 +8,7 @@ AUTOMATIC1111 and Forge as an embedding, InvokeAI as a textual inversion, diffus
 from __future__ import annotations
 
 import json
-import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..models.adapter import check_family
+from ..models.prompts import MAX_NAME, plausible_name
 from .modelspec import modelspec
 from .safetensors import read_header, read_tensors, write_tensors
 
@@ -30,19 +31,19 @@ FORMAT_VERSION = 1
 MAX_BYTES = 4 << 20
 MAX_WORDS = 75
 RISE, BEYOND = 0.7, 0.125  # of `reach`
-NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _OLD_NAMES = {"class_noun": "class_word", "step_size": "effective_step", "relative_change": "displacement", "images": "pictures"}  # of 0.1
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 
 
 def check_name(name: str) -> str:
-    """The name itself, if it can be both `<name>` in a prompt and the name of a file everywhere; UserError otherwise."""
-    if not NAME_PATTERN.fullmatch(name) or name.lower() in _RESERVED:
+    """The name in its composed form (NFC), if it can be both `<name>` in a prompt and the name of a file; UserError otherwise."""
+    composed = unicodedata.normalize("NFC", name) if isinstance(name, str) else ""
+    if not plausible_name(composed) or composed.casefold() in _RESERVED:
         raise UserError(
-            f"a subject's name is 1 to 64 letters, digits, '-' or '_' (and no device name of Windows), found {name[:80]!r}; "
-            "choose such a name, without folders or endings"
+            f"a subject's name is 1 to {MAX_NAME} characters of any script, spaces too, without / \\ < > : ( ) [ ] {{ }} , . | * ? and "
+            f"quotes, and no device name of Windows, found {str(name)[:80]!r}; choose such a name"
         )
-    return name
+    return composed
 
 
 def reach(strength: float) -> float:

@@ -8,7 +8,6 @@ Axes: B prompts or images, T tokens of a context, d embedding width, n subject t
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -196,25 +195,3 @@ def class_embedding(model: TextModel, class_noun: str) -> Tensor:
     if len(rows) == 0:
         raise UserError("expected a class noun such as cat or backpack, found none; enter the kind of thing that the subject is")
     return rows.mean(0)
-
-
-_NAME = re.compile(r"<([A-Za-z0-9_-]{1,64})>")
-
-
-def split_prompt(text: str, subjects: Mapping[str, Piece | Prompt]) -> list[Piece]:
-    """Splits a prompt into pieces and replaces each `<name>` by its subject: token embeddings [n, d], text, or several such pieces.
-
-    Raises:
-        UserError: the prompt uses an unknown subject.
-    """
-    pieces: list[Piece] = []
-    end = 0
-    for match in _NAME.finditer(text):
-        if match[1] not in subjects:
-            known = ", ".join(f"<{name}>" for name in subjects) or "none"
-            raise UserError(f"the prompt uses the subject <{match[1]}>, but the loaded subjects are: {known}; load it or fix the prompt")
-        subject = subjects[match[1]]
-        pieces += [text[end : match.start()], *([subject] if isinstance(subject, str | Tensor) else subject)]
-        end = match.end()
-    pieces.append(text[end:])
-    return [piece for piece in pieces if not (isinstance(piece, str) and not piece.strip())]

@@ -17,6 +17,7 @@ from ...hybridbooth_core.files.safetensors import declared_format
 from ...hybridbooth_core.files.subject import check_name
 
 PROBES, SUBJECTS = "hybridbooth", "embeddings"
+UPLOADED, INPUT = "hybridbooth", " [input]"  # ComfyUI's mark of files in its input folder
 
 
 def register_probe_folder() -> None:
@@ -54,12 +55,26 @@ def mapper_path(name: str) -> Path:
 
 
 def subject_files() -> list[str]:
-    """Names of the `.safetensors` files in models/embeddings."""
-    return [name for name in folder_paths.get_filename_list(SUBJECTS) if name.endswith(".safetensors")]
+    """Names of the `.safetensors` files in models/embeddings, and of uploaded ones with " [input]" after them."""
+    listed = [name for name in folder_paths.get_filename_list(SUBJECTS) if name.endswith(".safetensors")]
+    uploads = _uploads()
+    found = sorted(path.name for path in uploads.glob("*.safetensors")) if uploads.is_dir() else []
+    return listed + [f"{UPLOADED}/{name}{INPUT}" for name in found]
 
 
 def subject_path(name: str) -> Path:
-    return _path(SUBJECTS, name)
+    """The path of a listed subject; UserError if it does not exist any more."""
+    if not name.endswith(INPUT):
+        return _path(SUBJECTS, name)
+    path = _uploads() / Path(name.removesuffix(INPUT)).name
+    if not path.is_file() or os.path.dirname(os.path.realpath(path)) != os.path.realpath(_uploads()):
+        raise UserError(f"{name} was not found in input/{UPLOADED}; upload the file again")
+    return path
+
+
+def _uploads() -> Path:
+    """Where the button of Load Subject puts files: a folder in ComfyUI's input folder."""
+    return Path(folder_paths.get_input_directory()) / UPLOADED
 
 
 def new_subject_path(name: str) -> Path:
@@ -96,4 +111,4 @@ def changed(path: Path) -> int:
 
 def root_folders() -> list[str]:
     """The folders of this installation, which no message needs to name."""
-    return [folder_paths.base_path, os.path.dirname(os.path.realpath(folder_paths.__file__))]
+    return [folder_paths.base_path, os.path.dirname(os.path.realpath(str(folder_paths.__file__)))]

@@ -137,7 +137,34 @@ def test_words_that_are_none_make_no_subject(bad):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a b", "a.b", "../a", "a/b", "a\\b", "<a>", "a:b", "é", "a\n", "a\0", "x" * 65, "con", "NUL", "com1", "Lpt9", "-\u202e"],
+    [
+        "",
+        " ",
+        "a ",
+        " a",
+        "a.b",
+        "../a",
+        "a/b",
+        "a\\b",
+        "<a>",
+        "a:b",
+        "a,b",
+        "a*",
+        "a?",
+        "a|b",
+        '"a"',
+        "(a)",
+        "a\n",
+        "a\0",
+        "x" * 65,
+        "con",
+        "NUL",
+        "com1",
+        "Lpt9",
+        "-\u202e",
+        "a\u200bb",
+        "\ud800",
+    ],
     ids=lambda name: ascii(name)[:20],
 )
 def test_a_name_that_could_hurt_is_refused(tmp_path, name, refuses):
@@ -147,13 +174,24 @@ def test_a_name_that_could_hurt_is_refused(tmp_path, name, refuses):
         assert not list(tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("name", ["a", "A-b_9", "x" * 64, "console", "com"])
-def test_a_plain_name_is_itself(name):
+@pytest.mark.parametrize("name", ["a", "A-b_9", "x" * 64, "console", "com", "My Dog", "Größe", "犬", "Rex's dog"])
+def test_a_plain_name_is_itself(tmp_path, name):
     assert check_name(name) == name
+    Subject(embeddings()).save(tmp_path / f"{name}.safetensors")
+    assert Subject.load(tmp_path / f"{name}.safetensors").embeddings.shape == (5, 16)
+
+
+@pytest.mark.parametrize("name", [None, True, 5, 1.5, ["a"], {}])
+def test_what_is_no_text_is_no_name(name, refuses):
+    refuses(check_name, name)
+
+
+def test_letters_that_are_written_in_parts_are_put_together():
+    assert check_name("Gro\u0308\u00dfe") == "Gr\u00f6\u00dfe"
 
 
 def test_a_name_too_long_for_the_disk_is_refused_as_a_name(tmp_path, refuses):
-    assert "1 to 64 letters" in refuses(Subject(embeddings()).save, tmp_path / ("x" * 300 + ".safetensors"))
+    assert "1 to 64 characters" in refuses(Subject(embeddings()).save, tmp_path / ("x" * 300 + ".safetensors"))
 
 
 def test_an_existing_file_is_kept_unless_asked(path, refuses):

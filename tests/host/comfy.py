@@ -112,10 +112,10 @@ class Host:
     def get(self, path: str) -> Any:
         return json.loads(self.fetch(path))
 
-    def submit(self, graph: dict[str, Any]) -> str:
-        """Queue a graph in API form and return its id; AssertionError with the host's own words if it refuses."""
+    def submit(self, graph: dict[str, Any], extra: dict[str, Any] | None = None) -> str:
+        """Queue a graph in API form, with what the browser sends beside it; its id. AssertionError if it is refused."""
         try:
-            answer = json.loads(self.fetch("/prompt", {"prompt": graph, "client_id": self.client}))
+            answer = json.loads(self.fetch("/prompt", {"prompt": graph, "client_id": self.client, "extra_data": extra or {}}))
         except urllib.error.HTTPError as error:
             raise AssertionError(f"the host refused the graph: {error.read().decode()}") from error
         return answer["prompt_id"]
@@ -143,13 +143,15 @@ class Host:
         return next(body["exception_message"] for kind, body in history["status"]["messages"] if kind == "execution_error").strip()
 
     def refused(self, graph: dict[str, Any]) -> str:
-        """Queue a graph that must be refused before any work; the sentences that the user sees."""
+        """Queue a graph of which something must be refused before any work; the sentences that the user sees on the nodes."""
         try:
-            self.submit(graph)
-        except AssertionError as error:
-            answer = json.loads(str(error).removeprefix("the host refused the graph: "))
-            return "\n".join(found["details"] for node in answer["node_errors"].values() for found in node["errors"])
-        raise AssertionError("the host took the graph")
+            answer = json.loads(self.fetch("/prompt", {"prompt": graph, "client_id": self.client}))
+        except urllib.error.HTTPError as error:
+            answer = json.loads(error.read())
+        if "prompt_id" in answer:  # the rest of the graph runs
+            self.wait(answer["prompt_id"])
+        assert answer["node_errors"], "the host took the whole graph"
+        return "\n".join(found["details"] for node in answer["node_errors"].values() for found in node["errors"])
 
     def file(self, output: dict[str, Any]) -> bytes:
         """A file that a run wrote: an entry of its outputs' `images` or `latents`."""

@@ -48,7 +48,7 @@ def test_without_a_probe_it_starts_in_clips_space(host: Host):
 
 @pytest.mark.parametrize(("field", "value"), [("class_word", " "), ("name", "a/b"), ("name", "")])
 def test_what_is_wrong_is_said_before_the_work(host: Host, field: str, value: str):
-    assert ("a class noun" if field == "class_word" else "1 to 64") in host.refused(personalized(**{field: value}))
+    assert ("a class noun" if field == "class_word" else "1 to 64 characters") in host.refused(personalized(**{field: value}))
 
 
 def test_a_noun_the_model_does_not_know_is_refused_in_one_sentence_without_paths(host: Host):

@@ -29,6 +29,8 @@ def _pair(host: Host, graph: Graph, with_subject: str, plain: str, clip: str = "
         ("a photo of (<subject>:0.8), at night", "a photo of (embedding:one:0.8), at night"),
         ("<subject>, <subject>", "embedding:one , embedding:one"),
         ("a photo of<subject>on snow", "a photo of embedding:one on snow"),
+        ("a photo of <subject:0.8>, at night", "a photo of (embedding:one:0.8), at night"),
+        ("a photo of < Subject > and ＜second＞", "a photo of embedding:one and embedding:two"),
         ("<second> and (<subject>:1.3) on snow", "embedding:two and (embedding:one:1.3) on snow"),
     ],
 )
@@ -70,3 +72,12 @@ def test_refining_and_injecting_leave_the_model_alone(host: Host):
     host.run({**refined(2, seed=9), **injected(), **sampled("a photo of <subject>", ("clip", 0), "x")})
     after = host.latents(host.run({**world(), **sampled(prompt, again=True)}))
     assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["My Dog", "Größe", "犬"])
+def test_names_of_any_script_work_in_prompts_and_as_files(host: Host, name: str):
+    graph = {**refined(), **injected(name=name), "keep": node("HybridBooth_SaveSubject", subject=["refine", 0], name=name, overwrite=True)}
+    host.run({**graph, **SAVED})
+    assert (host.embeddings / f"{name}.safetensors").exists()
+    a, b = _pair(host, {**graph, **SAVED}, f"a photo of <{name.lower()}> on snow", "a photo of embedding:one on snow")
+    assert torch.equal(a, b)

@@ -34,11 +34,11 @@ def test_a_class_noun_the_miniature_does_not_know(host: Host):
     assert "does not know 'zebra'" in host.error({**refined(class_word="zebra"), **_show("refine")})
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "", "con", "x.safetensors", "a b"])
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "con", "x.safetensors", " ", "a<b"])
 def test_a_name_that_is_no_files(host: Host, name: str):
     before = sorted(host.base.rglob("*.safetensors"))
-    message = host.error({**refined(0), "save": node("HybridBooth_SaveSubject", name=name, **SAVE)})
-    assert "1 to 64 letters" in message
+    message = host.refused({**refined(0), "save": node("HybridBooth_SaveSubject", name=name, **SAVE)})
+    assert "1 to 64 characters" in message
     assert sorted(host.base.rglob("*.safetensors")) == before
 
 
@@ -51,13 +51,6 @@ def test_a_link_that_leads_out_of_the_folder(host: Host):
         (host.embeddings / "way-out.safetensors").unlink()
 
 
-def test_a_file_that_is_there_already(host: Host):
-    path = host.embeddings / "mine.safetensors"
-    path.write_bytes(b"precious")
-    assert "exists already" in host.error({**refined(0), "save": node("HybridBooth_SaveSubject", name="mine", **SAVE)})
-    assert path.read_bytes() == b"precious"
-
-
 def test_a_prompt_that_names_a_stranger(host: Host):
     message = host.error({**refined(0), **injected(), **sampled("a photo of <nobody>", ("clip", 0))})
     assert message.startswith("the prompt uses the subject <nobody>, but the loaded subjects are: <subject>")
@@ -67,9 +60,6 @@ def test_a_prompt_that_names_a_stranger(host: Host):
     ("tensors", "says"),
     [
         ({"emb_params": torch.zeros(5, 768)}, "width 768, but this CLIP (miniature) reads width 96"),
-        ({"emb_params": torch.full((5, 96), float("nan"))}, "not finite"),
-        ({"emb_params": torch.zeros(5, 96), "more": torch.zeros(1)}, "holds 2"),
-        ({"lora": torch.zeros(5, 96)}, "lacks the tensor 'emb_params'"),
     ],
 )
 def test_a_file_that_is_no_subject_of_this_model(host: Host, tensors: dict, says: str):
