@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from ...hybridbooth_core.encoders.pixels import BATCH, CLIP_MEAN, CLIP_STD, enco
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.mappers.mapper import Vision
 from ...hybridbooth_core.probe.probe import ProbeConfig
+from ...hybridbooth_core.report.progress_image import time_left
 from .folders import PROBES
 from .networks import on_device
+from .notices import show_text
 
 PASS = BATCH * (24 << 20)
 """Bytes for a float32 forward pass of ViT-L/14 over a batch, without its weights (measured: 17 MiB per image)."""
@@ -130,12 +133,18 @@ class _OnDevice:
 
 
 def download_progress(total: int) -> Callable[[int, int], None]:
-    """A callback that moves the node's progress bar and raises if the user has cancelled."""
+    """A callback that shows how far a download is and how long it will take, and raises if the user has cancelled."""
     bar = comfy.utils.ProgressBar(total)
+    began: list[float] = []  # the time, and the bytes that were there before
 
     def on_bytes(done: int, total: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
+        now = time.monotonic()
+        if not began:
+            began[:] = [now, done]
         bar.update_absolute(done, total)
+        left = time_left(now - began[0], int(done - began[1]), int(total - began[1]))
+        show_text("" if done >= total else f"{done / 1e6:.0f} of {total / 1e6:.0f} MB{left}")
 
     return on_bytes
 

@@ -1,15 +1,13 @@
-"""Downloads from a local server that acts as the hub, through huggingface_hub."""
+"""Downloads from a local server that acts as the hub: whole, stopped, resumed, stalled, wrong."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -18,42 +16,41 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from hybridbooth_core.encoders import download
 from hybridbooth_core.encoders.catalogue import DINOV2_S
 from hybridbooth_core.encoders.download import download_encoder
-
-hub, hub_settings = pytest.importorskip("huggingface_hub"), pytest.importorskip("huggingface_hub.constants")
 
 CONTENT = save({name: torch.zeros(shape, dtype=torch.float16) for name, shape in DINOV2_S.signature.items()})
 ENTRY = replace(DINOV2_S, sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
 PATH = f"/{ENTRY.id}/resolve/{ENTRY.revision}/{ENTRY.filename}"
+PART = f".{ENTRY.saved_as}.part"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The endpoints of the hub that a download of one file uses."""
-
-    def do_HEAD(self):
-        self.answer(with_body=False)
+    """Answers requests for the one file, also for a range of it."""
 
     def do_GET(self):
-        self.answer(with_body=True)
-
-    def answer(self, with_body: bool) -> None:
         state = self.server.state
-        state.requests[self.command, self.path] += 1
-        if self.path != PATH:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound")
+        state.ranges.append(self.headers.get("Range"))
+        if self.path == "/elsewhere":
+            start = 0
+        elif self.path != PATH:
+            return self.send_error(404)
+        elif state.redirects:
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        body = state.content[: state.sent] if with_body else state.content
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", f'"{hashlib.sha256(state.content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", ENTRY.revision)
+            return self.end_headers()
+        asked = self.headers.get("Range") if state.takes_ranges else None
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        body = state.content[start:][: state.sent]
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(state.content) - start))
         self.end_headers()
-        if with_body:
-            self.wfile.write(body)
+        self.wfile.write(body)
+        self.wfile.flush()
+        state.stalled.wait(20)
+        return None
 
     def log_message(self, *args):
         pass
@@ -61,60 +58,66 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """A hub with the file; `requests` counts requests, `content` and `sent` (its bytes) can be changed."""
+    """A hub with the file; `sent` bytes of each answer arrive, then the connection ends, or with `stalled` cleared stands still."""
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.state = SimpleNamespace(requests=Counter(), content=CONTENT, sent=None)
+    running.daemon_threads = True
+    running.state = SimpleNamespace(ranges=[], content=CONTENT, sent=None, takes_ranges=True, redirects=False, stalled=threading.Event())
+    running.state.stalled.set()
     thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.server_port}/")  # with a slash, as users write it
-    monkeypatch.setattr(hub_settings, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(download, "POLL", 0.02)
     yield running.state
+    running.state.stalled.set()
     running.shutdown()
     running.server_close()
     thread.join()
-
-
-reports_progress = pytest.mark.skipif(
-    "tqdm_class" not in inspect.signature(hub.hf_hub_download).parameters, reason="huggingface_hub reports progress since 1.0"
-)
 
 
 def left_in(folder) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-@reports_progress
-def test_a_file_arrives_with_progress(server, tmp_path):
+@pytest.mark.parametrize("redirects", [False, True])
+def test_a_file_arrives_with_progress(server, tmp_path, redirects):
+    server.redirects = redirects
     told = []
     path = download_encoder(ENTRY, tmp_path / "models" / "hybridbooth", lambda done, total: told.append((done, total)))
     assert path.read_bytes() == CONTENT and left_in(path.parent) == [ENTRY.saved_as]
-    assert ("GET", PATH) in server.requests
     assert told[-1] == (len(CONTENT), len(CONTENT)) and [done for done, _ in told] == sorted(done for done, _ in told)
 
 
 def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
     (tmp_path / ENTRY.saved_as).write_bytes(CONTENT)
-    assert download_encoder(ENTRY, tmp_path) == tmp_path / ENTRY.saved_as and not server.requests
+    assert download_encoder(ENTRY, tmp_path) == tmp_path / ENTRY.saved_as and not server.ranges
 
 
 def test_another_file_of_that_name_is_kept(server, tmp_path, refuses):
     (tmp_path / ENTRY.saved_as).write_bytes(b"precious")
     assert "rename that file" in refuses(download_encoder, ENTRY, tmp_path)
-    assert (tmp_path / ENTRY.saved_as).read_bytes() == b"precious" and not server.requests
+    assert (tmp_path / ENTRY.saved_as).read_bytes() == b"precious" and not server.ranges
 
 
-def test_a_wrong_hash_is_refused(server, tmp_path, refuses):
+def test_a_wrong_hash_is_refused_and_deleted(server, tmp_path, refuses):
     server.content = CONTENT[:-1] + b"\x01"
     assert "sha256" in refuses(download_encoder, ENTRY, tmp_path)
-    server.content = CONTENT[:-1]
-    assert f"{len(CONTENT) - 1} bytes" in refuses(download_encoder, ENTRY, tmp_path)
     assert not left_in(tmp_path)
 
 
-def test_a_partial_file_is_deleted(server, tmp_path, refuses):
-    server.sent = len(CONTENT) // 2
-    assert "was not downloaded" in refuses(download_encoder, ENTRY, tmp_path)
-    assert not left_in(tmp_path)
+@pytest.mark.parametrize("takes_ranges", [True, False], ids=["resumed", "server without ranges"])
+def test_a_download_that_broke_off_goes_on(server, tmp_path, refuses, takes_ranges):
+    server.sent, server.takes_ranges = len(CONTENT) // 3, takes_ranges
+    assert "are kept" in refuses(download_encoder, ENTRY, tmp_path)
+    assert left_in(tmp_path) == [PART] and (tmp_path / PART).read_bytes() == CONTENT[: server.sent]
+    server.sent = None
+    assert download_encoder(ENTRY, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={len(CONTENT) // 3}-"] and left_in(tmp_path) == [ENTRY.saved_as]
+
+
+def test_a_whole_file_that_was_not_checked_yet_needs_no_network(server, tmp_path):
+    (tmp_path / PART).write_bytes(CONTENT)
+    assert download_encoder(ENTRY, tmp_path).read_bytes() == CONTENT and not server.ranges
 
 
 def test_a_hub_that_does_not_have_it(server, tmp_path, refuses):
@@ -124,7 +127,6 @@ def test_a_hub_that_does_not_have_it(server, tmp_path, refuses):
 
 def test_a_hub_that_cannot_be_reached(server, tmp_path, refuses, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's client tries for half a minute
     assert "cannot be reached" in refuses(download_encoder, ENTRY, tmp_path) and not left_in(tmp_path)
 
 
@@ -132,27 +134,29 @@ class Stop(Exception):
     """Like ComfyUI's interrupt exception."""
 
 
-@reports_progress
 @pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt])
-def test_stopping(server, tmp_path, kind):
-    def stop(done, total):
-        raise kind
+def test_stopping_is_at_once_although_nothing_arrives_and_nothing_is_written_afterwards(server, tmp_path, kind):
+    server.sent = len(CONTENT) // 2
+    server.stalled.clear()
 
+    def stop(done, total):
+        if done == server.sent:
+            raise kind
+
+    began = time.monotonic()
     with pytest.raises(kind):
         download_encoder(ENTRY, tmp_path, stop)
-    assert not left_in(tmp_path)
+    assert time.monotonic() - began < download.STALL / 2, "it waited for the network"
+    server.stalled.set()
+    time.sleep(0.1)
+    assert (tmp_path / PART).stat().st_size == server.sent
+    server.sent = None
+    assert download_encoder(ENTRY, tmp_path).read_bytes() == CONTENT
+    assert server.ranges[-1] == f"bytes={len(CONTENT) // 2}-"
 
 
-def test_no_room(server, tmp_path, refuses, monkeypatch):
-    import errno
-
-    assert "free some space" in refuses(download_encoder, replace(ENTRY, size=1 << 60), tmp_path) and not server.requests
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(hub, "hf_hub_download", full)
-    assert "No space left" in refuses(download_encoder, ENTRY, tmp_path) and not left_in(tmp_path)
+def test_no_room(server, tmp_path, refuses):
+    assert "free some space" in refuses(download_encoder, replace(ENTRY, size=1 << 60), tmp_path) and not server.ranges
 
 
 def test_a_folder_that_cannot_be_made(server, tmp_path, refuses):
@@ -160,24 +164,8 @@ def test_a_folder_that_cannot_be_made(server, tmp_path, refuses):
     assert "cannot be written" in refuses(download_encoder, ENTRY, tmp_path / "file" / "hybridbooth")
 
 
-def test_without_the_hubs_package(server, tmp_path, refuses, monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "pip install huggingface_hub" in refuses(download_encoder, ENTRY, tmp_path) and not left_in(tmp_path)
-
-
-def test_an_early_hub_shows_its_own_progress_only(server, tmp_path, monkeypatch):
-    late = hub.hf_hub_download
-
-    def early(repo_id, filename, *, revision=None, local_dir=None, endpoint=None):  # what this uses of huggingface_hub 0.26
-        return late(repo_id, filename, revision=revision, local_dir=local_dir, endpoint=endpoint)
-
-    monkeypatch.setattr(hub, "hf_hub_download", early)
-    assert download_encoder(ENTRY, tmp_path, lambda done, total: None).read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize("offline", ["1", "0"])
 def test_the_environment_is_honoured(server, tmp_path, offline):
-    """In a process of its own: the hub's client reads its settings when it is imported."""
     script = (
         "import sys; from pathlib import Path; from dataclasses import replace\n"
         "from hybridbooth_core.encoders.catalogue import DINOV2_S\n"
@@ -191,6 +179,6 @@ def test_the_environment_is_honoured(server, tmp_path, offline):
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     if offline == "1":
         assert "UserError" in done.stdout and "HF_HUB_OFFLINE" in done.stdout and ENTRY.address in done.stdout, done
-        assert not server.requests and not left_in(tmp_path / "out")
+        assert not server.ranges and not left_in(tmp_path / "out")
     else:
-        assert done.stdout.strip() == str(tmp_path / "out" / ENTRY.saved_as) and ("GET", PATH) in server.requests, done
+        assert done.stdout.strip() == str(tmp_path / "out" / ENTRY.saved_as) and len(server.ranges) == 1, done
