@@ -1,7 +1,7 @@
 """Writes the tables of README.md and docs/ from the committed results: `python -m benchmarks.tables`.
 
 A page names a table by a pair of comments, `<!-- NAME -->` and `<!-- /NAME -->`; what is between them is written here, the rest of the
-page by hand. docs/family.png is drawn too (extra `bench`).
+page by hand. docs/family.png and docs/strength.png are drawn too (extra `bench`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .family.plot import pareto_image
 from .family.tables import ablation_tables, difference_text, family_tables
 from .provenance import RESULTS, ROOT, made_by
 from .sd15.tables import refinement_tables, training_table
+from .strength_plot import strength_image, strength_table
 
 PAGES = ("README.md", "docs/results.md", "docs/family.md", "docs/ablations.md", "docs/sd15.md")
 MAIN_JOB = {
@@ -133,6 +134,7 @@ BLOCKS: dict[str, tuple[str, Callable[[dict], str]]] = {
     "ablations": ("ablations", ablation_tables),
     "refine_sd15": ("refine_sd15", refinement_tables),
     "train_probe": ("train_probe", training_table),
+    "strength": ("strength", lambda result: f"{made_by(result)} Identity / prompt / class:\n\n{strength_table(result)}"),
 }
 """By the name that a page uses: the file in benchmarks/results, and what makes the table of it."""
 
@@ -159,6 +161,7 @@ def main() -> None:
         path = ROOT / page
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
     pareto_image(results("family"), ROOT / "docs/family.png")
+    strength_image(results("strength"), ROOT / "docs/strength.png")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import logging
+import sys
+from typing import Any
 
 from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 log = logging.getLogger("hybridbooth")
 EVENT = "hybridbooth.notice"  # web/notices.js shows it
@@ -23,13 +24,18 @@ def notify(text: str, node_id: str | None = None, client_id: str | None = None) 
     if node_id is None and context is not None:
         node_id = context.node_id
     log.warning("%s", text)
-    server = getattr(PromptServer, "instance", None)
+    server = running_server()
     if server is not None:
         server.send_sync(EVENT, {"text": text, "node": node_id}, client_id or server.client_id)
 
 
 def show_text(text: str) -> None:
     """Shows a line on the node that is running; "" takes it away."""
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    context, server = get_executing_context(), running_server()
     if context is not None and server is not None:
         server.send_progress_text(text, context.node_id, server.client_id)
+
+
+def running_server() -> Any:
+    """ComfyUI's server, or None where only its library is loaded."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)

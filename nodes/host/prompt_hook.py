@@ -6,15 +6,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from server import PromptServer
-
 from ..graph_check import warnings, without_odd_names
-from .notices import notify
+from .notices import notify, running_server
 
 
 def register_prompt_hook() -> None:
     """Call it once, when the pack is loaded. Without a server (in tests) it does nothing."""
-    server = getattr(PromptServer, "instance", None)
+    server = running_server()
     if server is not None:
         server.add_on_prompt_handler(_on_prompt)
 

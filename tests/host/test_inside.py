@@ -61,3 +61,13 @@ def test_models_of_other_families_are_refused_by_name(installation: Installation
     assert found.keys() == expected.keys()
     for name, part in expected.items():
         assert part in found[name] and "\n" not in found[name], f"{name}: {found[name]}"
+
+
+def test_encoders_of_other_packs_see_the_subject_or_it_is_said(installation: Installation):
+    found = _run(installation, "encoders_of_others.py")
+    ways = ("stock", "by_scheduled_chunks", "by_token_lists", "by_inner_tokenizer", "by_text_node", "by_exchanged_method")
+    assert [found[way] for way in ways] == [0.0] * len(ways), found
+    assert min(found[f"{way} matters"] for way in ways) > 0.01, found
+    assert found["heard of them"] == []
+    (said,) = found["heard of the one that drops it"]
+    assert "<one> is not in the image" in said
