@@ -17,6 +17,7 @@ from .probe import ExtractFeatures, LoadProbe
 from .probe_free import ProbeFreeStart, RefineSubject
 from .refine import RefineEmbedding
 from .subject_files import LoadSubject, SaveSubject
+from .train import TrainSubject
 
 
 class HybridBooth(ComfyExtension):
@@ -38,4 +39,5 @@ class HybridBooth(ComfyExtension):
             InjectSubjectTokens,
             SaveSubject,
             LoadSubject,
+            TrainSubject,
         ]

@@ -160,7 +160,7 @@ class AdapterWeights:
         if not same_words:  # W' - W means something for its own W only
             raise self._misfit(model)
         own = dict(model.denoiser.named_parameters())
-        targets = {_parameter_name(name): value for name, value in self.tensors.items() if name != WORD}
+        targets = {parameter_name(name): value for name, value in self.tensors.items() if name != WORD}
         if any(name.startswith(UNET) for name in targets):
             targets = from_checkpoint(targets, own)
         if any(name not in own or own[name].shape != value.shape for name, value in targets.items()):
@@ -181,8 +181,7 @@ class AdapterWeights:
             down, up, alpha = (self.tensors[f"{key}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
             if key not in layers or layers[key][1].weight.shape != (len(up), down.shape[1]):
                 raise self._misfit(model)
-            name, layer = layers[key]
-            residuals[name] = LowRank(down.to(layer.weight.device), up.to(layer.weight.device), alpha.item())
+            residuals[layers[key][0]] = LowRank(down.to(model.device), up.to(model.device), alpha.item())
         return residuals
 
     def _misfit(self, model: TrainableModel) -> UserError:
@@ -200,8 +199,8 @@ def custom_diffusion_name(parameter: str) -> str:
     return re.sub(r"\.to_([kv])\.weight$", r".processor.to_\1_custom_diffusion.weight", parameter)
 
 
-def _parameter_name(key: str) -> str:
-    """The inverse; other names stay."""
+def parameter_name(key: str) -> str:
+    """The inverse of `custom_diffusion_name`; other names stay."""
     return re.sub(r"\.processor\.to_([kv])_custom_diffusion\.weight$", r".to_\1.weight", key)
 
 

@@ -54,7 +54,7 @@ def custom_diffusion(
     own = {name: p for name, p in model.denoiser.named_parameters() if name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))}
     if not own:
         raise UserError(f"the denoiser of {model.name} has no cross-attention, so it cannot be tuned by Custom Diffusion")
-    copies = {name: parameter.detach().float().clone().requires_grad_(True) for name, parameter in own.items()}
+    copies = {name: parameter.detach().to(model.device, torch.float32, copy=True).requires_grad_(True) for name, parameter in own.items()}
     task = Preserving(model, ref, noun, config, prior)
 
     def loss_at(generator: torch.Generator) -> Tensor:

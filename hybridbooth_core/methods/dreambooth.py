@@ -109,7 +109,7 @@ class _LowRank:
     def __init__(self, model: TrainableModel, config: DreamBoothLoraConfig):
         self.denoiser, generator = model.denoiser, method_generator(config.seed, 0)
         layers = attention_projections(self.denoiser)
-        self.residuals = {name: new_low_rank(layer, config.rank, generator) for name, layer in layers.items()}
+        self.residuals = {name: new_low_rank(layer, config.rank, generator, model.device) for name, layer in layers.items()}
         self.leaves = [leaf for residual in self.residuals.values() for leaf in (residual.down, residual.up)]
 
     def computing(self) -> AbstractContextManager[None]:

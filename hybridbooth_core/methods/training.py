@@ -120,4 +120,5 @@ def train(
 
 def loss_scale(model: TrainableModel) -> float:
     """What to scale the loss by, so that gradients to the denoiser's weights do not round to zero in float16."""
-    return HALF_SCALE if next(model.denoiser.parameters()).dtype == torch.float16 else 1.0
+    dtype = getattr(model, "dtype", None) or next(model.denoiser.parameters()).dtype  # a host may compute in another than it stores
+    return HALF_SCALE if dtype == torch.float16 else 1.0

@@ -7,7 +7,7 @@ keys. Only names change, never shapes: in SD1.5 the transformers' projections ar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -95,3 +95,32 @@ def _renamed(key: str, modules: Mapping[str, str]) -> str:
     elif ".downsamplers." in key:
         rest = rest.replace("conv.", "op.", 1)
     return f"{modules[module]}.{rest}"
+
+
+def transformers_of(names: Iterable[str]) -> dict[str, str]:
+    """The places of a denoiser's transformers in the LDM layout, read from its modules' names, to their names in diffusers' layout.
+
+    In diffusers' own order: down blocks, up blocks, the middle.
+    """
+    names = set(names)
+    down: dict[str, str] = {}
+    layers, level, layer, block = [0], 0, 0, 1
+    while any(name.startswith(f"input_blocks.{block}.") for name in names):
+        if f"input_blocks.{block}.0.op" in names:
+            level, layer = level + 1, 0
+            layers.append(0)
+        else:
+            if f"input_blocks.{block}.1.transformer_blocks" in names:
+                down[f"input_blocks.{block}.1"] = f"down_blocks.{level}.attentions.{layer}"
+            layer += 1
+            layers[level] = layer
+        block += 1
+    up: dict[str, str] = {}
+    block = 0
+    for level, count in enumerate(reversed(layers)):
+        for layer in range(count + 1):  # a decoder's level has one layer more
+            if f"output_blocks.{block}.1.transformer_blocks" in names:
+                up[f"output_blocks.{block}.1"] = f"up_blocks.{level}.attentions.{layer}"
+            block += 1
+    middle = {"middle_block.1": "mid_block.attentions.0"} if "middle_block.1.transformer_blocks" in names else {}
+    return {**down, **up, **middle}

@@ -41,10 +41,10 @@ def kohya_name(layer: str) -> str:
     return "lora_unet_" + layer.replace(".", "_")
 
 
-def new_low_rank(layer: nn.Linear, rank: int, generator: torch.Generator) -> LowRank:
+def new_low_rank(layer: nn.Linear, rank: int, generator: torch.Generator, device: torch.device | None = None) -> LowRank:
     """A LoRA that starts at zero: A normal with standard deviation 1 / r, B zero, alpha = r (peft's "gaussian")."""
     down = torch.randn(rank, layer.in_features, generator=generator) / rank
-    device = layer.weight.device
+    device = device or layer.weight.device  # a host may keep the weight elsewhere than where it computes
     return LowRank(down.to(device).requires_grad_(True), torch.zeros(layer.out_features, rank, device=device, requires_grad=True), rank)
 
 

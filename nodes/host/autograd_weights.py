@@ -19,20 +19,22 @@ WRAPPED = ("weight", "bias")
 
 
 @contextmanager
-def autograd_weights(patcher: Any) -> Iterator[None]:
+def autograd_weights(patcher: Any) -> Iterator[dict[str, NonInferenceWeight]]:
     """While open, gradients flow through the model of `patcher`; its weights get none. `patcher` must be a clone of our own.
 
-    Closing unloads the clone with its patches. ComfyUI reloads the original when it next uses it, as it does after any patched clone.
-    Embedding layers are skipped, since a lookup saves no weight for the backward pass.
+    Yields the wrapper of each weight by its name. Closing unloads the clone with its patches; ComfyUI reloads the original when it next
+    uses it, as it does after any patched clone. Embedding layers are skipped, since a lookup saves no weight for the backward pass.
     """
     requiring = [name for name, parameter in patcher.model.named_parameters() if parameter.requires_grad]  # on ComfyUI 0.8
     patcher.model.requires_grad_(False)
+    wrappers: dict[str, NonInferenceWeight] = {}
     for name, module in patcher.model.named_modules():
         if hasattr(module, "weight_function") and not isinstance(module, nn.Embedding):
             for key in WRAPPED:
-                patcher.add_weight_wrapper(f"{name}.{key}", NonInferenceWeight(module, key))
+                wrappers[f"{name}.{key}"] = NonInferenceWeight(module, key)
+                patcher.add_weight_wrapper(f"{name}.{key}", wrappers[f"{name}.{key}"])
     try:
-        yield
+        yield wrappers
     finally:
         with torch.inference_mode():  # as ComfyUI does
             unload(patcher)
@@ -59,12 +61,22 @@ def _clear(patcher: Any) -> None:
 
 
 class NonInferenceWeight:
-    """Returns a copy of a weight that autograd may save (ComfyUI creates its own in inference mode), or an alias if that is safe."""
+    """Returns a copy of a weight that autograd may save (ComfyUI creates its own in inference mode), or an alias if that is safe.
+
+    `replacement`, if it is set, is used in place of the weight; gradients flow to it.
+    """
 
     def __init__(self, module: Any, key: str):
         self.module, self.key = module, key
+        self.replacement: Tensor | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return getattr(self.module, self.key).shape
 
     def __call__(self, weight: Tensor) -> Tensor:
+        if self.replacement is not None:
+            return self.replacement.to(weight)
         own = getattr(self.module, self.key)
         if hasattr(self.module, "_v") or own.device != weight.device or weight.is_inference():
             return weight.clone()  # `weight` may be a buffer that ComfyUI reuses for offloaded weights

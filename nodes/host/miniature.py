@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ...hybridbooth_core.miniature.bundle import WEIGHTS, read_autoencoder, read_base
 from ...hybridbooth_core.miniature.nets import LATENT_CHANNELS, Autoencoder
 from ...hybridbooth_core.miniature.render import SIZE, render
-from ...hybridbooth_core.miniature.vocabulary import CLIP_END, CLIP_ROWS, LENGTH, clip_rows
+from ...hybridbooth_core.miniature.vocabulary import CLIP_END, CLIP_ROWS, LENGTH, MiniatureTokenizer, clip_rows
 from ...hybridbooth_core.miniature.world import creatures, random_scenes
 from ...hybridbooth_core.miniature.world_model import TEXT_CONFIG, UNET_CONFIG, WIDTH
 from ...hybridbooth_core.models.ldm_layout import to_ldm_layout
@@ -117,6 +117,7 @@ class _WordTokenizer(comfy.sd1_clip.SDTokenizer):
             tokenizer_data=tokenizer_data or {},
         )
         self.known = frozenset(clip_rows())
+        self.vocabulary = MiniatureTokenizer().vocabulary
 
     def unknown_words(self, ids: list[int]) -> list[str]:
         """The words of `ids` that the miniature's vocabulary lacks."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,10 +19,11 @@ from ...hybridbooth_core.models.checkpointing import checkpointed
 from ...hybridbooth_core.models.gradient_scaling import HALF_SCALE, scale_gradient
 from ...hybridbooth_core.models.memory import MemoryPlan
 from .attention import AttentionCapturer, override
-from .autograd_weights import autograd_weights, unload
+from .autograd_weights import NonInferenceWeight, autograd_weights, unload
 from .base_model import check_clip, check_model, check_vae, embedding_width, noise_schedule
 from .memory import blocks, free_memory, pass_memory, text_layers, text_memory
 from .text import OutOfPlaceLayer, encode, token_rows
+from .trainable import attentions, replaced_weights
 
 SD15_SIZE = 512  # pixels a side
 
@@ -41,7 +42,8 @@ def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None)
     check_vae(vae, model.get_model_object("latent_format").latent_channels)
     with torch.inference_mode(False), torch.no_grad():
         host = HostModel(model, clip, vae, beside)
-        with autograd_weights(host.patcher), autograd_weights(host.clip.patcher):
+        with autograd_weights(host.patcher) as wrappers, autograd_weights(host.clip.patcher):
+            host.wrappers = wrappers
             try:
                 yield host
             finally:
@@ -50,7 +52,9 @@ def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None)
 
 
 class HostModel:
-    """Implements the core's `DiffusionModel`, `SupportsCheckpointing` and `EstimatesMemory`; see there. Create it with `host_model`.
+    """Implements the core's `TrainableModel`, `SupportsCheckpointing` and `EstimatesMemory`; see there. Create it with `host_model`.
+
+    Its `denoiser` has the attentions alone, the part that LoRAs and Custom Diffusion tune.
 
     LoRAs, clip skip and the prediction type of the inputs apply. Patches of the sampling, such as guiders and attention patches, do not,
     since embeddings are refined for the model and not for one sampler.
@@ -67,6 +71,9 @@ class HostModel:
         self.family = family_of_width(self.embedding_width)
         self.image_size: int = getattr(type(model.model.model_config), "image_size", SD15_SIZE)
         self.dtype: torch.dtype = model.get_model_object("manual_cast_dtype") or model.model.get_dtype()  # compute dtype of the denoiser
+        self.wrappers: dict[str, NonInferenceWeight] = {}
+        self._replaced = False
+        self._denoiser: nn.Module | None = None
         self._checkpointing = False
         self._min_memory = 0  # bytes to keep free for every pass
         self._available = -1  # bytes requested when the models were last loaded
@@ -78,6 +85,26 @@ class HostModel:
     @property
     def device(self) -> torch.device:
         return self.patcher.load_device
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        tokenizer = self.clip.tokenizer.clip_l
+        return getattr(tokenizer, "vocabulary", None) or tokenizer.tokenizer.get_vocab()
+
+    @property
+    def denoiser(self) -> nn.Module:
+        if self._denoiser is None:
+            self._denoiser = attentions(self.patcher.model.diffusion_model)
+        return self._denoiser
+
+    @contextmanager
+    def replaced(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        before, self._replaced = self._replaced, True
+        try:
+            with replaced_weights(self.patcher, self.wrappers, weights):
+                yield
+        finally:
+            self._replaced = before
 
     def token_embeddings(self, text: str) -> Tensor:
         return token_rows(self.clip, text).to(self.device)
@@ -117,7 +144,9 @@ class HostModel:
         # ComfyUI's x is x_0 + sigma eps, the adapter's is alpha times that
         sigma = self.patcher.get_model_object("model_sampling").sigmas.to(noisy.device)[t]
         x = noisy * torch.sqrt(1 + sigma**2)[:, None, None, None]
-        scale = HALF_SCALE if self.dtype == torch.float16 else 1.0
+        # replaced weights would get scaled gradients too, so their trainer scales its loss instead
+        scaled = self.dtype == torch.float16 and context.requires_grad and not self._replaced
+        scale = HALF_SCALE if scaled else 1.0
         options: dict[str, Any] = {"optimized_attention_override": override, "cond_or_uncond": [0], "sigmas": sigma}
         capturer = None if capture is None else AttentionCapturer(unet, noisy)
         if capturer is not None:

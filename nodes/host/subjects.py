@@ -27,6 +27,9 @@ DROPPED = (
     "of this encoder"
 )
 
+Part = Tensor | str | tuple[Tensor, str]
+"""What a name stands for: token embeddings [n, d], a text, or embeddings with a text after them."""
+
 
 def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any:
     """A clone of `clip` whose prompts may use `<name>`, in addition to earlier subjects.
@@ -43,8 +46,8 @@ def with_subject(clip: Any, subject: Subject, name: str, strength: float) -> Any
     return with_pieces(clip, name, _at_strength(clip, subject, strength))
 
 
-def with_pieces(clip: Any, name: str, piece: Tensor | str) -> Any:
-    """A clone of `clip` in whose prompts `<name>` stands for token embeddings [n, d] or a text, in addition to earlier subjects."""
+def with_pieces(clip: Any, name: str, piece: Part) -> Any:
+    """A clone of `clip` whose prompts may use `<name>` for these pieces, in addition to earlier subjects."""
     patched = clip.clone()
     subjects = {**getattr(clip.tokenizer, "hybridbooth_subjects", {}), name: piece}
     patched.tokenizer = _derived(clip.tokenizer, _OuterTokenizer, subjects)
@@ -61,7 +64,7 @@ def _at_strength(clip: Any, subject: Subject, strength: float) -> Tensor | str:
     return noun if isinstance(embeddings, str) else embeddings
 
 
-def _derived(tokenizer: Any, mixin: type, subjects: dict[str, Tensor | str]) -> Any:
+def _derived(tokenizer: Any, mixin: type, subjects: dict[str, Part]) -> Any:
     """A copy of a tokenizer that knows these subjects."""
     copied: Any = copy.copy(tokenizer)
     if not isinstance(tokenizer, mixin):
@@ -70,12 +73,18 @@ def _derived(tokenizer: Any, mixin: type, subjects: dict[str, Tensor | str]) -> 
     return copied
 
 
-def _placed(text: Any, subjects: dict[str, Tensor | str]) -> Any:
+def _placed(text: Any, subjects: dict[str, Part]) -> Any:
     """The text, or each of several, with `<name>` replaced by private names of embeddings."""
     if not isinstance(text, str):
         return [_placed(part, subjects) for part in text] if isinstance(text, list) else text
-    marks = {name: f" {piece} " if isinstance(piece, str) else f" embedding:{_private(name)} " for name, piece in subjects.items()}
+    marks = {name: _mark(name, piece) for name, piece in subjects.items()}
     return "".join(str(piece) for piece in split_prompt(text, marks, weighted=True))
+
+
+def _mark(name: str, piece: Part) -> str:
+    if isinstance(piece, str):
+        return f" {piece} "
+    return f" embedding:{_private(name)} " + (f"{piece[1]} " if isinstance(piece, tuple) else "")
 
 
 def _private(name: str) -> str:
@@ -86,13 +95,13 @@ def _private(name: str) -> str:
 class _OuterTokenizer:
     """Mixin of the tokenizer that a CLIP calls."""
 
-    hybridbooth_subjects: dict[str, Tensor | str]
+    hybridbooth_subjects: dict[str, Part]
 
     def tokenize_with_weights(self, text: Any, *args: Any, **kwargs: Any) -> Any:
         subjects = self.hybridbooth_subjects
         tokens = super().tokenize_with_weights(_placed(text, subjects), *args, **kwargs)  # type: ignore[misc]
         named = {find_name(tag.name, subjects) for tag in tags(text)} if isinstance(text, str) else set()
-        wanted = [f"<{name}>" for name in named if isinstance(subjects.get(name or ""), Tensor)]
+        wanted = [f"<{name}>" for name in named if isinstance(subjects.get(name or ""), Tensor | tuple)]
         if wanted and not _holds_embeddings(tokens):
             notify(DROPPED.format(names=", ".join(sorted(wanted))))
         return tokens
@@ -102,14 +111,15 @@ class _InnerTokenizer:
     """Mixin of a text encoder's tokenizer: resolves the private names to embeddings."""
 
     embedding_directory: Any
-    hybridbooth_subjects: dict[str, Tensor | str]
+    hybridbooth_subjects: dict[str, Part]
 
     def tokenize_with_weights(self, text: Any, *args: Any, **kwargs: Any) -> Any:
         return super().tokenize_with_weights(_placed(text, self.hybridbooth_subjects), *args, **kwargs)  # type: ignore[misc]
 
     def _try_get_embedding(self, embedding_name: str) -> tuple:
         found = super()._try_get_embedding(embedding_name)  # type: ignore[misc]
-        private = {_private(name): piece for name, piece in self.hybridbooth_subjects.items()}
+        pieces = {name: piece[0] if isinstance(piece, tuple) else piece for name, piece in self.hybridbooth_subjects.items()}
+        private = {_private(name): piece for name, piece in pieces.items()}
         embeddings = private.get(embedding_name.split()[0].rstrip(",")) if embedding_name.startswith(_PRIVATE) else None
         return found if embeddings is None else (embeddings, *found[1:])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridbooth_core.models.ldm_layout import to_ldm_layout
+from hybridbooth_core.models.ldm_layout import to_ldm_layout, transformers_of
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -46,3 +46,16 @@ def test_an_unknown_key_is_named_in_the_error():
     state = diffusers.UNet2DConditionModel(**TWO_LEVELS).state_dict() | {"add_embedding.linear_1.weight": torch.zeros(1)}
     with pytest.raises(ValueError, match="add_embedding"):
         to_ldm_layout(state)
+
+
+@pytest.mark.parametrize("config", [SD15, TWO_LEVELS], ids=["sd15", "two_levels"])
+def test_the_transformers_of_the_ldm_layout_are_found_in_diffusers_order(config):
+    unet = diffusers.UNet2DConditionModel(**config)
+    state = unet.state_dict()
+    ldm = dict(zip(to_ldm_layout(state), state, strict=True))
+    modules = {key.rsplit(".", count)[0] for key in ldm for count in range(1, key.count(".") + 1)}
+    expected = [name for name, module in unet.named_modules() if type(module).__name__ == "Transformer2DModel"]
+    found = transformers_of(modules)
+    assert list(found.values()) == expected
+    for place, name in found.items():
+        assert ldm[f"{place}.transformer_blocks.0.attn2.to_k.weight"] == f"{name}.transformer_blocks.0.attn2.to_k.weight"

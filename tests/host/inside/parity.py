@@ -100,4 +100,5 @@ unet, three = three_levels()
 other = DiffusersModel(
     "three levels", unet, miniature.text_encoder, MiniatureTokenizer(), miniature.coder, NoiseSchedule.scaled_linear(), 128
 )
-inside.report({"miniature": compare(miniature, (model, clip, vae), 8), "three levels": compare(other, (three, clip, vae), 16)})
+if __name__ == "__main__":
+    inside.report({"miniature": compare(miniature, (model, clip, vae), 8), "three levels": compare(other, (three, clip, vae), 16)})
