@@ -16,7 +16,11 @@ KEY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 def weights(form: str = "custom_diffusion") -> AdapterWeights:
     tensors = {custom_diffusion_name(NAME): torch.full((4, 3), 2.0), WORD: torch.ones(1, 8)}
     if form == "lora":
-        tensors = {f"{KEY}.lora_down.weight": torch.ones(2, 3), f"{KEY}.lora_up.weight": torch.ones(4, 2), f"{KEY}.alpha": torch.tensor(2.0)}
+        tensors = {
+            f"{KEY}.lora_down.weight": torch.ones(2, 3),
+            f"{KEY}.lora_up.weight": torch.ones(4, 2),
+            f"{KEY}.alpha": torch.tensor(2.0),
+        }
     return AdapterWeights(tensors, AdapterInfo(form, "cat", "kww", family="miniature"))  # type: ignore[arg-type]
 
 
