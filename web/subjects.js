@@ -30,7 +30,6 @@ function button(node, label, press) {
 function line(node) {
   const widget = node.addWidget("text", "is for", "", () => {}, { serialize: false });
   widget.serialize = false;
-  widget.disabled = true;
   return widget;
 }
 
