@@ -59,3 +59,43 @@ def test_every_workflow_has_a_image_to_go_by(path: Path):
         assert image.format == "JPEG" and image.size == (800, 450)
     assert path.with_suffix(".jpg").stat().st_size < 100_000
     assert {file.stem for file in path.parent.glob("*.jpg")} == {file.stem for file in SHIPPED}
+
+
+TXT2IMG_NODES, TXT2IMG_LINKS = 7, 9
+"""Checkpoint, two prompts, latent, sampler, decoder, saver; and the links between them."""
+
+
+def test_one_photo_is_little_more_than_txt2img():
+    workflow = json.loads((ROOT / "workflows" / "2_one_photo.json").read_text(encoding="utf-8"))
+    nodes = [node for node in workflow["nodes"] if node["type"] != "MarkdownNote"]
+    assert len(nodes) <= TXT2IMG_NODES + 3 and len(workflow["links"]) <= TXT2IMG_LINKS + 4
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_missing_nodes_and_models_can_be_found(path: Path):
+    for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        ours = node["type"].startswith("HybridBooth_")
+        assert node["properties"]["cnr_id"] == ("hybridbooth" if ours else "comfy-core") and node["properties"]["ver"]
+        if node["type"] in ("CheckpointLoaderSimple", "ControlNetLoader"):
+            (model,) = node["properties"]["models"]
+            assert model["name"] == node["widgets_values"][0] and model["url"].endswith(model["name"]) and model["directory"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_both_prompts_are_read_by_the_clip_that_knows_the_subject(path: Path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    types, source = {node["id"]: node["type"] for node in workflow["nodes"]}, {link[0]: link[1] for link in workflow["links"]}
+    read_by = {
+        types[source[entry["link"]]]
+        for node in workflow["nodes"] if node["type"] == "CLIPTextEncode"
+        for entry in node["inputs"] if entry["name"] == "clip"
+    }  # fmt: skip
+    assert read_by <= {"HybridBooth_PersonalizeSubject", "HybridBooth_InjectSubjectTokens"}, "the negative prompt too"
+
+
+def test_those_that_need_a_probe_come_last_and_say_so():
+    needing = [path.stem for path in SHIPPED if '"HybridBooth_LoadProbe"' in path.read_text(encoding="utf-8")]
+    assert needing == [path.stem for path in SHIPPED][-len(needing) :] and all("needs_probe" in name for name in needing)
+    assert [path.stem for path in SHIPPED][:2] == ["1_quickstart", "2_one_photo"]

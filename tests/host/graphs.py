@@ -40,7 +40,7 @@ def described(info: dict[str, Any]) -> dict[str, Any]:
 
 def quickstart(object_info: dict[str, Any]) -> Graph:
     """The shipped quickstart."""
-    return to_api(json.loads((WORKFLOWS / "miniature_quickstart.json").read_text()), object_info)
+    return to_api(json.loads((WORKFLOWS / "1_quickstart.json").read_text()), object_info)
 
 
 def node(kind: str, **inputs: Any) -> Graph:

@@ -53,8 +53,8 @@ def test_the_english_texts_are_the_schemas_own(installation: Installation, tmp_p
 def test_help_pages_and_the_example_are_served(host: Host):
     for name in TEXTS:
         assert host.fetch(f"/extensions/hybridbooth/docs/{name}.md").startswith(b"# ")
-    assert "miniature_quickstart" in host.get("/workflow_templates")["hybridbooth"]
-    assert host.get("/api/workflow_templates/hybridbooth/miniature_quickstart.json")["nodes"]
+    assert "1_quickstart" in host.get("/workflow_templates")["hybridbooth"]
+    assert host.get("/api/workflow_templates/hybridbooth/1_quickstart.json")["nodes"]
 
 
 def test_probes_are_the_safetensors_of_all_probe_folders(host: Host):

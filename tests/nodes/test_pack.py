@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,13 @@ def test_a_workflow_is_whole(path: Path):
         assert nodes[target]["inputs"][entry]["link"] == link
     own = {node["type"] for node in nodes.values() if node["type"].startswith("HybridBooth_")}
     assert own <= set(TEXTS["en"])
+
+
+def test_the_managers_scanner_finds_every_node():
+    """ComfyUI-Manager reads the source: an id counts if it is written out in a class on ComfyNode, as Schema(node_id="...")."""
+    found = set()
+    for path in NODES.glob("*.py"):
+        for body in re.split(r"^class ", path.read_text(), flags=re.MULTILINE)[1:]:
+            if re.match(r"\w+\((?:\w+\.)*ComfyNode\)", body):
+                found |= set(re.findall(r"\bSchema\(\s*node_id=\"([^\"]+)\"", body))
+    assert found == set(TEXTS["en"])

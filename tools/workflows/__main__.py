@@ -3,17 +3,18 @@
 import sys
 from pathlib import Path
 
-from . import miniature, sd15
+from . import miniature, probes, sd15
 from .canvas import as_text
 
 BUILDERS = (
     miniature.quickstart,
-    sd15.basic,
-    sd15.probe_free,
-    sd15.controlnet,
-    sd15.several_references,
+    sd15.one_photo,
     sd15.two_subjects,
+    sd15.several_references,
+    sd15.controlnet,
     sd15.load_subject,
+    probes.one_photo,
+    probes.step_by_step,
 )
 
 if __name__ == "__main__":

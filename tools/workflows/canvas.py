@@ -12,10 +12,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .kinds import KINDS
+from hybridbooth_core import __version__
 
-TITLE, GAP, PADDING = 30, 34, 22  # heights of a node's title, and of the free space between nodes and around them in a group
+from .kinds import KINDS
+from .models import model_files
+
+TITLE, BADGE, GAP, PADDING = 30, 24, 34, 22  # heights of a node's title and of the badge above it; free space between nodes, and in a group
+HEADING = 40  # of a group
 NOTE = {"color": "#432", "bgcolor": "#653"}
+OLDEST_HOST = "0.8.0"  # whose stock nodes the workflows use
+WINDOW = (1310, 770)  # free of the page's own bars in a window of 1400 x 900
+READABLE, LARGEST = 0.6, 0.85  # scales: below the first, the page hides the texts of nodes
 
 Point = tuple[float, float]
 
@@ -108,7 +115,7 @@ class Canvas:
         data = {
             "flags": {}, "order": number - 1, "mode": 0, "inputs": entries,
             "outputs": [{"name": name, "type": kind, "links": []} for name, kind in described.outputs.items()],
-            "properties": {} if kind == "MarkdownNote" else {"Node name for S&R": kind},
+            "properties": {} if kind == "MarkdownNote" else properties(kind, list(values.values())),
             "widgets_values": list(values.values()),
         }  # fmt: skip
         node = Node(number, kind, pos, size, data | ({"title": title} if title else {}) | (NOTE if kind == "MarkdownNote" else {}))
@@ -118,7 +125,7 @@ class Canvas:
     def group(self, title: str, colour: str, *columns: Column) -> None:
         """A frame around all nodes of these columns."""
         nodes = [node for column in columns for node in column.nodes]
-        left, top = min(n.pos[0] for n in nodes) - PADDING, min(n.pos[1] for n in nodes) - TITLE - PADDING - 34
+        left, top = min(n.pos[0] for n in nodes) - PADDING, min(n.pos[1] for n in nodes) - TITLE - BADGE - HEADING
         right = max(n.pos[0] + n.size[0] for n in nodes) + PADDING
         bottom = max(n.pos[1] + n.size[1] for n in nodes) + PADDING
         bounding = [left, top, right - left, bottom - top]
@@ -144,10 +151,21 @@ class Canvas:
         }  # fmt: skip
 
     def _view(self) -> dict[str, Any]:
-        """Scale and offset at which the page first shows the canvas: from its upper left corner, beside the page's own bars."""
-        left, top = (min(group["bounding"][axis] for group in self.groups) for axis in (0, 1))
-        left = min(left, *(node.pos[0] for node in self.nodes))
-        return {"scale": 0.6, "offset": [140 - left, 200 - top]}
+        """Scale and offset at which the page first shows the canvas: the whole of it, or its upper left part if that would be too small."""
+        boxes = [(n.pos[0], n.pos[1] - TITLE, n.pos[0] + n.size[0], n.pos[1] + n.size[1]) for n in self.nodes]
+        boxes += [(x, y, x + width, y + height) for x, y, width, height in (group["bounding"] for group in self.groups)]
+        left, top = (min(box[axis] for box in boxes) for axis in (0, 1))
+        right, bottom = (max(box[axis] for box in boxes) for axis in (2, 3))
+        scale = round(min(LARGEST, max(READABLE, min(WINDOW[0] / (right - left), WINDOW[1] / (bottom - top)))), 3)
+        return {"scale": scale, "offset": [round(75 / scale - left, 1), round(112 / scale - top, 1)]}
+
+
+def properties(kind: str, values: list[Any]) -> dict[str, Any]:
+    """What lets the page find a missing node's pack and a missing model's file."""
+    ours = kind.startswith("HybridBooth_")
+    pack = {"cnr_id": "hybridbooth", "ver": __version__} if ours else {"cnr_id": "comfy-core", "ver": OLDEST_HOST}
+    models = model_files(values)
+    return {**pack, "Node name for S&R": kind, **({"models": models} if models else {})}
 
 
 class Rails:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .models import CANNY, CHECKPOINT
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -19,14 +21,12 @@ class Kind:
     outputs: dict[str, str] = field(default_factory=dict)
 
 
-CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
-
 STOCK = {
     "MarkdownNote": Kind(200, {}, {"text": ""}),
-    "CheckpointLoaderSimple": Kind(98, {}, {"ckpt_name": CHECKPOINT}, {"MODEL": "MODEL", "CLIP": "CLIP", "VAE": "VAE"}),
-    "LoadImage": Kind(330, {}, {"image": "example.png"}, {"IMAGE": "IMAGE", "MASK": "MASK"}),
+    "CheckpointLoaderSimple": Kind(126, {}, {"ckpt_name": CHECKPOINT}, {"MODEL": "MODEL", "CLIP": "CLIP", "VAE": "VAE"}),
+    "LoadImage": Kind(350, {}, {"image": "example.png"}, {"IMAGE": "IMAGE", "MASK": "MASK"}),
     "CLIPTextEncode": Kind(110, {"clip": "CLIP"}, {"text": ""}, {"CONDITIONING": "CONDITIONING"}),
-    "EmptyLatentImage": Kind(106, {}, {"width": 512, "height": 512, "batch_size": 1}, {"LATENT": "LATENT"}),
+    "EmptyLatentImage": Kind(118, {}, {"width": 512, "height": 512, "batch_size": 1}, {"LATENT": "LATENT"}),
     "KSampler": Kind(
         262,
         {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent_image": "LATENT"},
@@ -34,17 +34,18 @@ STOCK = {
          "denoise": 1.0},
         {"LATENT": "LATENT"},
     ),
-    "VAEDecode": Kind(46, {"samples": "LATENT", "vae": "VAE"}, {}, {"IMAGE": "IMAGE"}),
+    "BatchLatentsNode": Kind(106, {f"latents.latent{i}": "LATENT" for i in range(3)}, {}, {"LATENT": "LATENT"}),
+    "VAEDecode": Kind(54, {"samples": "LATENT", "vae": "VAE"}, {}, {"IMAGE": "IMAGE"}),
     "ImageScale": Kind(
-        130, {"image": "IMAGE"}, {"upscale_method": "nearest-exact", "width": 256, "height": 256, "crop": "disabled"}, {"IMAGE": "IMAGE"}
+        146, {"image": "IMAGE"}, {"upscale_method": "nearest-exact", "width": 256, "height": 256, "crop": "disabled"}, {"IMAGE": "IMAGE"}
     ),
     "SaveImage": Kind(400, {"images": "IMAGE"}, {"filename_prefix": "hybridbooth"}),
     "PreviewImage": Kind(300, {"images": "IMAGE"}),
     "PreviewAny": Kind(120, {"source": "*"}),
-    "Canny": Kind(82, {"image": "IMAGE"}, {"low_threshold": 0.2, "high_threshold": 0.5}, {"IMAGE": "IMAGE"}),
-    "ControlNetLoader": Kind(58, {}, {"control_net_name": "control_v11p_sd15_canny_fp16.safetensors"}, {"CONTROL_NET": "CONTROL_NET"}),
+    "Canny": Kind(90, {"image": "IMAGE"}, {"low_threshold": 0.2, "high_threshold": 0.5}, {"IMAGE": "IMAGE"}),
+    "ControlNetLoader": Kind(86, {}, {"control_net_name": CANNY}, {"CONTROL_NET": "CONTROL_NET"}),
     "ControlNetApplyAdvanced": Kind(
-        186,
+        198,
         {"positive": "CONDITIONING", "negative": "CONDITIONING", "control_net": "CONTROL_NET", "image": "IMAGE", "vae": "VAE"},
         {"strength": 0.8, "start_percent": 0.0, "end_percent": 0.9},
         {"positive": "CONDITIONING", "negative": "CONDITIONING"},
@@ -54,18 +55,27 @@ STOCK = {
 }  # fmt: skip
 
 OURS = {
-    "LoadMiniatureWorld": Kind(66, {}, {}, {"MODEL": "MODEL", "CLIP": "CLIP", "VAE": "VAE"}),
+    "PersonalizeSubject": Kind(
+        620,
+        {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "image": "IMAGE", "mask": "MASK", "probe": "HB_PROBE",
+         "clip_vision": "CLIP_VISION"},
+        {"class_word": "", "name": "subject", "steps": 0, "seed": 0, "preview": True, "invert_mask": False},
+        {"CLIP": "CLIP", "subject": "HB_SUBJECT", "subject report": "IMAGE", "report": "STRING"},
+    ),
+    "LoadMiniatureWorld": Kind(
+        138, {}, {}, {"MODEL": "MODEL", "CLIP": "CLIP", "VAE": "VAE", "probe": "HB_PROBE", "empty latent": "LATENT"}
+    ),
     "MiniatureCreature": Kind(
-        218,
+        266,
         {},
         {"number": 4, "background": "grass", "place": "middle", "size": "big", "accessory": "none", "style": "photo"},
         {"image": "IMAGE", "mask": "MASK", "class noun": "STRING"},
     ),
-    "LoadProbe": Kind(78, {}, {"probe": "miniature"}, {"probe": "HB_PROBE", "about": "STRING"}),
+    "LoadProbe": Kind(130, {}, {"probe": "miniature"}, {"probe": "HB_PROBE", "about": "STRING"}),
     "ExtractFeatures": Kind(
-        106,
+        166,
         {"probe": "HB_PROBE", "vae": "VAE", "image": "IMAGE", "mask": "MASK", "clip_vision": "CLIP_VISION"},
-        {},
+        {"invert_mask": False},
         {"features": "HB_FEATURES"},
     ),
     "RefineEmbedding": Kind(
@@ -74,21 +84,9 @@ OURS = {
         {"class_word": "", "mode": "auto", "steps": 5, "effective_step": 0.0, "seed": 0},
         {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
     ),
-    "ProbeFreeStart": Kind(
-        178,
-        {"clip": "CLIP", "image": "IMAGE", "mask": "MASK", "clip_vision": "CLIP_VISION"},
-        {"class_word": "", "words": 5, "inversion_steps": 60},
-        {"subject": "HB_SUBJECT", "report": "STRING"},
-    ),
-    "RefineSubject": Kind(
-        440,
-        {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "subject": "HB_SUBJECT", "image": "IMAGE", "mask": "MASK"},
-        {"steps": 30, "effective_step": 0.0, "seed": 0},
-        {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
-    ),
-    "InjectSubjectTokens": Kind(102, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),
-    "SaveSubject": Kind(82, {"subject": "HB_SUBJECT"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}),
-    "LoadSubject": Kind(58, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
+    "InjectSubjectTokens": Kind(142, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),
+    "SaveSubject": Kind(122, {"subject": "HB_SUBJECT", "preview": "IMAGE"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}),
+    "LoadSubject": Kind(110, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
 }  # fmt: skip
 
 KINDS = {**STOCK, **{f"HybridBooth_{name}": kind for name, kind in OURS.items()}}

@@ -14,7 +14,7 @@ from hybridbooth_core.miniature.evaluate import class_nouns
 from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import Creatures, creatures, scene, split_numbers
 from hybridbooth_core.miniature.world_model import LATENT_SHAPE
-from hybridbooth_core.models.adapter import split_prompt
+from hybridbooth_core.models.prompts import split_prompt
 from hybridbooth_core.models.sampling import generate, initial_noise
 from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.report.drawing import FAINT, INK, Page, fitted, outlined, with_heatmap
@@ -61,12 +61,18 @@ class Studio:
         return generate(self.world.model, pieces, noise, steps=STEPS, guidance=GUIDANCE)
 
 
+def _rendered(who: Creatures) -> tuple[Tensor, Tensor]:
+    """The creature in all scenes: images and masks."""
+    images, masks = zip(*(render(who, scene(*words)) for words in SCENES), strict=True)
+    return torch.cat(images), torch.cat(masks)
+
+
 def strips() -> dict[str, tuple[str, list[Panel | str]]]:
     """For each workflow its headline and, from left to right, its panels and the signs between them."""
     studio = Studio()
     who, other = creatures(split_numbers("test", 1, 4)), creatures(split_numbers("test", 1, 9))
     ref = studio.photo(who)
-    several = reference(*(torch.cat(parts) for parts in zip(*(render(who, scene(*words)) for words in SCENES), strict=True)))
+    several = reference(*_rendered(who))
     words, more = studio.words(who, ref), studio.words(who, several)
     made = studio.drawn(words, [text for _, text in PROMPTS[:3]])
     photo: Panel = ("your photo", ref.images[0])
@@ -75,31 +81,32 @@ def strips() -> dict[str, tuple[str, list[Panel | str]]]:
     looks: Panel = ("five words", studio.looks(ref, words))
     shown: Panel = ("your image", "<subject>\non a beach")
     return {
-        "miniature_quickstart": (
-            "Start here: no downloads, under a minute",
+        "1_quickstart": (
+            "Start here: no downloads, seconds on a CPU",
             [("one image", ref.images[0]), ">", looks, ">", *zip(("on snow", "in space", "a sketch"), made, strict=True)],
         ),
-        "sd15_basic": ("One photo of a subject, in any scene", [photo, ">", looks, ">", shown]),
-        "sd15_controlnet": (
-            "The subject in a given pose, by ControlNet",
-            [photo, "+", ("a pose", studio.edges(studio.photo(other))), ">", shown],
-        ),
-        "sd15_several_references": (
-            "Several photos of one subject",
-            [*(("", image) for image in several.images), ">", ("five words", studio.looks(several, more)), ">", shown],
-        ),
-        "sd15_two_subjects": (
+        "2_one_photo": ("Checkpoint and photo, nothing else", [photo, ">", looks, ">", shown]),
+        "3_two_subjects": (
             "Two subjects in one prompt",
             [("<first>", ref.images[0]), "+", ("<second>", studio.photo(other, 1).images[0]), ">",
              ("your image", "<first> next\nto <second>")],
         ),
-        "sd15_load_subject": (
-            "A subject from a file",
-            [("models/embeddings", "my-subject\n.safetensors\n15 KB"), ">", shown],
+        "4_several_references": (
+            "Several photos of one subject",
+            [*(("", image) for image in several.images), ">", ("five words", studio.looks(several, more)), ">", shown],
         ),
-        "sd15_probe_free": (
-            "No probe at hand: class noun, CLIP, about 30 steps",
-            [("your photo, masked", masked), ">", looks, ">", shown],
+        "5_controlnet": (
+            "The subject in a given pose, by ControlNet",
+            [photo, "+", ("a pose", studio.edges(studio.photo(other))), ">", shown],
+        ),
+        "6_load_subject": ("A subject from a file", [("models/embeddings", "my-subject\n.safetensors\n15 KB"), ">", shown]),
+        "7_needs_probe": (
+            "With a trained probe: five steps (none is published yet)",
+            [photo, "+", ("a probe", "trained for\nSD 1.5"), ">", looks, ">", shown],
+        ),
+        "8_needs_probe_step_by_step": (
+            "The single nodes, with a trained probe (none yet)",
+            [("your photo, masked", masked), ">", ("features", "CLIP\nDINOv2\nVAE"), ">", looks, ">", shown],
         ),
     }  # fmt: skip
 
