@@ -85,7 +85,9 @@ OURS = {
         {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
     ),
     "InjectSubjectTokens": Kind(142, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),
-    "SaveSubject": Kind(122, {"subject": "HB_SUBJECT", "preview": "IMAGE"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}),
+    "SaveSubject": Kind(
+        122, {"subject": "HB_SUBJECT", "preview": "IMAGE"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}
+    ),
     "LoadSubject": Kind(110, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
 }  # fmt: skip
 
