@@ -58,8 +58,10 @@ def download_encoder(entry: EncoderFile, folder: Path, progress: Progress | None
     transfer = _Transfer(entry, partial)
     transfer.start()
     try:
-        while transfer.is_alive():
+        running = True
+        while running:
             transfer.join(POLL)
+            running = transfer.is_alive()
             if progress:
                 progress(min(transfer.done, entry.size), entry.size)
     finally:

@@ -48,10 +48,10 @@ def test_embeddings_approach_the_image_and_keep_their_norms(world, space, state_
     start, point = world.token_embeddings("cat").expand(3, -1).clone(), F.normalize(torch.randn(12), dim=0)
     mean, before, seen = text_embeddings(world, space, ["red cat", "wide cat", "striped cat"]).mean(0), state_of(world.text_encoder), []
     config = InversionConfig(steps=8, rate=0.1)
-    found = invert(world, space, point, start, "cat", mean, config, lambda *step: seen.append(step))
+    found = invert(world, space, point, start, "cat", mean, config, seen.append)
     assert found.losses[-1] < found.losses[0] - 0.01 and len(found.losses) == 9
     torch.testing.assert_close(found.embeddings.norm(dim=1), start.norm(dim=1))
-    assert [step[:2] for step in seen] == [(i + 1, 8) for i in range(8)] and all(math.isfinite(step[2]) for step in seen)
+    assert [(step.done, step.steps) for step in seen] == [(i + 1, 8) for i in range(8)] and all(math.isfinite(step.loss) for step in seen)
     again = invert(world, space, point, start, "cat", mean, config)
     assert torch.equal(again.embeddings, found.embeddings) and not found.embeddings.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(world.text_encoder).items())
