@@ -15,9 +15,9 @@ const plain = (text) => String(text ?? "").replace(/[^\p{L}\p{N}\p{P}\p{Zs}]/gu,
 async function describe(name) {
   if (name.endsWith(INPUT)) return "uploaded";
   const answer = await api.fetchApi(`/view_metadata/embeddings?filename=${encodeURIComponent(name)}`);
-  if (!answer.ok) return "another program's embedding";
+  if (!answer.ok) return "made elsewhere, or missing";
   const facts = await answer.json();
-  if (facts.format !== "hybridbooth.subject") return "another program's embedding";
+  if (facts.format !== "hybridbooth.subject") return "made elsewhere, or missing";
   const noun = plain(facts.class_noun ?? facts.class_word);
   const base = plain(FAMILIES[facts.family] ?? facts.family) || (facts.width === "96" ? "miniature" : `width ${plain(facts.width)}`);
   return [noun, base].filter(Boolean).join(", ");
@@ -116,7 +116,7 @@ function saves(node) {
     file = output?.hybridbooth_files?.[0] ?? null;
     fetchFile.disabled = !file;
     saved.value = output?.text?.[0] ?? "";
-    known.clear();
+    if (file) known.delete(file.filename);
     app.refreshComboInNodes(); // so that Load Subject lists the new file
   };
 }

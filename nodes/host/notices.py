@@ -30,7 +30,7 @@ def notify(text: str, node_id: str | None = None, client_id: str | None = None) 
 
 
 def show_text(text: str) -> None:
-    """Shows a line on the node that is running; "" takes it away."""
+    """Shows a line on the node that is running; it stays there."""
     context, server = get_executing_context(), running_server()
     if context is not None and server is not None:
         server.send_progress_text(text, context.node_id, server.client_id)

@@ -61,7 +61,8 @@ def progress(steps: int, draw: Callable[[Any], Tensor] | None = None) -> OnStep:
         bar.update_absolute(step.done, step.steps, ("JPEG", progress_image(losses, step.steps, latest), None) if picture else None)
         if picture or draw is None:
             shown = now
-        show_text("" if last else f"step {step.done} of {step.steps}{time_left(now - started, step.done, step.steps)}")
+        left = time_left(now - started, step.done, step.steps)
+        show_text(f"{step.steps} steps in {now - started:.0f} s" if last else f"step {step.done} of {step.steps}{left}")
 
     return on_step
 

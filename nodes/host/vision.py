@@ -144,7 +144,7 @@ def download_progress(total: int) -> Callable[[int, int], None]:
             began[:] = [now, done]
         bar.update_absolute(done, total)
         left = time_left(now - began[0], int(done - began[1]), int(total - began[1]))
-        show_text("" if done >= total else f"{done / 1e6:.0f} of {total / 1e6:.0f} MB{left}")
+        show_text(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB{left}")
 
     return on_bytes
 

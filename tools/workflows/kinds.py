@@ -56,7 +56,7 @@ STOCK = {
 
 OURS = {
     "PersonalizeSubject": Kind(
-        620,
+        860,
         {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "image": "IMAGE", "mask": "MASK", "probe": "HB_PROBE",
          "clip_vision": "CLIP_VISION"},
         {"class_word": "", "name": "subject", "steps": 0, "seed": 0, "preview": True, "invert_mask": False},
