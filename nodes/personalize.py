@@ -19,12 +19,12 @@ from .schema import (
     MASK_TOOLTIP,
     NAME_TOOLTIP,
     NOISE_SEED_TOOLTIP,
-    PREVIEW_TOOLTIP,
     ComfyNode,
     ProbeSocket,
     Schema,
     invert_input,
     model_inputs,
+    preview_input,
     refined_outputs,
     seed_input,
 )
@@ -73,7 +73,7 @@ class PersonalizeSubject(ComfyNode):
                     tooltip="Gradient steps through the model. 0: as many as the start needs, 5 after a probe, else 30.",
                 ),
                 seed_input(NOISE_SEED_TOOLTIP),
-                io.Boolean.Input("preview", default=True, tooltip=PREVIEW_TOOLTIP),
+                preview_input(),
                 invert_input(),
             ],
             outputs=[
@@ -90,7 +90,7 @@ class PersonalizeSubject(ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, vae: Any, image: Tensor, class_word: str, name: str, steps: int, seed: int, preview: bool,
+        cls, model: Any, clip: Any, vae: Any, image: Tensor, class_word: str, name: str, steps: int, seed: int, preview: bool = True,
         mask: Tensor | None = None, probe: Probe | None = None, clip_vision: Any = None, invert_mask: bool = False,
     ) -> io.NodeOutput:  # fmt: skip
         with outside_inference_mode():

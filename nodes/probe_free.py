@@ -27,6 +27,7 @@ from .schema import (
     SubjectSocket,
     invert_input,
     model_inputs,
+    preview_input,
     refined_outputs,
     seed_input,
 )
@@ -129,6 +130,7 @@ class RefineSubject(ComfyNode):
                 ),
                 seed_input(NOISE_SEED_TOOLTIP),
                 invert_input(),
+                preview_input(),
             ],
             outputs=refined_outputs(),
         )
@@ -136,11 +138,11 @@ class RefineSubject(ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, clip: Any, vae: Any, subject: Subject, image: Tensor, steps: int, effective_step: float, seed: int,
-        mask: Tensor | None = None, invert_mask: bool = False,
+        mask: Tensor | None = None, invert_mask: bool = False, preview: bool = True,
     ) -> io.NodeOutput:  # fmt: skip
         config = replace(REFINING, steps=steps, step_size=effective_step or REFINING.step_size, seed=seed)
         with host_model(model, clip, vae) as host:
             ref = node_reference(image, mask, invert_mask)
-            result = refine_subject(host, ref, subject, config, progress(steps, preview_of(host)))
+            result = refine_subject(host, ref, subject, config, progress(steps, preview_of(host) if preview else None))
             report, drawn = node_report(host, ref, result.subject, result.report())
         return io.NodeOutput(result.subject, report, drawn, ui=ui.PreviewImage(drawn, cls=cls))

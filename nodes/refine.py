@@ -15,7 +15,18 @@ from ..hybridbooth_core.refine.refine import Mode, RefineConfig
 from .host.model import host_model
 from .host.references import node_report
 from .host.session import preview_of, progress
-from .schema import NOISE_SEED_TOOLTIP, PROBE, ComfyNode, FeaturesSocket, ProbeSocket, Schema, model_inputs, refined_outputs, seed_input
+from .schema import (
+    NOISE_SEED_TOOLTIP,
+    PROBE,
+    ComfyNode,
+    FeaturesSocket,
+    ProbeSocket,
+    Schema,
+    model_inputs,
+    preview_input,
+    refined_outputs,
+    seed_input,
+)
 from .validation import noun_problem
 
 
@@ -60,6 +71,7 @@ class RefineEmbedding(ComfyNode):
                     tooltip="Step size (learned: fraction of each predicted update that is applied). 0 uses the probe's recommended value.",
                 ),
                 seed_input(NOISE_SEED_TOOLTIP),
+                preview_input(),
             ],
             outputs=refined_outputs(),
         )
@@ -71,12 +83,12 @@ class RefineEmbedding(ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, clip: Any, vae: Any, probe: Probe, features: tuple[Reference, Features], class_word: str,
-        mode: Mode, steps: int, effective_step: float, seed: int,
+        mode: Mode, steps: int, effective_step: float, seed: int, preview: bool = True,
     ) -> io.NodeOutput:  # fmt: skip
         config = RefineConfig(mode=mode, steps=steps, step_size=effective_step or None, seed=seed)
         ref, read = features
         with host_model(model, clip, vae, probe) as host:
             scaled = replace(read, latents=host.scale_latents(read.latents)).to(host.device)
-            result = personalize(host, probe, ref, scaled, class_word, config, progress(steps, preview_of(host)))
+            result = personalize(host, probe, ref, scaled, class_word, config, progress(steps, preview_of(host) if preview else None))
             report, drawn = node_report(host, ref, result.subject, result.report())
         return io.NodeOutput(result.subject, report, drawn, ui=ui.PreviewImage(drawn, cls=cls))

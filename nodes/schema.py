@@ -87,6 +87,11 @@ def seed_input(tooltip: str) -> Any:
     return io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip=tooltip)
 
 
+def preview_input() -> Any:
+    """The switch for previews; like `invert_input` behind the widgets of older workflows."""
+    return io.Boolean.Input("preview", default=True, optional=True, tooltip=PREVIEW_TOOLTIP)
+
+
 def invert_input() -> Any:
     """The switch for masks of the background. The last widget of its node, so that the values of older workflows keep their places."""
     return io.Boolean.Input("invert_mask", display_name="invert mask", default=False, optional=True, tooltip=INVERT_TOOLTIP)

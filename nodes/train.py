@@ -14,12 +14,12 @@ from .host.training import METHODS, Training, train_subject
 from .schema import (
     IMAGE_TOOLTIP,
     NAME_TOOLTIP,
-    PREVIEW_TOOLTIP,
     TRAINING,
     ComfyNode,
     Schema,
     SubjectSocket,
     model_inputs,
+    preview_input,
     seed_input,
 )
 from .validation import name_problem, noun_problem
@@ -77,7 +77,7 @@ class TrainSubject(ComfyNode):
                     tooltip="Images of the class, drawn first, that keep the model from forgetting it; 200 as published. 0: none.",
                 ),
                 seed_input("Seed of the training's noise and of the class images."),
-                io.Boolean.Input("preview", default=True, tooltip=PREVIEW_TOOLTIP),
+                preview_input(),
             ],
             outputs=[
                 io.Model.Output(tooltip="The MODEL with the trained weights; of Textual Inversion the MODEL as it was."),
@@ -96,7 +96,7 @@ class TrainSubject(ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, clip: Any, vae: Any, image: Tensor, method: str, class_word: str, name: str, steps: int, learning_rate: float,
-        rank: int, prior_images: int, seed: int, preview: bool, mask: Tensor | None = None,
+        rank: int, prior_images: int, seed: int, preview: bool = True, mask: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         training = Training(method, class_word, name, steps, learning_rate, rank, prior_images, seed, preview)
         with outside_inference_mode():

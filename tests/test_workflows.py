@@ -35,6 +35,7 @@ def test_nodes_lie_apart_and_in_groups_and_a_note_says_what_to_do(path: Path):
         inside = [g for g in groups if g[0] <= left and g[1] <= top and right <= g[2] and bottom <= g[3]]
         assert len(inside) == 1 or number in notes, f"node {number} is in no group"
     first = next(iter(notes.values()))
+    assert not any(set("<>`") & set(text) for text in notes.values()), "one design hides it, or shows it blue on blue"
     assert first.startswith("## ") and len(first) > 400 and all(group["title"] for group in workflow["groups"])
 
 

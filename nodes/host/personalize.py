@@ -19,6 +19,7 @@ from ...hybridbooth_core.probe.probe import Probe
 from ...hybridbooth_core.probe_free.refining import REFINING, refine_subject
 from ...hybridbooth_core.probe_free.start import METHOD, initial_embeddings
 from ...hybridbooth_core.refine.config import RefineConfig
+from ...hybridbooth_core.refine.personalize import check_probe
 from .model import HostModel, HostVae, host_model
 from .references import node_report
 from .session import preview_of, progress
@@ -57,6 +58,7 @@ def personalize_best(wired: Wired, ref: Reference, class_noun: str, steps: int =
     with host_model(wired.model, wired.clip, wired.vae, wired.probe) as host:
         class_embedding(host, class_noun)  # refuses an empty or unknown one before anything is loaded
         if wired.probe is not None:
+            check_probe(host, wired.probe)
             said = "start: the probe's prediction"
             subject, report = _from_probe(host, wired, wired.probe, ref, class_noun, steps, seed, preview)
             return Made(subject, *node_report(host, ref, subject, said, report))

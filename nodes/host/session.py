@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...hybridbooth_core.models.adapter import DiffusionModel
+from ...hybridbooth_core.models.memory import is_out_of_memory
 from ...hybridbooth_core.models.progress import OnStep, Step
 from ...hybridbooth_core.models.sampling import generate, initial_noise
 from ...hybridbooth_core.report.progress_image import progress_image, time_left
@@ -73,7 +74,7 @@ def _drawn(draw: Callable[[Any], Tensor], current: Any) -> Tensor | None:
         with torch.no_grad():
             return draw(current)
     except Exception as error:
-        if not comfy.model_management.is_oom(error):
+        if not is_out_of_memory(error):
             raise
         log.warning("not enough memory for a preview; the run goes on without")
         return None

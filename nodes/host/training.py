@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,6 +24,8 @@ from ...hybridbooth_core.files.subject import MAX_NAME, Subject, SubjectInfo, ch
 from ...hybridbooth_core.methods.prior_images import Prior
 from ...hybridbooth_core.methods.registry import find_method, run_method
 from ...hybridbooth_core.models.adapter import class_embedding
+from ...hybridbooth_core.models.memory import is_out_of_memory
+from .folders import new_subject_path
 from .model import HostModel, host_model
 from .notices import show_text
 from .references import node_report
@@ -69,19 +73,24 @@ def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Tra
     name = check_name(training.name)
     with host_model(model, clip, vae) as host:
         class_embedding(host, training.class_noun)  # refuses an empty or unknown one before anything is drawn
+        if training.method == "custom_diffusion" and model.patches:
+            raise UserError(
+                "expected a MODEL without LoRAs for Custom Diffusion, which tunes its weights; connect the checkpoint's own MODEL"
+            )
         options = _options(host, training)
         draw = preview_of(host)
         steps = find_method(training.method).configuration(host.family, **options).steps
         on_step = progress(steps, draw if training.preview else None)
-        shared = {"seed": training.seed, "prior": _prior(host, training), "on_step": on_step}
-        made = run_method(training.method, host, ref, training.class_noun, **shared, **options)
+        with _memory_as_sentence(training.method):
+            shared = {"seed": training.seed, "prior": _prior(host, training), "on_step": on_step}
+            made = run_method(training.method, host, ref, training.class_noun, **shared, **options)
         artefact = made.artefact
         if isinstance(artefact, Subject):
             saved = save_subject(artefact, name)
             report, image = node_report(host, ref, artefact, made.report, saved.said)
             return TrainedSubject(model, with_subject(clip, artefact, name, 1.0), artefact, report, image, saved.path.name)
         assert isinstance(artefact, AdapterWeights)
-        path = _free_lora(name)
+        path = _free_lora(name, beside=WORD in artefact.tensors)
         tensors = save_stock(artefact, dict(host.denoiser.named_parameters()), path)
         image = draw(artefact)[None]
     tuned, _ = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 0.0)
@@ -92,7 +101,7 @@ def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Tra
         known = with_pieces(clip, name, f"{artefact.info.token} {noun}")
     else:
         word = Subject(artefact.tensors[WORD], SubjectInfo(class_noun=noun, family=host.family, base_model=host.name))
-        said += f", and write embedding:{save_subject(word, name).path.stem} {noun} in prompts"
+        said += f", and write embedding:{save_subject(word, path.stem).path.stem} {noun} in prompts"
         known = with_pieces(clip, name, (artefact.tensors[WORD], noun))
     blocked = ExecutionBlocker(f"{training.method} tunes weights and makes no subject; use the outputs MODEL and CLIP")
     return TrainedSubject(tuned, known, blocked, said, image, path.name)
@@ -113,14 +122,28 @@ def _prior(host: HostModel, training: Training) -> Prior | None:
     if not training.prior_images or "prior_images" not in find_method(training.method).fields:
         return None
     how = next((base.class_images for base in BASES if base.family == host.family), BASES[-1].class_images)
-    prior = Prior(host, steps=how.steps, guidance=how.guidance)
-    show_text(f"drawing {training.prior_images} images of a {training.class_noun}")
-    prior.latents(training.class_noun, training.prior_images)
+    prior = Prior(host, training.seed, how.steps, how.guidance)
+    for number in range(1, training.prior_images + 1):  # one by one, which needs the least memory
+        show_text(f"drawing {number} of {training.prior_images} images of a {training.class_noun}")
+        prior.latents(training.class_noun, number)
     return prior
 
 
-def _free_lora(name: str) -> Path:
-    """The first of name, name-2 ... that does not exist in the folder of LoRAs."""
+@contextmanager
+def _memory_as_sentence(method: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"not enough memory to train by {method}, which computes without activation checkpointing; close other programs that use the "
+            "GPU, or use Personalize Subject, which needs less"
+        ) from None
+
+
+def _free_lora(name: str, beside: bool) -> Path:
+    """The first of name, name-2 ... that does not exist in the folder of LoRAs, nor in that of embeddings if one goes `beside` it."""
     folder = Path(folder_paths.get_folder_paths(LORAS)[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +152,7 @@ def _free_lora(name: str) -> Path:
     for number in count(1):
         ending = "" if number == 1 else f"-{number}"
         path = folder / f"{check_name(name[: MAX_NAME - len(ending)].rstrip() + ending)}.safetensors"
-        if not path.exists() and not path.is_symlink():
+        taken = [path, new_subject_path(path.stem)] if beside else [path]
+        if not any(other.exists() or other.is_symlink() for other in taken):
             return path
     raise AssertionError("there are endless numbers")

@@ -86,6 +86,24 @@ def test_a_name_that_is_taken_is_numbered(host: Host):
     assert (host.base / "models" / "loras" / f"{name}-2.safetensors").exists()
 
 
+def test_a_lora_with_a_word_beside_it_gets_one_number_for_both(host: Host):
+    name = f"both-{uuid.uuid4().hex[:6]}"
+    (host.embeddings / f"{name}.safetensors").write_bytes(b"precious")
+    outputs = host.run({**trained("custom_diffusion", name), "file": node("PreviewAny", source=["train", 5])})
+    assert outputs["file"]["text"] == [f"{name}-2.safetensors"] and (host.embeddings / f"{name}-2.safetensors").exists()
+    assert (host.embeddings / f"{name}.safetensors").read_bytes() == b"precious"
+
+
+def test_a_wired_lora_is_refused_by_custom_diffusion_before_any_work(host: Host):
+    made = f"wired-{uuid.uuid4().hex[:6]}"
+    host.run(trained("dreambooth_lora", made))
+    graph = trained("custom_diffusion", f"{made}-x", model=["lora", 0], prior_images=50)
+    graph["lora"] = node("LoraLoaderModelOnly", model=["world", 0], lora_name=f"{made}.safetensors", strength_model=1.0)
+    with host.listening() as heard:
+        assert host.error(graph).startswith("expected a MODEL without LoRAs for Custom Diffusion")
+    assert not [text for text in heard.texts() if "images of a" in text]
+
+
 def test_previews_come_and_the_stop_button_works(host: Host):
     graph = trained("dreambooth_lora", f"stop-{uuid.uuid4().hex[:6]}", steps=2000, preview=True)
     with host.listening() as heard:

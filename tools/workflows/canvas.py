@@ -7,6 +7,7 @@ they cannot overlap; links may run along rails, so they need not cross nodes.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -78,7 +79,7 @@ class Column:
         return node
 
     def note(self, text: str, tall: float, title: str = "Note") -> Node:
-        return self.put("MarkdownNote", title, tall, text=text)
+        return self.put("MarkdownNote", title, tall, text=readable(text))
 
 
 class Canvas:
@@ -158,6 +159,11 @@ class Canvas:
         right, bottom = (max(box[axis] for box in boxes) for axis in (2, 3))
         scale = round(min(LARGEST, max(READABLE, min(WINDOW[0] / (right - left), WINDOW[1] / (bottom - top)))), 3)
         return {"scale": scale, "offset": [round(75 / scale - left, 1), round(112 / scale - top, 1)]}
+
+
+def readable(text: str) -> str:
+    """Markdown that both designs of the page show: `code` is blue on blue in one of them, and <subject> would be taken for HTML."""
+    return re.sub(r"`([^`]+)`", r"**\1**", text).replace("<", "&lt;").replace(">", "&gt;")
 
 
 def properties(kind: str, values: list[Any]) -> dict[str, Any]:

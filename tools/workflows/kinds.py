@@ -81,14 +81,14 @@ OURS = {
     "RefineEmbedding": Kind(
         476,
         {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "probe": "HB_PROBE", "features": "HB_FEATURES"},
-        {"class_word": "", "mode": "auto", "steps": 5, "effective_step": 0.0, "seed": 0},
+        {"class_word": "", "mode": "auto", "steps": 5, "effective_step": 0.0, "seed": 0, "preview": True},
         {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
     ),
     "InjectSubjectTokens": Kind(142, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),
     "SaveSubject": Kind(
-        122, {"subject": "HB_SUBJECT", "preview": "IMAGE"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}
+        210, {"subject": "HB_SUBJECT", "preview": "IMAGE"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}
     ),
-    "LoadSubject": Kind(110, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
+    "LoadSubject": Kind(300, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
 }  # fmt: skip
 
 KINDS = {**STOCK, **{f"HybridBooth_{name}": kind for name, kind in OURS.items()}}

@@ -25,8 +25,8 @@ from .parts import (
 )  # fmt: skip
 
 SLOWLY = (
-    "Press **Run**. *Personalize Subject* takes about 30 steps through your model, with previews; the green figure beside them is the time "
-    "left. After that, new prompts run at full speed."
+    "Press **Run**. *Personalize Subject* takes about 30 steps through your model, with previews, a loss curve and the time left. "
+    "After that, new prompts run at full speed."
 )
 KEEP = "### Keep it\nAdd the node *Save Subject* and connect `subject`. *6_load_subject* uses the file without a photo."
 
