@@ -31,6 +31,7 @@ from pack.hybridbooth_core.miniature.vocabulary import MiniatureTokenizer  # noq
 from pack.hybridbooth_core.miniature.world_model import new_text_encoder  # noqa: E402
 from pack.hybridbooth_core.probe_free.space import encode_texts  # noqa: E402
 from pack.nodes import mappers, probe_free  # noqa: E402
+from pack.nodes.errors import HybridBoothError  # noqa: E402
 from pack.nodes.host import text_model  # noqa: E402
 from pack.nodes.host.folders import register_probe_folder  # noqa: E402
 from pack.nodes.host.miniature import load_miniature_world  # noqa: E402
@@ -59,7 +60,7 @@ def encoded(clip) -> torch.Tensor:
 def said(call) -> str:
     try:
         call()
-    except UserError as error:
+    except (UserError, HybridBoothError) as error:
         return str(error)
     return "nothing"
 

@@ -31,6 +31,7 @@ from pack.hybridbooth_core.errors import UserError  # noqa: E402
 from pack.hybridbooth_core.miniature.bundle import load_probe  # noqa: E402
 from pack.hybridbooth_core.probe.probe import ProbeConfig  # noqa: E402
 from pack.nodes.encoders import DownloadEncoders  # noqa: E402
+from pack.nodes.errors import HybridBoothError  # noqa: E402
 from pack.nodes.host.folders import register_probe_folder  # noqa: E402
 from pack.nodes.host.networks import on_device  # noqa: E402
 from pack.nodes.host.session import outside_inference_mode  # noqa: E402
@@ -50,7 +51,7 @@ def look_in(path: str) -> None:
 def said(call) -> str:
     try:
         call()
-    except UserError as error:
+    except (UserError, HybridBoothError) as error:
         return str(error)
     return "nothing"
 
