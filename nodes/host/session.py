@@ -26,6 +26,8 @@ log = logging.getLogger("hybridbooth")
 PREVIEW_STEPS, PREVIEW_GUIDANCE, PREVIEW_SEED = 8, 4.0, 0
 PREVIEWS = 6
 """Previews of a run, at most: each costs about as much as half a step of a refinement with four rows."""
+SHORT = 10
+"""Runs of fewer steps draw none: five steps are over before a preview helps, and it would cost a third of them."""
 SECONDS = 1.0  # between two loss curves
 
 
@@ -52,7 +54,7 @@ def progress(steps: int, draw: Callable[[Any], Tensor] | None = None) -> OnStep:
         nonlocal latest, shown
         losses.append(step.loss)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        due = step.done % every == 0 and step.done < step.steps
+        due = steps >= SHORT and step.done % every == 0 and step.done < step.steps
         if due and draw is not None and step.current is not None:
             image = _drawn(draw, step.current())
             latest = latest if image is None else image

@@ -61,7 +61,7 @@ def test_a_noun_the_model_does_not_know_is_refused_in_one_sentence_without_paths
 
 def test_previews_and_the_loss_curve_are_shown_while_it_works(host: Host):
     with host.listening() as heard:
-        host.run(personalized(steps=9, preview=True, seed=5))
+        host.run(personalized(steps=12, preview=True, seed=5))
     images = [image for image in heard.images() if image.size == (512, 256)]
     assert len(images) >= 2, "the subject beside its loss curve"
-    assert any(text.startswith("step 5 of 9") for text in heard.texts())
+    assert any(text.startswith("step 5 of 12") for text in heard.texts())
