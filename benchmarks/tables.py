@@ -125,6 +125,13 @@ def constants_table(r: dict) -> str:
     )
 
 
+def quickstart_table(r: dict) -> str:
+    """The ratios of quickstart_time.json."""
+    rows = (f"| {name} | {row['median']:.2f} ({row['range'][0]:.2f} to {row['range'][1]:.2f}) |" for name, row in r["ratios"].items())
+    header = f"{made_by(r)} {r['rounds']} rounds in turns; median and range of the ratio to version 0.1's single nodes:"
+    return "\n".join([header, "", "| in 0.2 | time |", "|---|---|", *rows])
+
+
 BLOCKS: dict[str, tuple[str, Callable[[dict], str]]] = {
     "result": ("main_job", result_table),
     "main_job": ("main_job", main_job_table),
@@ -134,6 +141,7 @@ BLOCKS: dict[str, tuple[str, Callable[[dict], str]]] = {
     "ablations": ("ablations", ablation_tables),
     "refine_sd15": ("refine_sd15", refinement_tables),
     "train_probe": ("train_probe", training_table),
+    "quickstart_time": ("quickstart_time", quickstart_table),
     "strength": ("strength", lambda result: f"{made_by(result)} Identity / prompt / class:\n\n{strength_table(result)}"),
 }
 """By the name that a page uses: the file in benchmarks/results, and what makes the table of it."""
