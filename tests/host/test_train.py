@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from pathlib import Path
 
@@ -109,7 +110,9 @@ def test_previews_come_and_the_stop_button_works(host: Host):
     with host.listening() as heard:
         running = host.submit(graph)
         while not heard.images():
-            assert host.get("/queue")["queue_running"], host.wait(running)
+            queue = host.get("/queue")
+            assert queue["queue_running"] or queue["queue_pending"], host.wait(running)
+            time.sleep(0.1)
         host.fetch("/interrupt", {})
         history = host.wait(running)
     assert any(kind == "execution_interrupted" for kind, _ in history["status"]["messages"])
