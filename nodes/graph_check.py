@@ -16,15 +16,14 @@ Graph = Mapping[str, Mapping[str, Any]]
 OutputType = Callable[[str, int], str]
 """The type of an output of a class of nodes, such as "CLIP"; "" if it is unknown."""
 
-NAMING = {"HybridBooth_InjectSubjectTokens": 0, "HybridBooth_PersonalizeSubject": 0, "HybridBooth_TrainSubject": 1}
-"""Nodes that give a subject its name in prompts, and which of their outputs is the CLIP."""
-NAME_WIDGET = {"HybridBooth_InjectSubjectTokens": 0, "HybridBooth_PersonalizeSubject": 1, "HybridBooth_TrainSubject": 2}
+NAMING = {"HybridBooth_InjectSubjectTokens": 0, "HybridBooth_PersonalizeSubject": 1, "HybridBooth_TrainSubject": 2}
+"""Nodes that give a subject its name in prompts, and which of their widgets the name is."""
 NAMED = {*NAMING, "HybridBooth_SaveSubject"}
 BYPASSED, MUTED = 4, 2  # modes of a node in the browser's workflow
 
 
 @dataclass
-class Reading:
+class KnownNames:
     """What a CLIP knows: the names given on its way, the nodes that give them, and whether some name cannot be known."""
 
     names: dict[str, str] = field(default_factory=dict)
@@ -46,29 +45,29 @@ def warnings(graph: Graph, output_type: OutputType, workflow: Mapping[str, Any] 
         workflow: the browser's own form of the graph, which still holds bypassed and muted nodes.
     """
     found: list[tuple[str, str]] = []
-    asleep = dict(_asleep(workflow or {}))
+    inactive = dict(_inactive(workflow or {}))
     named = {key for key in graph if graph[key].get("class_type") in NAMING}
-    if not named and not asleep:
+    if not named and not inactive:
         return found
     used: dict[str, set[str]] = {key: set() for key in named}
     unclear: set[str] = set()
     reached: set[str] = set()
     for key, node in graph.items():
         for clip in _clips(node, graph, output_type):
-            reading = _reading(graph, clip, output_type)
+            given = _known_names(graph, clip, output_type)
             if key in named or _passes_on(node, output_type):
                 continue
-            reached |= set(reading.names.values())
+            reached |= set(given.names.values())
             texts = _texts(node)
             if texts is None or "CONDITIONING" not in _outputs(node, output_type):
-                unclear |= set(reading.names.values())
+                unclear |= set(given.names.values())
                 continue
             for name in dict.fromkeys(tag.name for text in texts for tag in tags(text)):
-                known = find_name(name, reading.names)
-                if known is not None:
-                    used[reading.names[known]].add(name)
-                elif not reading.names and not reading.unknown:
-                    found += _unpatched(key, name, graph, named, asleep)
+                match = find_name(name, given.names)
+                if match is not None:
+                    used[given.names[match]].add(name)
+                elif not given.names and not given.unknown:
+                    found += _unpatched(key, name, graph, named, inactive)
     found += [
         (key, f"no prompt names {_bracketed(graph[key])}; write it where the subject should appear")
         for key in sorted(reached - unclear)
@@ -77,11 +76,11 @@ def warnings(graph: Graph, output_type: OutputType, workflow: Mapping[str, Any] 
     return list(dict.fromkeys(found + list(_twice(graph, named, output_type))))
 
 
-def _unpatched(key: str, name: str, graph: Graph, named: set[str], asleep: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _unpatched(key: str, name: str, graph: Graph, named: set[str], inactive: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """A prompt that names a subject, encoded by a CLIP that knows none."""
-    sleeping = find_name(name, asleep)
-    if sleeping is not None:
-        yield key, f"the prompt names <{name}>, but the node that knows it is {asleep[sleeping]}, so <{name}> is read as plain text"
+    match = find_name(name, inactive)
+    if match is not None:
+        yield key, f"the prompt names <{name}>, but the node that knows it is {inactive[match]}, so <{name}> is read as plain text"
     elif find_name(name, [given for given in (_name(graph[other]) for other in named) if isinstance(given, str)]) is not None:
         advice = "connect the CLIP of the node that gives the name"
         yield key, f"the prompt names <{name}>, but its CLIP does not know it, so it is read as plain text; {advice}"
@@ -91,14 +90,14 @@ def _twice(graph: Graph, named: set[str], output_type: OutputType) -> Iterator[t
     for key in sorted(named):
         name = _name(graph[key])
         for clip in _clips(graph[key], graph, output_type):
-            before = _reading(graph, clip, output_type).names
+            before = _known_names(graph, clip, output_type).names
             if isinstance(name, str) and find_name(name, before) is not None:
                 yield key, f"two nodes of this chain give a subject the name <{name}>; the later one counts, so rename one of them"
 
 
-def _reading(graph: Graph, link: list[Any], output_type: OutputType) -> Reading:
+def _known_names(graph: Graph, link: list[Any], output_type: OutputType) -> KnownNames:
     """What the CLIP at a link knows."""
-    reading, waiting, seen = Reading(), [link], set()
+    found, waiting, seen = KnownNames(), [link], set()
     while waiting:
         key = str(waiting.pop()[0])
         if key in seen or key not in graph:
@@ -108,15 +107,15 @@ def _reading(graph: Graph, link: list[Any], output_type: OutputType) -> Reading:
         if node.get("class_type") in NAMING:
             name = _name(node)
             if not isinstance(name, str):
-                reading.unknown = True
-            elif find_name(name.strip(), reading.names) is None:  # the one nearest to the prompt counts
-                reading.names[name.strip()] = key
+                found.unknown = True
+            elif find_name(name.strip(), found.names) is None:  # the one nearest to the prompt counts
+                found.names[name.strip()] = key
         waiting += _clips(node, graph, output_type)
-    return reading
+    return found
 
 
 def _clips(node: Mapping[str, Any], graph: Graph, output_type: OutputType) -> list[list[Any]]:
-    """The links of a node that bring a CLIP; a link of unknown type counts if its source has a CLIP itself."""
+    """The links of a node that bring a CLIP."""
     return [link for link in _links(node) if _type(link, graph, output_type) == "CLIP"]
 
 
@@ -171,12 +170,12 @@ def _bracketed(node: Mapping[str, Any]) -> str:
     return f"<{_name(node)}>"
 
 
-def _asleep(workflow: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _inactive(workflow: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The names given by bypassed and muted nodes, and which of the two they are."""
     definitions = workflow.get("definitions") or {}
     for graph in (workflow, *(definitions.get("subgraphs") or ())):
         for node in graph.get("nodes") or ():
-            place, values = NAME_WIDGET.get(node.get("type")), node.get("widgets_values")
+            place, values = NAMING.get(node.get("type")), node.get("widgets_values")
             mode = {BYPASSED: "bypassed", MUTED: "muted"}.get(node.get("mode"))
             if place is None or mode is None or not isinstance(values, list) or len(values) <= place:
                 continue

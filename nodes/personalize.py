@@ -24,6 +24,7 @@ from .schema import (
     Schema,
     invert_input,
     model_inputs,
+    noun_input,
     preview_input,
     refined_outputs,
     seed_input,
@@ -59,9 +60,7 @@ class PersonalizeSubject(ComfyNode):
                     optional=True,
                     tooltip="CLIP ViT-L/14 from Load CLIP Vision. If not connected, a file is used if there is one.",
                 ),
-                io.String.Input(
-                    "class_word", display_name="class noun", default="", tooltip="What the subject is, in one noun: cat, backpack, robot."
-                ),
+                noun_input(),
                 io.String.Input(
                     "name", default="subject", tooltip=NAME_TOOLTIP
                 ),

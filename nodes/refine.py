@@ -23,6 +23,7 @@ from .schema import (
     ProbeSocket,
     Schema,
     model_inputs,
+    noun_input,
     preview_input,
     refined_outputs,
     seed_input,
@@ -46,9 +47,7 @@ class RefineEmbedding(ComfyNode):
                 *model_inputs(),
                 ProbeSocket.Input("probe", tooltip="The probe that predicts the initial words."),
                 FeaturesSocket.Input("features", tooltip="From Extract CLIP+DINO Features with the same probe."),
-                io.String.Input(
-                    "class_word", display_name="class noun", default="", tooltip="What the subject is, in one noun: cat, backpack, robot."
-                ),
+                noun_input(),
                 io.Combo.Input(
                     "mode",
                     options=list(get_args(Mode)),

@@ -87,6 +87,13 @@ def seed_input(tooltip: str) -> Any:
     return io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False, tooltip=tooltip)
 
 
+def noun_input() -> Any:
+    """The class noun, which `validation.noun_problem` checks."""
+    return io.String.Input(
+        "class_word", display_name="class noun", default="", tooltip="What the subject is, in one noun: cat, backpack, robot."
+    )
+
+
 def preview_input() -> Any:
     """The switch for previews; like `invert_input` behind the widgets of older workflows."""
     return io.Boolean.Input("preview", default=True, optional=True, tooltip=PREVIEW_TOOLTIP)

@@ -19,6 +19,7 @@ from .schema import (
     Schema,
     SubjectSocket,
     model_inputs,
+    noun_input,
     preview_input,
     seed_input,
 )
@@ -52,9 +53,7 @@ class TrainSubject(ComfyNode):
                         "attentions. custom_diffusion: keys and values of the cross-attentions and a new token."
                     ),
                 ),
-                io.String.Input(
-                    "class_word", display_name="class noun", default="", tooltip="What the subject is, in one noun: cat, backpack, robot."
-                ),
+                noun_input(),
                 io.String.Input("name", default="subject", tooltip=NAME_TOOLTIP + " Also the name of the saved file."),
                 io.Int.Input(
                     "steps",

@@ -71,8 +71,11 @@ def download_encoder(entry: EncoderFile, folder: Path, progress: Progress | None
             partial.unlink(missing_ok=True)
         kept = f"; the {_gigabytes(transfer.done)} that arrived are kept" if transfer.done else ""
         raise UserError(f"{entry.label} was not downloaded: {_reason(transfer.error)}{kept}; try again, {by_hand}") from transfer.error
-    _check(partial, entry)
-    move(partial, path)
+    try:
+        _check(partial, entry)
+        move(partial, path)
+    except OSError as error:
+        raise UserError(f"{entry.label} cannot be written to {path} ({error.strerror or error}); free some space") from error
     return path
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..models.low_rank import kohya_name
-from .adapter_weights import FORMAT, WORD, AdapterWeights, parameter_name
+from .adapter_weights import WORD, AdapterWeights, parameter_name
 from .modelspec import modelspec
 from .safetensors import write_tensors
 
@@ -39,12 +39,13 @@ def stock_tensors(weights: AdapterWeights, own: Mapping[str, Tensor]) -> dict[st
 
 def save_stock(weights: AdapterWeights, own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Writes `stock_tensors` to a new file and returns them. UserError: it exists, or the place cannot be written."""
+    tensors = {name: tensor.contiguous() for name, tensor in stock_tensors(weights, own).items()}
+    if weights.info.form == "lora":
+        weights.save(path)
+        return tensors
     if path.exists():
         raise UserError(f"{path.name} exists already; choose another name")
-    tensors = {name: tensor.contiguous() for name, tensor in stock_tensors(weights, own).items()}
     info = weights.info
     metadata = {"info": json.dumps(asdict(info)), **modelspec(path.stem, f"{info.token} {info.class_noun}", info.family, "lora")}
-    if info.form == "lora":  # this program's own form too
-        metadata |= {"format": FORMAT, "format_version": "1"}
     write_tensors(path, tensors, metadata)
     return tensors

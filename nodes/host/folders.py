@@ -6,7 +6,9 @@ Only files that ComfyUI lists are read, and files are only written inside their 
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import folder_paths
 
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.files.safetensors import declared_format
-from ...hybridbooth_core.files.subject import check_name
+from ...hybridbooth_core.files.subject import MAX_NAME, check_name
 
 PROBES, SUBJECTS = "hybridbooth", "embeddings"
 UPLOADED, INPUT = "hybridbooth", " [input]"  # ComfyUI's mark of files in its input folder
@@ -107,6 +109,13 @@ def _path(kind: str, name: str) -> Path:
 def changed(path: Path) -> int:
     """A file's modification time in nanoseconds; ComfyUI runs a node again if it differs."""
     return path.stat().st_mtime_ns
+
+
+def free_name(name: str, is_free: Callable[[str], bool]) -> str:
+    """The first of name, name-2, name-3 ... that is free; UserError if the name is invalid."""
+    name = check_name(name)
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(filter(is_free, (name[: MAX_NAME - len(ending)].rstrip() + ending for ending in endings)))
 
 
 def root_folders() -> list[str]:

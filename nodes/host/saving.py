@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import folder_paths
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.files.images import save_image
-from ...hybridbooth_core.files.subject import MAX_NAME, Subject, check_name
-from .folders import new_subject_path
+from ...hybridbooth_core.files.subject import Subject, check_name
+from .folders import free_name, new_subject_path
 from .notices import notify
 
 DOWNLOADS = "hybridbooth"  # a folder in ComfyUI's temp folder
@@ -37,7 +36,8 @@ def save_subject(subject: Subject, name: str, overwrite: bool = False, preview: 
     Raises:
         UserError: the name is invalid, or the folder cannot be written.
     """
-    path = new_subject_path(name) if overwrite else _free_path(name, subject)
+    free = name if overwrite else free_name(name, lambda other: _is_free(new_subject_path(other), subject))
+    path = new_subject_path(free)
     there = path.exists() and not overwrite
     if not there:
         subject.save(path, overwrite=overwrite)
@@ -54,14 +54,9 @@ def save_subject(subject: Subject, name: str, overwrite: bool = False, preview: 
     return Saved(path, said, _download(path))
 
 
-def _free_path(name: str, subject: Subject) -> Path:
-    """The first of name, name-2 ... that does not exist or holds the same subject."""
-    for number in count(1):
-        ending = "" if number == 1 else f"-{number}"
-        path = new_subject_path(check_name(name)[: MAX_NAME - len(ending)].rstrip() + ending)
-        if not path.exists() or _holds(path, subject):
-            return path
-    raise AssertionError("there are endless numbers")
+def _is_free(path: Path, subject: Subject) -> bool:
+    """Whether nothing would be lost by saving the subject there: there is no file, or one that holds this very subject."""
+    return not path.exists() or _holds(path, subject)
 
 
 def _holds(path: Path, subject: Subject) -> bool:

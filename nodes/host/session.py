@@ -25,9 +25,9 @@ log = logging.getLogger("hybridbooth")
 
 PREVIEW_STEPS, PREVIEW_GUIDANCE, PREVIEW_SEED = 8, 4.0, 0
 PREVIEWS = 6
-"""Previews of a run, at most: each costs about as much as half a step of a refinement with four rows."""
+"""Previews of a run, at most."""
 SHORT = 10
-"""Runs of fewer steps draw none: five steps are over before a preview helps, and it would cost a third of them."""
+"""Runs of fewer steps draw none: they are over before a preview helps."""
 SECONDS = 1.0  # between two loss curves
 
 
@@ -60,9 +60,9 @@ def progress(steps: int, draw: Callable[[Any], Tensor] | None = None) -> OnStep:
             latest = latest if image is None else image
         now = time.monotonic()
         last = step.done == step.steps
-        picture = draw is not None and (due or last or now - shown > SECONDS)
-        bar.update_absolute(step.done, step.steps, ("JPEG", progress_image(losses, step.steps, latest), None) if picture else None)
-        if picture or draw is None:
+        shown_now = draw is not None and (due or last or now - shown > SECONDS)
+        bar.update_absolute(step.done, step.steps, ("JPEG", progress_image(losses, step.steps, latest), None) if shown_now else None)
+        if shown_now or draw is None:
             shown = now
         left = time_left(now - started, step.done, step.steps)
         show_text(f"{step.steps} steps in {now - started:.0f} s" if last else f"step {step.done} of {step.steps}{left}")

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from ...hybridbooth_core.encoders.features import Reference
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.files.adapter_weights import WORD, AdapterWeights
 from ...hybridbooth_core.files.stock_adapter import save_stock
-from ...hybridbooth_core.files.subject import MAX_NAME, Subject, SubjectInfo, check_name
+from ...hybridbooth_core.files.subject import Subject, SubjectInfo, check_name
 from ...hybridbooth_core.methods.prior_images import Prior
 from ...hybridbooth_core.methods.registry import find_method, run_method
 from ...hybridbooth_core.models.adapter import class_embedding
 from ...hybridbooth_core.models.memory import is_out_of_memory
-from .folders import new_subject_path
+from .folders import free_name, new_subject_path
 from .model import HostModel, host_model
 from .notices import show_text
 from .references import node_report
@@ -149,10 +148,9 @@ def _free_lora(name: str, beside: bool) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder {folder} cannot be created ({error}); create it, or use another models folder") from error
-    for number in count(1):
-        ending = "" if number == 1 else f"-{number}"
-        path = folder / f"{check_name(name[: MAX_NAME - len(ending)].rstrip() + ending)}.safetensors"
-        taken = [path, new_subject_path(path.stem)] if beside else [path]
-        if not any(other.exists() or other.is_symlink() for other in taken):
-            return path
-    raise AssertionError("there are endless numbers")
+
+    def is_free(other: str) -> bool:
+        taken = [folder / f"{other}.safetensors", *([new_subject_path(other)] if beside else [])]
+        return not any(path.exists() or path.is_symlink() for path in taken)
+
+    return folder / f"{free_name(name, is_free)}.safetensors"
