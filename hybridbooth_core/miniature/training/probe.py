@@ -25,7 +25,7 @@ from ..evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
 from ..nets import Judge
 from ..world import KINDS, creatures, split_numbers
 from ..world_model import WIDTH
-from .source import MiniatureSource
+from .source import Draw, MiniatureSource, train_numbers
 
 SIZES = {
     "promptnet": {
@@ -93,9 +93,11 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
     return new_probe(config, to_ldm_layout(model.unet.state_dict()), seed)
 
 
-def miniature_context(config: TrainConfig, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder) -> TrainingContext:
+def miniature_context(
+    config: TrainConfig, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, draw: Draw = train_numbers
+) -> TrainingContext:
     """The training context of the miniature."""
-    return TrainingContext(model, clip, dino, MiniatureSource(config.data, config.seed), {"trained_on": TRAINED_ON, "licence": LICENCE})
+    return TrainingContext(model, clip, dino, MiniatureSource(config.data, config.seed, draw), {"trained_on": TRAINED_ON, "licence": LICENCE})
 
 
 def prepare_miniature_training(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
@@ -150,11 +152,17 @@ def predict_embeddings(
 
 
 def train_probe(
-    config: TrainConfig, folder: Path, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, judge: Judge
+    config: TrainConfig,
+    folder: Path,
+    model: DiffusersModel,
+    clip: FeatureEncoder,
+    dino: FeatureEncoder,
+    judge: Judge,
+    draw: Draw = train_numbers,
 ) -> Probe:
-    """Trains a probe in `folder`. Resumes a training that is there, or only loads it if it is complete."""
+    """Trains a probe in `folder` on the creatures of `draw`. Resumes a training that is there, or only loads it if it is complete."""
     config = replace(config, out=folder)
-    context = miniature_context(config, model, clip, dino)
+    context = miniature_context(config, model, clip, dino, draw)
     probe = miniature_probe(model, clip, dino, config.probe, config.seed)
     check = JudgeCheck(model, clip, dino, judge, min(IDENTITIES, config.log.validation_samples))
     return Trainer(config, context, probe, Callbacks(check)).run(resume=True)

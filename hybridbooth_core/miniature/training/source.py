@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from ...models.seeds import new_generator, row_generator
 from ...refine.task import TEMPLATES
@@ -18,14 +19,37 @@ from ..render import SIZE, render
 from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat, split_numbers
 
 
+Draw = Callable[[int, torch.Generator], Tensor]
+"""Draws so many creature numbers, int64."""
+
+
+def train_numbers(count: int, generator: torch.Generator) -> Tensor:
+    """Random train creatures."""
+    return torch.randint(len(SPLITS["train"]), (count,), generator=generator) + SPLITS["train"].start
+
+
+def of_kinds(*kinds: int) -> Draw:
+    """Draws random train creatures of these kinds only (indices into KINDS)."""
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        found = torch.empty(0, dtype=torch.long)
+        while len(found) < count:
+            numbers = train_numbers(4 * count, generator)
+            found = torch.cat([found, numbers[torch.isin(creatures(numbers).kind, torch.tensor(kinds))]])
+        return found[:count]
+
+    return draw
+
+
 class MiniatureSource:
     """The reference shows a creature in one scene, the target in another, and the prompt describes the target's scene.
 
     So the token embeddings cannot copy the reference's scene.
     """
 
-    def __init__(self, data: Data, seed: int):
-        self._data, self._seed = data, seed
+    def __init__(self, data: Data, seed: int, draw: Draw = train_numbers):
+        """`draw` chooses the creatures of a training batch."""
+        self._data, self._seed, self._draw = data, seed, draw
 
     def batches(self, step: int, shard: DataShard) -> Iterator[Batch]:
         while True:
@@ -42,8 +66,7 @@ class MiniatureSource:
 
     def _batch(self, step: int, rows: Sequence[int], count: int) -> Batch:
         generator = row_generator(self._seed, step, -2)
-        numbers = torch.randint(len(SPLITS["train"]), (count,), generator=generator) + SPLITS["train"].start
-        who = repeat(creatures(numbers), 2)
+        who = repeat(creatures(self._draw(count, generator)), 2)
         return self._rows_of(who, random_scenes(len(who), generator), rows, self._data, step)
 
     def _rows_of(self, who: Creatures, where: Scenes, rows: Sequence[int], data: Data, step: int) -> Batch:
