@@ -160,7 +160,6 @@ def main() -> None:
         "displacement_effective": _mean([r.relative_changes[-1] for r in residual]),
         "displacement_words": _mean([r.relative_changes[-1] for r in embeddings]),
         "displacement_literal": _mean([r.relative_changes[-1] for r in literal]),
-        "best_step_mean": _mean([r.best_step for r in default]),
         "base_gates": manifest()["gates"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }

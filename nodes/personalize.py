@@ -54,7 +54,7 @@ class PersonalizeSubject(ComfyNode):
                 *model_inputs(),
                 io.Image.Input("image", tooltip=IMAGE_TOOLTIP),
                 io.Mask.Input("mask", optional=True, tooltip=MASK_TOOLTIP),
-                ProbeSocket.Input("probe", optional=True, tooltip="From Load Probe, for this base model. Five steps then suffice."),
+                ProbeSocket.Input("probe", optional=True, tooltip="From Load Probe, for this base model. Ten to 25 steps then suffice."),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
@@ -69,7 +69,7 @@ class PersonalizeSubject(ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="Gradient steps through the model. 0: as many as the start needs, 5 after a probe, else 30.",
+                    tooltip="Gradient steps through the model. 0: as many as the start needs, 10 or 25 after a probe, else 30.",
                 ),
                 seed_input(NOISE_SEED_TOOLTIP),
                 preview_input(),

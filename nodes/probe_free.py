@@ -94,7 +94,7 @@ class ProbeFreeStart(ComfyNode):
         config = StartConfig(num_tokens=words, inversion=replace(InversionConfig(), steps=inversion_steps))
         with host_text(clip) as host:
             space, ref = clip_space_of(clip, clip_vision), node_reference(image, mask, invert_mask)
-            start = initial_embeddings(host, space, ref, class_word, config, progress(inversion_steps))
+            start = initial_embeddings(host, space, ref, class_word, config, progress())
         return io.NodeOutput(start.subject, start.report())
 
 
@@ -143,6 +143,6 @@ class RefineSubject(ComfyNode):
         config = replace(REFINING, steps=steps, step_size=effective_step or REFINING.step_size, seed=seed)
         with host_model(model, clip, vae) as host:
             ref = node_reference(image, mask, invert_mask)
-            result = refine_subject(host, ref, subject, config, progress(steps, preview_of(host) if preview else None))
+            result = refine_subject(host, ref, subject, config, progress(preview_of(host) if preview else None))
             report, drawn = node_report(host, ref, result.subject, result.report())
         return io.NodeOutput(result.subject, report, drawn, ui=ui.PreviewImage(drawn, cls=cls))

@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..hybridbooth_core.encoders.features import Reference
 from ..hybridbooth_core.probe.probe import Features, Probe
+from ..hybridbooth_core.refine.config import FAR_STEPS, NEAR_STEPS
 from ..hybridbooth_core.refine.personalize import personalize
 from ..hybridbooth_core.refine.refine import Mode, RefineConfig
 from .host.model import host_model
@@ -40,7 +41,8 @@ class RefineEmbedding(ComfyNode):
             display_name="Refine Embedding (residual)",
             description=(
                 "Predicts the subject's words with the probe, then refines them by a few gradient steps through the model. MODEL, CLIP "
-                "and VAE are not changed. The step with the lowest validation loss is kept, the prediction itself included."
+                "and VAE are not changed. The first step's gradient says how unlike the probe's training the subject is, and so how many "
+                "steps it needs; the report tells."
             ),
             search_aliases=["hybridbooth", "personalize", "dreambooth", "textual inversion"],
             inputs=[
@@ -53,12 +55,19 @@ class RefineEmbedding(ComfyNode):
                     options=list(get_args(Mode)),
                     default="auto",
                     tooltip=(
-                        "auto: learned if the probe has a learned optimizer, else residual. learned: the probe's learned optimizer. "
-                        "residual: optimize the probe's cross-attentions, as in the paper. words: optimize the words directly. "
-                        "paper_literal: the constants printed in the paper, which change almost nothing."
+                        "words (and auto): optimize the words directly. residual: optimize the probe's cross-attentions, as in the paper. "
+                        "learned: the probe's learned optimizer, if it has one. paper_literal: the constants printed in the paper, which "
+                        "change almost nothing."
                     ),
                 ),
-                io.Int.Input("steps", default=5, min=0, max=1000, tooltip="Gradient steps, usually 3 to 5. 0 keeps the prediction."),
+                io.Int.Input(
+                    "steps",
+                    default=-1,
+                    min=-1,
+                    max=1000,
+                    tooltip=f"Gradient steps. -1: as many as the subject needs ({NEAR_STEPS}, or {FAR_STEPS} for one unlike the probe's "
+                    "training). 0 keeps the prediction.",
+                ),
                 io.Float.Input(
                     "effective_step",
                     display_name="step size",
@@ -67,7 +76,7 @@ class RefineEmbedding(ComfyNode):
                     max=1.0,
                     step=0.00001,
                     round=False,
-                    tooltip="Step size (learned: fraction of each predicted update that is applied). 0 uses the probe's recommended value.",
+                    tooltip="Step size as a fraction of a word's norm (learned: of each predicted update). 0 uses the default.",
                 ),
                 seed_input(NOISE_SEED_TOOLTIP),
                 preview_input(),
@@ -84,10 +93,10 @@ class RefineEmbedding(ComfyNode):
         cls, model: Any, clip: Any, vae: Any, probe: Probe, features: tuple[Reference, Features], class_word: str,
         mode: Mode, steps: int, effective_step: float, seed: int, preview: bool = True,
     ) -> io.NodeOutput:  # fmt: skip
-        config = RefineConfig(mode=mode, steps=steps, step_size=effective_step or None, seed=seed)
+        config = RefineConfig(mode=mode, steps=None if steps < 0 else steps, step_size=effective_step or None, seed=seed)
         ref, read = features
         with host_model(model, clip, vae, probe) as host:
             scaled = replace(read, latents=host.scale_latents(read.latents)).to(host.device)
-            result = personalize(host, probe, ref, scaled, class_word, config, progress(steps, preview_of(host) if preview else None))
+            result = personalize(host, probe, ref, scaled, class_word, config, progress(preview_of(host) if preview else None))
             report, drawn = node_report(host, ref, result.subject, result.report())
         return io.NodeOutput(result.subject, report, drawn, ui=ui.PreviewImage(drawn, cls=cls))

@@ -65,7 +65,7 @@ def bare_diffusers(setting: Setting) -> dict:
 
 def refinement_step(world: World, mode: Mode, plan: MemoryPlan, stack: ExitStack, probe: Probe | None, features: Features | None) -> Step:
     """Steps of the pack's own refinement, as long as the stack is open; its validations are answered without looking."""
-    config = RefineConfig(mode=mode, steps=MANY_STEPS, batch=plan.batch_size).resolved(mode)
+    config = RefineConfig(mode=mode, steps=MANY_STEPS, batch=plan.batch_size).resolved
     stack.enter_context(use_plan(world.model, plan))
     move = stack.enter_context(update_rule(config, probe, features, world.noun, None if probe else world.start))
     task = Task(world.model, world.ref, config, plan)

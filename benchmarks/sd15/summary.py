@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybridbooth_core.refine.refine import STRETCHES, RefineConfig
+from hybridbooth_core.refine.config import NEAR_STEPS
+from hybridbooth_core.refine.refine import VALIDATE_EVERY, RefineConfig
 
 Rows = dict[str, dict[str, Any]]
 
@@ -21,7 +22,7 @@ def subjects(rows: Rows) -> dict[str, dict[str, float]]:
     """The cost of one subject in bare passes, by every method there are rows for.
 
     `passes` takes the published steps with as many rows as published, `passes_single_rows` with a single row a step. HybridBooth's are
-    five steps of the default four rows and all validations that `refine` makes, line search and all.
+    its default steps of four rows (for a subject like those of the probe's training) and all validations that `refine` makes.
     """
     found: dict[str, dict[str, float]] = {}
     for name, (count, batch) in PUBLISHED.items():
@@ -32,16 +33,16 @@ def subjects(rows: Rows) -> dict[str, dict[str, float]]:
         return found
     for mode in ("learned", "residual", "words"):
         if (step := ratio(rows, mode)) is not None:
-            config = RefineConfig(mode=mode).resolved(mode)
-            gradients = config.steps * (config.batch * plain + step - plain)  # the probe runs once a step, whatever its rows are
+            config = RefineConfig(mode=mode).resolved
+            gradients = (config.steps or NEAR_STEPS) * (config.batch * plain + step - plain)
             found[f"hybridbooth_{mode}"] = {"passes": round(gradients + validations(mode) * row, 1), "validated_rows": validations(mode)}
     return found
 
 
 def validations(mode: str) -> int:
-    """Rows without gradients of one refinement by default: before and after every step, and in the line search if there is one."""
-    config = RefineConfig(mode=mode).resolved(mode)  # type: ignore[arg-type]
-    return (config.validation or 0) * (1 + config.steps + (0 if mode == "learned" else len(STRETCHES)))
+    """Rows without gradients of one refinement by default: at the start, every few steps and at the end."""
+    config = RefineConfig(mode=mode).resolved  # type: ignore[arg-type]
+    return config.validation * (1 + (config.steps or NEAR_STEPS) // VALIDATE_EVERY)
 
 
 def _validation_row(rows: Rows) -> float | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ..data.vocabulary import Vocabulary
     from ..encoders.clip_space import ClipSpace
     from ..encoders.features import FeatureEncoder
     from ..files.adapter_weights import AdapterWeights
@@ -111,6 +112,10 @@ class Base(ABC):
     @abstractmethod
     def prepare_training(cls, config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
         """What a training of a probe starts from: frozen networks and data, the untrained probe, and the base's callbacks."""
+
+    @abstractmethod
+    def vocabulary(self) -> Vocabulary:
+        """What the base can draw for a training set of its own."""
 
     def example(self, number: int) -> Example:
         """A subject for the demo; UserError where the base has none of its own."""

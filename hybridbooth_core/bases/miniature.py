@@ -13,6 +13,7 @@ from .base import Base, SamplingDefaults
 if TYPE_CHECKING:
     import torch
 
+    from ..data.vocabulary import Vocabulary
     from ..encoders.clip_space import ClipSpace
     from ..encoders.features import FeatureEncoder
     from ..miniature.example import Example
@@ -56,6 +57,11 @@ class Miniature(Base):
         from ..miniature.bundle import load_probe
 
         return load_probe().to(self.model.device)
+
+    def vocabulary(self) -> Vocabulary:
+        from ..miniature.drawing_words import vocabulary
+
+        return vocabulary()
 
     @classmethod
     def reads_with(cls, config: ProbeConfig) -> bool:

@@ -16,6 +16,7 @@ from .base import Base, SamplingDefaults
 if TYPE_CHECKING:
     import torch
 
+    from ..data.vocabulary import Vocabulary
     from ..encoders.clip_space import ClipSpace
     from ..encoders.features import FeatureEncoder
     from ..files.adapter_weights import AdapterWeights
@@ -62,6 +63,11 @@ class StableDiffusion15(Base):
 
     def default_probe(self) -> None:
         return None
+
+    def vocabulary(self) -> Vocabulary:
+        from .sd15_words import vocabulary
+
+        return vocabulary()
 
     @classmethod
     def reads_with(cls, config: ProbeConfig) -> bool:

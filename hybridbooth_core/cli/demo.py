@@ -125,10 +125,11 @@ def _rows(booth: HybridBooth, example: Example, made: Any, method: str) -> tuple
 def _board(booth: HybridBooth, example: Example, made: Any, rows: list[Any]) -> Any:
     from ..encoders.features import target_squares
     from ..report.board import Board, board_image
-    from ..report.subject_report import token_attention
+    from ..report.subject_report import stride_of, token_attention
 
     model, refinement = booth.base.model, made.refinement
     square = target_squares(example.ref, model.image_size)
     attention = token_attention(model, square.images[0], made.artefact.embeddings).mean(0)
-    board = Board(square, attention, rows, refinement.validation, refinement.best_step, example.noun, example.titles)
+    stride = stride_of(refinement.validated, len(refinement.validation))
+    board = Board(square, attention, rows, refinement.validation, stride, example.noun, example.titles)
     return board_image(board)

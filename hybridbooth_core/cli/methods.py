@@ -10,10 +10,11 @@ from ..methods.registry import ALIASES, METHODS
 
 HELP = {
     "learning_rate": "of a method that trains",
-    "step_size": "of a method that refines: share of a learned step, lambda x learning rate, or share of an embedding's norm",
-    "mode": "learned: steps of the probe's learned optimizer; residual: gradient steps on its cross-attentions, the paper's form; words: "
-    "gradient steps on the embeddings; paper_literal: the paper's printed constants, which move almost nothing; auto: learned if the "
-    "probe has it, else residual",
+    "step_size": "of a method that refines: share of an embedding's norm, lambda x learning rate, or share of a learned step",
+    "mode": "words, which auto stands for: gradient steps on the embeddings; residual: gradient steps on the probe's cross-attentions, the "
+    "paper's form; learned: steps of the probe's learned optimizer; paper_literal: the paper's printed constants, which move almost "
+    "nothing",
+    "anchor": "pull back to the probe's prediction (default: 1, or 0 for a subject unlike those of the probe's training)",
     "num_tokens": "token embeddings of the subject",
     "inversion_steps": "steps in CLIP's space before the others",
     "rank": "of the LoRA",

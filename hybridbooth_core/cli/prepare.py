@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,22 @@ from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..data.cache import FeatureCache
+    from ..data.drawing import Drawing
 
 
 def add_to(commands) -> None:
     command = commands.add_parser(
         "prepare",
         help="turn images into shards for training a probe",
-        description="Reads a folder of images (one identity per subfolder, or as in metadata.jsonl) or WebDataset tars, leaves out images "
+        description="Reads a folder of images (one identity per subfolder, or as in metadata.jsonl) or WebDataset tars, or lets a base "
+        "model draw subjects (--draw), leaves out images "
         "that are small or blurred or whose subject is too small or too large, and writes square crops, masks and descriptions to OUT. "
         "Stop it at any time; the same command continues. See docs/data.md.",
     )
-    command.add_argument("source", type=Path, nargs="+", metavar="FOLDER|TAR", help="a folder of images or tars, or several tars")
+    command.add_argument("source", type=Path, nargs="*", metavar="FOLDER|TAR", help="a folder of images or tars, or several tars")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one to continue")
     keeping = command.add_argument_group("filters")
-    keeping.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of the stored squares (default 512, for SD1.5)")
+    keeping.add_argument("--size", type=int, metavar="PIXELS", help="side of the stored squares (default: 512, or what --model draws)")
     keeping.add_argument("--min-side", type=int, default=0, metavar="PIXELS", help="minimum of the shorter side (default: --size)")
     keeping.add_argument(
         "--area",
@@ -34,6 +37,14 @@ def add_to(commands) -> None:
         help="fraction of the square that the mask covers (default 0.1 0.7)",
     )
     keeping.add_argument("--max-blur", type=float, default=0.6, metavar="B", help="maximum blur: 0 sharp, 1 keeps all (default 0.6)")
+    drawing = command.add_argument_group(
+        "drawing", "images that --model draws itself, with masks from its attention: a training set from nothing but the checkpoint"
+    )
+    drawing.add_argument("--draw", type=int, metavar="N", help="so many subjects, in place of a folder")
+    drawing.add_argument("--views", type=int, default=2, metavar="N", help="scenes of each subject, from one noise (default 2)")
+    drawing.add_argument("--vocabulary", type=Path, metavar="FILE", help="what to draw, see docs/data.md (default: the model's own)")
+    drawing.add_argument("--seed", type=int, default=0, metavar="N", help="of descriptions and noise (default 0)")
+    drawing.add_argument("--dry-run", action="store_true", help="draw one batch and say how long the whole takes; write nothing")
     saying = command.add_argument_group("descriptions")
     saying.add_argument("--class-noun", "--class-word", dest="class_word", metavar="NOUN", help="for images without one: cat, toy, person")
     saying.add_argument("--licence", metavar="NAME", help="for images without one; stored in the shards and the probe")
@@ -41,7 +52,9 @@ def add_to(commands) -> None:
     masks.add_argument("--make-masks", type=Path, metavar="CKPT", help="InSPyReNet weights, for images without a mask (extra `prep`)")
     masks.add_argument("--mask-mode", default="base", metavar="MODE", help="kind of these weights: base (default), fast, base-nightly")
     caching = command.add_argument_group("cached features, so that training does not need the frozen networks (about 1.2 MB per image)")
-    caching.add_argument("--model", metavar="MODEL", help="a Stable Diffusion 1.5 checkpoint or diffusers folder: caches latents")
+    caching.add_argument(
+        "--model", metavar="MODEL", help="a Stable Diffusion 1.5 checkpoint or diffusers folder: caches latents, and draws for --draw"
+    )
     caching.add_argument("--base", dest="model", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     caching.add_argument("--comfyui", type=Path, metavar="DIR", help="a ComfyUI folder: its checkpoints are found by name")
     caching.add_argument("--encoders", type=Path, nargs="+", metavar="DIR", help="folders with CLIP ViT-L/14 and DINOv2: caches tokens")
@@ -68,7 +81,12 @@ def run(options: argparse.Namespace) -> None:
 
     if options.workers is not None and not 1 <= options.workers <= 1024:
         raise UserError(f"expected 1 to 1024 workers, found {options.workers}")
-    standards = Standards(options.size, options.min_side, tuple(options.area), options.max_blur, options.class_word, options.licence)
+    drawing = _drawing(options)
+    size = options.size or (512 if drawing is None else drawing.model.image_size)
+    standards = Standards(size, options.min_side, tuple(options.area), options.max_blur, options.class_word, options.licence)
+    if drawing is not None and options.dry_run:
+        print(forecast(drawing))
+        return
     maker = None
     if options.make_masks:
         from ..data.masks import load_mask_maker
@@ -81,7 +99,16 @@ def run(options: argparse.Namespace) -> None:
             bar.update(counts["read"] - bar.n)
             bar.set_postfix(kept=counts["kept"], refresh=False)
 
-        index = prepare(options.source, options.out, standards, options.shard_samples, maker, cache, options.workers, on_event)
+        index = prepare(
+            options.source if drawing is None else drawing,
+            options.out,
+            standards,
+            options.shard_samples,
+            maker,
+            cache,
+            options.workers,
+            on_event,
+        )
     counts = index.counts
     print(f"kept {counts['kept']} of {counts['read']} images in {len(index.shards)} shards, {counts['with_mask']} with a mask")
     if counts["kept"] < counts["read"]:
@@ -90,8 +117,55 @@ def run(options: argparse.Namespace) -> None:
         print(f"{counts['kept'] - counts['with_class']} images have no class noun; set it with --class-noun")
 
 
+def _drawing(options: argparse.Namespace) -> Drawing | None:
+    """What draws the images, None without --draw.
+
+    Raises:
+        UserError: --draw beside a folder, without a model, or an option of drawing without it.
+    """
+    if options.draw is None:
+        if options.dry_run or options.vocabulary:
+            raise UserError("expected --draw beside --dry-run and --vocabulary, found none; say how many subjects to draw")
+        if not options.source:
+            raise UserError("expected a folder of images or tars, or --draw N with --model, found neither")
+        return None
+    if options.source or not options.model:
+        raise UserError("expected --draw with --model and without a folder; the model draws what a folder would hold")
+    if not 1 <= options.draw <= 10_000_000 or not 1 <= options.views <= 16:
+        raise UserError(f"expected 1 to 10000000 subjects in 1 to 16 scenes each, found {options.draw} and {options.views}")
+    from ..bases import load_base
+    from ..data.drawing import Drawing, DrawingSettings
+    from ..data.vocabulary import Vocabulary
+
+    base = load_base(options.model, device=options.device, comfyui=options.comfyui)
+    vocabulary = Vocabulary.read(options.vocabulary) if options.vocabulary else base.vocabulary()
+    if len(vocabulary.scenes) < options.views:
+        raise UserError(f"the vocabulary has {len(vocabulary.scenes)} scenes, fewer than --views {options.views}; add some")
+    how = base.sampling
+    return Drawing(
+        base.model,
+        vocabulary,
+        DrawingSettings(
+            options.draw, options.views, options.seed, how.steps, how.guidance, how.sampler, max(1, base.batch // options.views)
+        ),
+    )
+
+
+def forecast(drawing: Drawing) -> str:
+    """How long the whole takes on this device, from the second of two batches."""
+    drawing.read(0, 0, 0)
+    began = time.perf_counter()
+    batch, count = drawing.settings.batch, drawing.settings.count
+    drawing.read(min(batch, count - 1), 0, 0)
+    seconds = time.perf_counter() - began if count > batch else 0.0
+    total = seconds * -(-count // batch)
+    images, place = count * drawing.settings.views, drawing.model.device
+    return f"{images} images take about {total / 3600:.1f} hours on {place} ({total / images:.2f} s an image); nothing was written"
+
+
 def _cache(options: argparse.Namespace) -> FeatureCache | None:
-    if not options.model and not options.encoders:
+    autoencoder_of = None if options.model == "miniature" else options.model  # whose training renders or encodes for itself
+    if not autoencoder_of and not options.encoders:
         return None
     from ..bases.autoencoder import load_autoencoder
     from ..data.cache import FeatureCache
@@ -100,5 +174,5 @@ def _cache(options: argparse.Namespace) -> FeatureCache | None:
 
     device = compute_device(options.device)
     encoders = find_encoders(options.encoders, options.dino, device) if options.encoders else None
-    autoencoder = load_autoencoder(options.model, device, options.comfyui) if options.model else None
+    autoencoder = load_autoencoder(autoencoder_of, device, options.comfyui) if autoencoder_of else None
     return FeatureCache(encoders, autoencoder, options.whole_share)

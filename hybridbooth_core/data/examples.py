@@ -26,7 +26,7 @@ class Example:
         clip, dino: tokens [L, C] of the reference, float16. The reference is `features.square_crops` of image and mask.
         whole: the reference is the whole square, because the image has no mask or at random; to recompute it, pass no mask.
         latents: [C, h, w] of the square, float16. reference_latents: of the reference at S pixels; the same tensor if `whole`.
-        class_word, identity: None if unknown. Images with the same identity show the same subject.
+        class_word, identity, prompt: None if unknown. Images with the same identity show the same subject.
     """
 
     key: str
@@ -39,6 +39,7 @@ class Example:
     whole: bool
     class_word: str | None
     identity: str | None
+    prompt: str | None = None
 
 
 def example_of(stored: Stored, config: dict[str, Any]) -> Example:
@@ -54,9 +55,9 @@ def example_of(stored: Stored, config: dict[str, Any]) -> Example:
     reference = latents if whole else tensors.get(REFERENCE_LATENTS)
     if (reference is None) != (latents is None):
         raise ValueError(f"no {REFERENCE_LATENTS}")
-    names = notes.get("class_word"), notes.get("identity")
+    names = notes.get("class_word"), notes.get("identity"), notes.get("prompt")
     if not all(name is None or isinstance(name, str) for name in names):
-        raise ValueError("the class noun or the identity is not text")
+        raise ValueError("the class noun, the identity or the prompt is not text")
     return Example(stored["__key__"], image, mask, tensors.get(CLIP), tensors.get(DINO), latents, reference, whole, *names)
 
 

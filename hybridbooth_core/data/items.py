@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 REASONS = {
     "unreadable": "not a complete image, or not allowed",
@@ -17,6 +17,7 @@ REASONS = {
 """All reasons to leave an image out, with descriptions for the user."""
 
 MAX_NAME, MAX_WORD = 512, 64
+SUBJECT = "<subject>"  # stands for the subject in a prompt
 
 
 class LeftOut(Exception):
@@ -25,6 +26,14 @@ class LeftOut(Exception):
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
         self.reason, self.detail = reason, detail
+
+
+class Readable(Protocol):
+    """Bytes to read later."""
+
+    def read(self, limit: int) -> bytes:
+        """The bytes; LeftOut if there are more than `limit`, or they cannot be read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,16 +65,17 @@ class Blob:
 
 @dataclass(frozen=True)
 class Facts:
-    """Metadata of an image from its folder, tar or metadata file."""
+    """Metadata of an image from its folder, tar or metadata file. `prompt` describes it, with `<subject>` in its subject's place."""
 
     identity: str | None = None
     class_word: str | None = None
     source: str | None = None
     licence: str | None = None
+    prompt: str | None = None
 
     @staticmethod
     def parse(entry: Any) -> Facts:
-        """Reads an untrusted JSON object with the optional keys `identity`, `class_word` or `class`, `source`, `licence`.
+        """Reads an untrusted JSON object with the optional keys `identity`, `class_word` or `class`, `source`, `licence`, `prompt`.
 
         Raises:
             LeftOut: it is not an object, or a value is not a text of sensible length.
@@ -73,7 +83,7 @@ class Facts:
         if not isinstance(entry, dict):
             raise LeftOut("unreadable", "its description is not a JSON object")
         class_word = entry.get("class_word", entry.get("class"))
-        found = {"identity": entry.get("identity"), "source": entry.get("source"), "licence": entry.get("licence")}
+        found = {name: entry.get(name) for name in ("identity", "source", "licence", "prompt")}
         for name, text, limit in (("class_word", class_word, MAX_WORD), *((name, text, MAX_NAME) for name, text in found.items())):
             if text is not None and not (isinstance(text, str) and text.strip() and len(text) <= limit and text.isprintable()):
                 raise LeftOut("unreadable", f"its {name} is not a text of 1 to {limit} characters")
@@ -84,7 +94,7 @@ class Facts:
         return Facts(*(mine if mine is not None else theirs for mine, theirs in zip(self.values(), other.values(), strict=True)))
 
     def values(self) -> tuple[str | None, ...]:
-        return self.identity, self.class_word, self.source, self.licence
+        return self.identity, self.class_word, self.source, self.licence, self.prompt
 
 
 @dataclass(frozen=True)
@@ -99,8 +109,8 @@ class Item:
     """
 
     name: str
-    image: Blob | None = None
-    mask: Blob | None = None
+    image: Readable | None = None
+    mask: Readable | None = None
     facts: Facts = Facts()
     notes: Blob | None = None
     problem: str = ""

@@ -26,6 +26,7 @@ from .shards import FEATURES, IMAGE, MASK, NOTES, UNKNOWN, Index, disk_errors, w
 
 if TYPE_CHECKING:
     from .cache import FeatureCache
+    from .drawing import Drawing
 
 FEATURE_BATCH = 4  # images per batch of the frozen networks: an autoencoder takes up to 1 GB for each
 AHEAD = 2  # images per worker that are read in advance
@@ -52,7 +53,7 @@ def _tars_in(folder: Path) -> Iterator[Path]:
 
 
 def prepare(
-    source: Sequence[Path],
+    source: Sequence[Path] | Drawing,
     out: Path,
     standards: Standards,
     shard_samples: int = 128,
@@ -66,7 +67,7 @@ def prepare(
     The same source and settings give the same bytes on the same machine, however often the run was killed.
 
     Args:
-        source: see `open_source`.
+        source: see `open_source`; or a base model that draws.
         out: a new or empty folder, or one to continue.
         shard_samples: images per shard; the last shard may have fewer.
         workers: images that are read in parallel; None takes the number of cores.
@@ -82,8 +83,10 @@ def prepare(
         "masks": maker.config if maker else None,
         "features": cache.config if cache else None,
     }
+    if not isinstance(source, Sequence):
+        config["drawing"] = source.config
     config = json.loads(json.dumps(config))
-    items = open_source(source)
+    items = open_source(source) if isinstance(source, Sequence) else source.items()
     index = finished(out, config)
     if index is not None:
         return index

@@ -87,7 +87,8 @@ def read_sample(item: Item, standards: Standards, maker: MaskMaker | None) -> Sa
     blur = blur_effect(np.asarray(image.convert("L")), weight)
     if blur > standards.max_blur:
         raise LeftOut("blur", f"blur {blur:.3f}")
-    notes = {"identity": facts.identity, "class_word": facts.class_word, "source": facts.source, "licence": facts.licence}
+    names = ("identity", "class_word", "source", "licence", "prompt")
+    notes = {name: getattr(facts, name) for name in names}
     figures = {"width": opened.size[0], "height": opened.size[1], "area": None if area is None else round(area, 4), "blur": round(blur, 4)}
     return Sample(jpeg(image), None if mask is None else png(mask), {**notes, **figures})
 

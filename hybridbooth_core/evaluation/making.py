@@ -50,8 +50,8 @@ class MakingConfig:
             raise UserError(f"expected at least 1 input photo, found {self.inputs}")
 
     @property
-    def trained_steps(self) -> int:
-        """The number of training steps."""
+    def trained_steps(self) -> int | None:
+        """The number of training steps; None where each image decides it."""
         if self.steps is not None or self.method in (CLASS_NOUN, "files"):
             return self.steps or 0
         return find_method(self.method).configuration().steps

@@ -66,12 +66,13 @@ class SubjectInfo:
     probe: str = ""
     method: str = ""  # learned, residual, words, paper_literal, the name of another method, or none
     steps: int = 0
-    best_step: int = 0
+    unlikeness: float = 0.0  # see refine.unlikeness; 0 if unknown
     step_size: float = 0.0
     relative_change: float = 0.0  # |e - e_0| / |e_0|
     seed: int = 0
     images: int = 0
-    validation: list[float] = field(default_factory=list)  # loss on the fixed set after 0, 1, 2 ... steps
+    validation: list[float] = field(default_factory=list)  # loss on the fixed set
+    validated: list[int] = field(default_factory=list)  # after how many steps; empty in files of 0.1: after 0, 1, 2 ...
     licence: str = ""
 
 

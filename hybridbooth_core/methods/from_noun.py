@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import UserError
 from ..files.subject import MAX_WORDS, Subject, SubjectInfo
 from ..models.adapter import class_embedding
-from ..probe_free.refining import REFINING, refine_subject
+from ..probe_free.refining import REFINING, STEP_SIZE, STEPS, refine_subject
 from .artefact import Trained
 from .method import Inputs, OnStep, method
 
@@ -23,8 +23,8 @@ class FromNounConfig:
         num_tokens: n embeddings of the subject, each of which starts as the class noun.
     """
 
-    steps: int = REFINING.steps
-    step_size: float = REFINING.step_size or 0.2
+    steps: int = STEPS
+    step_size: float = STEP_SIZE
     num_tokens: int = 5
     seed: int = 0
 

@@ -13,4 +13,4 @@ def hybridbooth(inputs: Inputs, config: RefineConfig, on_step: OnStep | None = N
     """See `refine.personalize.personalize`."""
     assert inputs.probe is not None and inputs.features is not None
     made = personalize(inputs.model, inputs.probe, inputs.ref, inputs.features, inputs.class_noun, config, on_step)
-    return Trained({config.steps: made.subject}, made.refinement.losses, made.report(), made.refinement)
+    return Trained({len(made.refinement.losses): made.subject}, made.refinement.losses, made.report(), made.refinement)

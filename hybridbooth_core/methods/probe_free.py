@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..probe_free.inversion import InversionConfig
-from ..probe_free.refining import REFINING
+from ..probe_free.refining import REFINING, STEP_SIZE, STEPS
 from ..probe_free.start import StartConfig, personalize_without_probe
 from .artefact import Trained
 from .method import Inputs, OnStep, method
@@ -21,8 +21,8 @@ class ProbeFreeConfig:
         inversion_steps: steps in CLIP's space before.
     """
 
-    steps: int = REFINING.steps
-    step_size: float = REFINING.step_size or 0.2
+    steps: int = STEPS
+    step_size: float = STEP_SIZE
     num_tokens: int = StartConfig.num_tokens
     inversion_steps: int = InversionConfig.steps
     seed: int = 0

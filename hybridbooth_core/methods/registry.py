@@ -99,8 +99,9 @@ def run_method(
     inputs = Inputs(model, ref, class_noun, probe, features, clip_space, prior)
     if not keep or "keep" in found.fields:
         return found(inputs, config, on_step)
-    if not all(0 <= count <= config.steps for count in keep):
-        raise UserError(f"expected numbers of steps to keep from 0 to {config.steps}, found {', '.join(map(str, keep))}")
+    most = 1000 if config.steps is None else config.steps  # None: the image decides
+    if not all(0 <= count <= most for count in keep):
+        raise UserError(f"expected numbers of steps to keep from 0 to {most}, found {', '.join(map(str, keep))}")
     shorter = {count: found(inputs, replace(config, steps=count)).artefact for count in keep if count != config.steps}
     whole = found(inputs, config, on_step)
     return replace(whole, artefacts={**shorter, **whole.artefacts})

@@ -61,7 +61,6 @@ def textual_inversion(
             base_fingerprint=model.fingerprint,
             method="textual_inversion",
             steps=done,
-            best_step=done,
             step_size=config.learning_rate,
             relative_change=float((found - start.cpu()).norm() / start.cpu().norm()),
             seed=config.seed,

@@ -59,6 +59,20 @@ def stage_generator(seed: int, stage: str, step: int) -> torch.Generator:
     return new_generator(mixed ^ (zlib.crc32(stage.encode()) << 20) ^ step, torch.get_default_device())
 
 
+def drawing_seed(seed: int, number: int) -> int:
+    """The seed of the initial noise of all scenes of one description, which a base model draws for its own training set."""
+    return _hashed(f"drawing/{seed}/{number}")
+
+
+def drawing_generator(seed: int, number: int) -> torch.Generator:
+    """For what a description says."""
+    return new_generator(_hashed(f"description/{seed}/{number}"))
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
 def prompt_seed(seed: int, subject: str, prompt: int) -> int:
     """The seed of an evaluation's images of one subject and prompt, which all methods share so that they are compared on equal noise."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{subject}/{prompt}".encode()).digest()[:4], "big")
+    return _hashed(f"{seed}/{subject}/{prompt}")

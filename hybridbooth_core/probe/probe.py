@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from .regressors import build_regressor
 FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
 MAX_BYTES = 4 << 30
 _RENAMED = {"words": "num_tokens", "word_norm": "embedding_norm", "stepper": "learned_optimizer"}  # field names in files of 0.1
+_DROPPED = ("words_step",)
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class ProbeConfig:
     num_tokens: int = 5
     embedding_norm: float = 1.0  # mean norm of the vocabulary's embeddings; scales the outputs
     residual_step: float = 5e-5  # default step size for refining this probe's Q, K and V
-    words_step: float = 0.1  # default step size for refining the embeddings themselves
     learned_optimizer: int = 0  # hidden width of the learned optimizer, 0 for none
     learned_step: float = 0.5  # default step size (0..1) for learned updates
+    gradient_norms: Sequence[float] = ()  # deciles over subjects like those of the training, see refine.unlikeness; () if not measured
     family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
     base_model: str = ""
     base_fingerprint: str = ""
@@ -57,14 +59,20 @@ class ProbeConfig:
         whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
         if not whole or not 1 <= self.num_tokens <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
             raise UserError("the sizes in the probe's configuration are not valid integers; the probe file is damaged, get it again")
-        for scale in (self.embedding_norm, self.residual_step, self.words_step, self.learned_step):
+        for scale in (self.embedding_norm, self.residual_step, self.learned_step):
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
                 raise UserError(f"expected positive scales in the probe's configuration, found {scale!r}; the probe file is damaged")
+        norms = self.gradient_norms
+        numbers = isinstance(norms, list | tuple) and all(isinstance(norm, int | float) and 0 <= norm < 1e9 for norm in norms)
+        if not numbers or len(norms) not in (0, 11):
+            raise UserError("the gradient norms in the probe's configuration are not eleven numbers; get the probe file again")
 
     @staticmethod
     def from_table(table: dict[str, Any]) -> ProbeConfig:
         """The configuration in a JSON object that this version or 0.1 wrote; TypeError if a field is unknown."""
-        return ProbeConfig(**{_RENAMED.get(name, name): value for name, value in table.items()})
+        values = {_RENAMED.get(name, name): value for name, value in table.items() if name not in _DROPPED}
+        norms = values.get("gradient_norms", ())
+        return ProbeConfig(**{**values, "gradient_norms": tuple(norms) if isinstance(norms, list) else norms})
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from ..models.progress import OnStep
 from ..refine.personalize import Personalization, personalization
 from ..refine.refine import RefineConfig, refine
 
-REFINING = RefineConfig(mode="words", steps=30, step_size=0.2, validation=4)
-"""Defaults for initial embeddings that no probe predicted. They need many steps and the last one is nearly always best, so little
-validation suffices. Chosen on the miniature's tune split (benchmarks/probe_free.py)."""
+STEPS, STEP_SIZE = 30, 0.2
+REFINING = RefineConfig(mode="words", steps=STEPS, step_size=STEP_SIZE)
+"""Defaults for initial embeddings that no probe predicted: they need many steps. Chosen by benchmarks/probe_free.py."""
 
 
 def refine_subject(

@@ -9,6 +9,10 @@ from ..errors import UserError
 from .losses import MaskLoss
 
 Mode = Literal["auto", "learned", "residual", "words", "paper_literal"]
+NEAR_STEPS, FAR_STEPS = 10, 25
+"""Default steps on the embeddings, for a subject like those that the probe was trained on, and for one unlike them."""
+OTHER_STEPS = 5
+"""Default steps of the modes "learned", "residual" and "paper_literal"."""
 
 
 @dataclass(frozen=True)
@@ -16,41 +20,47 @@ class RefineConfig:
     """Options of a refinement.
 
     Attributes:
-        mode: "learned" applies the probe's learned optimizer; "residual" (the paper's form) optimizes residuals on Q, K and V of the
-            probe's cross-attentions; "words" optimizes the token embeddings themselves; "paper_literal" is "residual" with the printed
-            learning rate and lambda, whose step size of 2e-7 changes the embeddings by far less than a percent. "auto" is "learned" if
-            the probe has a learned optimizer, else "residual".
-        steps: number of steps; 3 to 5 with a probe, 0 keeps the prediction.
-        step_size: for "residual" lambda x lr, the largest change of a weight per step; for "words" a fraction of the embeddings' mean
-            norm; for "learned" a factor on each update. None uses the probe's default for the mode.
+        mode: "words", which "auto" stands for, optimizes the token embeddings themselves; "residual" (the paper's form) optimizes
+            residuals on Q, K and V of the probe's cross-attentions; "learned" applies the probe's learned optimizer; "paper_literal" is
+            "residual" with the printed learning rate and lambda, whose step size of 2e-7 changes the embeddings by far less than a
+            percent.
+        steps: number of steps; 0 keeps the prediction. None lets the image decide: with "words" `NEAR_STEPS`, or `FAR_STEPS` if the
+            gradient at the prediction says that the subject is unlike those of the probe's training; else `OTHER_STEPS`.
+        step_size: for "words" a fraction of the embeddings' mean norm; for "residual" lambda x lr, the largest change of a weight per
+            step; for "learned" a factor on each update. None uses the probe's default for the mode.
+        anchor: for "words" with a probe, the weight of a pull back to the prediction. None uses 1, or 0 for a subject unlike those of
+            the probe's training.
         batch: samples (image, time, noise) per step.
         times: range of the noise schedule to sample from, 0 clean to 1 noise.
         background: weight of the denoising loss off the mask; 1 on it.
         mask_weight, mask_loss: alpha_M and the form of the mask regularisation.
-        validation: size of the fixed validation set, which selects the best step; None uses 4 for "learned", which hardly needs it, else
-            16.
+        validation: size of the fixed set of samples on which the loss is measured at the start, every few steps and at the end. It
+            is reported and decides nothing.
         seed: seed of all noise.
     """
 
     mode: Mode = "auto"
-    steps: int = 5
+    steps: int | None = None
     step_size: float | None = None
+    anchor: float | None = None
     batch: int = 4
     times: tuple[float, float] = (0.2, 1.0)
     background: float = 0.2
     mask_weight: float = 1e-3
     mask_loss: MaskLoss = "balanced"
-    validation: int | None = None
+    validation: int = 4
     seed: int = 0
 
     def __post_init__(self):
         if self.mode not in get_args(Mode):
             raise UserError(f"expected one of the modes {', '.join(get_args(Mode))}, found {self.mode!r}")
-        if not 0 <= self.steps <= 1000:
+        if self.steps is not None and not 0 <= self.steps <= 1000:
             raise UserError(f"expected 0 to 1000 refinement steps, found {self.steps}")
         if self.step_size is not None and not 0 < self.step_size <= 1:
             raise UserError(f"expected a step size above 0 and at most 1, found {self.step_size}")
-        if self.batch < 1 or (self.validation is not None and self.validation < 1):
+        if self.anchor is not None and not 0 <= self.anchor <= 1000:
+            raise UserError(f"expected an anchor from 0 to 1000, found {self.anchor}")
+        if self.batch < 1 or self.validation < 1:
             raise UserError(f"expected a batch and a validation set of at least 1, found {self.batch} and {self.validation}")
         if not 0 <= self.times[0] < self.times[1] <= 1:
             raise UserError(f"expected times from 0 (clean) to 1 (noise), the first below the second, found {self.times}")
@@ -61,7 +71,8 @@ class RefineConfig:
                 f"found {self.background}, {self.mask_weight} and {self.mask_loss!r}"
             )
 
-    def resolved(self, auto: Mode) -> RefineConfig:
-        """A copy in which `auto` replaces the mode "auto", and the validation size is set."""
-        mode = auto if self.mode == "auto" else self.mode
-        return replace(self, mode=mode, validation=self.validation or (4 if mode == "learned" else 16))
+    @property
+    def resolved(self) -> RefineConfig:
+        """A copy whose mode is not "auto", and whose steps are known unless the image decides them."""
+        mode = "words" if self.mode == "auto" else self.mode
+        return replace(self, mode=mode, steps=OTHER_STEPS if self.steps is None and mode != "words" else self.steps)

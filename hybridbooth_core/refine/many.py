@@ -1,6 +1,6 @@
 """Refines several subjects at once, sharing batches of the model.
 
-Up to rounding, each result equals that of `refine`: subjects have their own embeddings, noise, validation and best step.
+Up to rounding, each result equals that of `refine`: subjects have their own embeddings, noise, validation and number of steps.
 
 Axes: K subjects, n token embeddings, d their width.
 """
@@ -53,8 +53,7 @@ def refine_many(
         raise UserError("expected at least one subject to refine, found none; add a reference image")
     if any(values is not None and len(values) != count for values in (nouns, features, starts)):
         raise ValueError(f"expected as many nouns and features or starts as references ({count})")
-    learned = probe is not None and probe.learned_optimizer is not None
-    config = config.resolved("words" if starts is not None else "learned" if learned else "residual")
+    config = config.resolved
     if config.mode not in ("words", "learned"):
         raise UserError(
             f"the mode {config.mode} changes the probe, which the subjects share; use the mode words, or refine one subject at a time"
@@ -65,7 +64,7 @@ def refine_many(
             tasks = [Task(model, ref, config, plan) for ref in refs]
             inputs = zip(features or [None] * count, nouns, starts or [None] * count, strict=True)
             rules = [stack.enter_context(update_rule(config, probe, *values)) for values in inputs]
-            return _run(tasks, [steps(task, rule, on_step) for task, rule in zip(tasks, rules, strict=True)])
+            return _run(tasks, [steps(task, rule, probe, on_step) for task, rule in zip(tasks, rules, strict=True)])
 
     return with_fallbacks(model, memory_plans(count * config.batch, model.image_size), attempt)
 

@@ -14,6 +14,7 @@ from ..models.memory import gigabytes
 from ..models.progress import OnStep
 from ..probe.probe import Features, Probe
 from .refine import RefineConfig, Refinement, refine
+from .unlikeness import Decision, likeness
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +32,26 @@ class Personalization:
     def report(self) -> str:
         """A few lines for users: steps, validation losses, best step, memory and warnings."""
         r = self.refinement
-        curve = " ".join(f"{loss:.4f}" for loss in r.validation)
+        curve = ", ".join(f"{loss:.4f} after {step}" for step, loss in zip(r.validated, r.validation, strict=True))
         lines = [
-            f"{len(r.losses)} steps ({self.subject.info.method}, step size {r.step_size:g})",
-            f"validation loss after 0, 1, 2 ... steps: {curve}",
-            f"best: step {r.best_step} x {r.stretch:g}; the words changed by {100 * r.relative_change:.3g} %",
+            f"{_said(r.decision)}{len(r.losses)} steps ({self.subject.info.method}, step size {r.step_size:g}{_tied(r.decision)})",
+            f"loss on fixed noise by steps: {curve}; the words changed by {100 * r.relative_change:.3g} %",
         ]
         lines.append(_memory(r))
         if r.relative_changes and r.relative_changes[-1] < 1e-3:
             lines.append(f"warning: the steps changed the words by only {100 * r.relative_changes[-1]:.1g} %; increase the step size")
         return "\n".join(lines)
+
+
+def _said(decision: Decision) -> str:
+    """How unlike the subject is, in words."""
+    if decision.unlikeness is None:
+        return ""
+    return f"the subject is {likeness(decision.unlikeness)} that the probe was trained on ({decision.unlikeness:.1f}x the usual gradient): "
+
+
+def _tied(decision: Decision) -> str:
+    return ", tied to the prediction" if decision.anchor else ""
 
 
 def _memory(r: Refinement) -> str:
@@ -79,7 +90,7 @@ def personalize(
     with torch.no_grad():
         noun = class_embedding(model, class_noun)
     result = refine(model, ref, noun, config, probe, features, on_step=on_step)
-    method = result.mode if config.steps else "none"
+    method = result.mode if result.losses else "none"
     info = SubjectInfo(class_noun=class_noun.strip(), probe=probe.config.trained_on, method=method)
     return personalization(model, ref, info, config, result)
 
@@ -92,11 +103,12 @@ def personalization(model: DiffusionModel, ref: Reference, info: SubjectInfo, co
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         steps=len(result.losses),
-        best_step=result.best_step,
+        unlikeness=round(result.decision.unlikeness or 0.0, 3),
         step_size=result.step_size,
         relative_change=result.relative_change,
         seed=config.seed,
         images=len(ref.images),
         validation=[round(loss, 6) for loss in result.validation],
+        validated=result.validated,
     )
     return Personalization(Subject(result.embeddings, complete), result)

@@ -8,8 +8,9 @@ Axes: n token embeddings, d their width.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,28 +26,32 @@ from ..models.peak_memory import PeakMemory, watch_peak
 from ..models.progress import OnStep, Step
 from ..models.seeds import refine_generator
 from ..probe.probe import Features, Probe
-from .config import Mode, RefineConfig
+from .config import NEAR_STEPS, Mode, RefineConfig
 from .task import TEMPLATES, Task
-from .updates import UpdateRule, update_rule
+from .unlikeness import Decision, decide, gradient_norm
+from .updates import EmbeddingUpdate, UpdateRule, update_rule
+
+log = logging.getLogger("hybridbooth")
 
 __all__ = ["TEMPLATES", "Mode", "RefineConfig", "Refinement", "Task", "refine"]
 
-STRETCHES = (0.5, 1.5, 2.0)  # factors of the line search
+VALIDATE_EVERY = 5
+"""Steps between two measurements on the validation set, about."""
 
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """The result of a refinement. `validation[i]` is the validation loss after i steps; i = 0 is the start."""
+    """The result of a refinement. `validation[i]` is the validation loss after `validated[i]` steps, from the start to the end."""
 
-    embeddings: Tensor  # [n, d] float32 on the CPU, of the best step
+    embeddings: Tensor  # [n, d] float32 on the CPU, after the last step
     start: Tensor  # [n, d]
     losses: list[float]  # training losses of the steps
     validation: list[float]
+    validated: list[int]
     relative_changes: list[float]  # |e_i - e_0| / |e_0| after 1, 2 ... steps
-    best_step: int
-    stretch: float  # the line search's factor on the change of the best step
     step_size: float
     mode: Mode  # never "auto"
+    decision: Decision
     plan: MemoryPlan
     memory: PeakMemory | None  # of the steps; None without steps, or if the platform cannot measure it
     memory_estimate: int | None  # estimated bytes of a step, None if the model does not estimate memory
@@ -73,23 +78,23 @@ def refine(
         noun: the class noun's embedding [d].
         probe, features: predict the start, averaged over the images. Required unless `start` is given.
         start: initial embeddings [n, d]; requires the mode "words".
-        on_step: called after every step with the validation loss and the embeddings; may raise to stop.
+        on_step: called after every step with its loss and the embeddings; may raise to stop.
     Raises:
         UserError: the mode needs something that is missing, the loss of the start is not finite, or memory does not suffice for one sample.
     """
-    learned = probe is not None and probe.learned_optimizer is not None
-    config = config.resolved("words" if start is not None else "learned" if learned else "residual")
+    config = config.resolved
 
     def attempt(plan: MemoryPlan) -> Refinement:
         with torch.enable_grad(), use_plan(model, plan), update_rule(config, probe, features, noun, start) as rule:
-            return _run(Task(model, ref, config, plan), rule, on_step)
+            task = Task(model, ref, config, plan)
+            return _run(steps(task, rule, probe, on_step), task)
 
     return with_fallbacks(model, memory_plans(config.batch, model.image_size), attempt)
 
 
-def _run(task: Task, rule: UpdateRule, on_step: OnStep | None) -> Refinement:
+def _run(procedure: Steps, task: Task) -> Refinement:
     """Runs `steps` of one subject."""
-    procedure, result = steps(task, rule, on_step), None
+    result = None
     while True:
         try:
             request = procedure.send(result)
@@ -122,30 +127,52 @@ class GradientRequest:
 Steps = Generator[ValidationRequest | GradientRequest, Any, Refinement]
 
 
-def steps(task: Task, rule: UpdateRule, on_step: OnStep | None = None) -> Steps:
-    """The refinement of one subject as a generator that yields its requests to the model, so that several subjects can share batches."""
-    config = task.config
-    embeddings = _current(rule, task.plan)
-    history, losses, validation = [_copy(embeddings)], [], [(yield ValidationRequest(embeddings))]
+def steps(task: Task, rule: UpdateRule, probe: Probe | None = None, on_step: OnStep | None = None) -> Steps:
+    """The refinement of one subject as a generator that yields its requests to the model, so that several subjects can share batches.
+
+    The first step's gradient decides the number of steps and the anchor, unless the configuration gives them.
+    """
+    config, embeddings = task.config, _current(rule, task.plan)
+    start = found = _copy(embeddings)
+    losses, changes, validation, validated = [], [], [(yield ValidationRequest(embeddings))], [0]
+    if not _finite(validation[0], start):
+        raise UserError("the denoising loss of this image is not finite with this model; check the image and the checkpoint")
     used = watch_peak(task.model.device)
-    for step in range(config.steps):
+    decision = Decision(NEAR_STEPS if config.steps is None else config.steps, 0.0)
+    while len(losses) < decision.steps:
+        step = len(losses)
         loss, gradient = yield GradientRequest(embeddings, *task.sample(config.batch, refine_generator(config.seed, step)), step)
-        if not bool(torch.isfinite(loss)):
-            break  # `_best` returns the best finite step
+        if step == 0 and isinstance(rule, EmbeddingUpdate) and probe is not None:
+            decision = decide(config, gradient_norm(gradient, rule.norm), probe.config.gradient_norms)
+            rule.anchor = decision.anchor
         rule.step(embeddings, gradient)
         embeddings = _current(rule, task.plan)
-        history.append(_copy(embeddings))
+        if not _finite(loss.item(), embeddings):
+            log.warning("the loss is not finite after %d steps; the embeddings before are kept", step)
+            break
+        found = _copy(embeddings)
         losses.append(loss.item())
-        validation.append((yield ValidationRequest(embeddings)))
+        changes.append(_relative(found, start))
+        if len(losses) in _marks(decision.steps):
+            validation.append((yield ValidationRequest(embeddings)))
+            validated.append(len(losses))
         if on_step:
-            on_step(Step(step + 1, config.steps, validation[-1], lambda found=history[-1]: found))
+            on_step(Step(len(losses), decision.steps, losses[-1], lambda found=found: found))
     memory = used() if losses else None
-    best, stretch, found = yield from _best(history, validation, config.mode)
-    relative_changes = [_relative(embeddings, history[0]) for embeddings in history[1:]]
     return Refinement(
-        found.cpu().float(), history[0].cpu().float(), losses, validation, relative_changes, best, stretch, rule.step_size, config.mode,
-        task.plan, memory, memory_estimate(task.model, task.plan),
+        found.cpu().float(), start.cpu().float(), losses, validation, validated, changes, rule.step_size, config.mode, decision, task.plan,
+        memory, memory_estimate(task.model, task.plan),
     )  # fmt: skip
+
+
+def _marks(count: int) -> list[int]:
+    """The steps after which the validation loss is measured: evenly spaced, about `VALIDATE_EVERY` apart, the last one included."""
+    parts = max(1, round(count / VALIDATE_EVERY))
+    return [round(count * part / parts) for part in range(1, parts + 1)]
+
+
+def _finite(loss: float, embeddings: Tensor) -> bool:
+    return math.isfinite(loss) and bool(torch.isfinite(embeddings).all())
 
 
 def _current(rule: UpdateRule, plan: MemoryPlan) -> Tensor:
@@ -155,28 +182,6 @@ def _current(rule: UpdateRule, plan: MemoryPlan) -> Tensor:
 
 def _copy(embeddings: Tensor) -> Tensor:
     return embeddings.detach().clone()  # a copy, since the optimizer changes the leaf of the mode "words" in place
-
-
-def _best(history: Sequence[Tensor], validation: list[float], mode: Mode) -> Generator[ValidationRequest, float, tuple[int, float, Tensor]]:
-    """Selects the step with the lowest validation loss, including the start, then searches along its change.
-
-    Skips the line search for learned updates, whose length was trained on other images.
-
-    Returns:
-        The best step, the factor on its change, and the embeddings [n, d].
-    """
-    finite = [i for i, (v, w) in enumerate(zip(validation, history, strict=True)) if math.isfinite(v) and bool(torch.isfinite(w).all())]
-    if not finite:
-        raise UserError("the denoising loss of this image is not finite with this model; check the image and the checkpoint")
-    best = min(finite, key=lambda i: validation[i])
-    start, found, stretch, lowest = history[0], history[best], 1.0, validation[best]
-    if best > 0:
-        for factor in () if mode == "learned" else STRETCHES:
-            candidate = start + factor * (history[best] - start)
-            loss = yield ValidationRequest(candidate)
-            if loss < lowest:
-                found, stretch, lowest = candidate, factor, loss
-    return best, stretch, found
 
 
 def _relative(embeddings: Tensor, start: Tensor) -> float:

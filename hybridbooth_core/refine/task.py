@@ -33,7 +33,7 @@ class Task:
         self.masks = None if target.masks is None else target.masks.to(self.latents.device)
         self.weight = subject_weight(self.masks, self.latents, config.background)
         generator = refine_validation_generator(config.seed)
-        self.fixed = self.sample(config.resolved("residual").validation or 0, generator)  # the validation set
+        self.fixed = self.sample(config.validation, generator)  # the validation set
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random times int64 [count] and noise [count, C, h, w]."""

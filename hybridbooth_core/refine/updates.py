@@ -17,6 +17,9 @@ from .residual import residual_optimizer, residuals_on
 
 PAPER_LR, PAPER_LAMBDA, PAPER_DECAY = 2e-5, 1e-2, 1e-2  # the constants printed in the paper
 
+WORDS_STEP, START_STEP = 0.05, 0.1
+"""Default steps on embeddings as a fraction of their norm: from a probe's prediction, and from given ones."""
+
 
 class UpdateRule(AbstractContextManager, Protocol):
     """Provides the current token embeddings and updates them by a gradient."""
@@ -43,11 +46,15 @@ class _NoSetup:
 
 
 class EmbeddingUpdate(_NoSetup):
-    """Optimizes the embeddings themselves by Adam. The step size is a fraction of `norm`, the mean norm of an embedding."""
+    """Optimizes the embeddings themselves by Adam. The step size is a fraction of `norm`, the mean norm of an embedding.
+
+    The loss has the further term `anchor` x |e - start|^2 / (2 norm^2), which ties the embeddings to their start.
+    """
 
     def __init__(self, start: Tensor, step_size: float, norm: float):
-        self.step_size = step_size
-        self.leaf = nn.Parameter(start.detach().clone().float())
+        self.step_size, self.norm, self.anchor = step_size, norm, 0.0
+        self.start = start.detach().clone().float()
+        self.leaf = nn.Parameter(self.start.clone())
         per_entry = step_size * norm / start.shape[1] ** 0.5  # Adam changes every entry by about its learning rate
         self.optimizer = torch.optim.Adam([self.leaf], lr=per_entry)
 
@@ -55,7 +62,8 @@ class EmbeddingUpdate(_NoSetup):
         return self.leaf
 
     def step(self, embeddings: Tensor, gradient: Tensor) -> None:
-        _optimizer_step(self.optimizer, embeddings, gradient)
+        pull = self.anchor * (self.leaf.detach() - self.start) / self.norm**2
+        _optimizer_step(self.optimizer, embeddings, gradient + pull)
 
 
 class LearnedUpdate(_NoSetup):
@@ -116,7 +124,7 @@ def update_rule(config: RefineConfig, probe: Probe | None, features: Features | 
     if start is not None:
         if config.mode != "words":
             raise UserError(f"the mode {config.mode} cannot start from given embeddings; use the mode words")
-        return EmbeddingUpdate(start, config.step_size or 0.1, start.norm(dim=1).mean().item())
+        return EmbeddingUpdate(start, config.step_size or START_STEP, start.norm(dim=1).mean().item())
     if probe is None or features is None:
         raise UserError(f"the mode {config.mode} needs a probe's prediction; load a probe, or provide initial embeddings")
 
@@ -129,7 +137,7 @@ def update_rule(config: RefineConfig, probe: Probe | None, features: Features | 
     with torch.no_grad():
         initial = predict()
     if config.mode == "words":
-        return EmbeddingUpdate(initial, config.step_size or probe.config.words_step, probe.config.embedding_norm)
+        return EmbeddingUpdate(initial, config.step_size or WORDS_STEP, probe.config.embedding_norm)
     if probe.learned_optimizer is None:
         raise UserError("this probe has no learned optimizer; use the mode residual, or load a probe that has one")
     return LearnedUpdate(probe, initial, config.step_size or probe.config.learned_step)

@@ -32,7 +32,7 @@ class Board:
 
     Attributes:
         attention: cross-attention [H, W] of the subject's tokens.
-        validation, best_step: validation losses after 0, 1 ... steps, and the best step.
+        validation, stride: validation losses from the start to the end, and the steps between two of them.
         noun: the class noun.
         titles: one title per scene.
     """
@@ -41,7 +41,7 @@ class Board:
     attention: Tensor
     rows: Sequence[Row]
     validation: Sequence[float]
-    best_step: int
+    stride: float
     noun: str
     titles: Sequence[str]
 
@@ -72,4 +72,4 @@ def _left_column(page: Page, board: Board) -> None:
     for number, (caption, panel) in enumerate(panels):
         page.show(panel, EDGE + 26, TOP - 22 + number * PITCH, SMALL, SMALL, caption)
     y = TOP - 22 + len(panels) * PITCH
-    page.curve(board.validation, board.best_step, EDGE - 8, y, SMALL + 44, SMALL, "validation loss by step")
+    page.curve(board.validation, EDGE - 8, y, SMALL + 44, SMALL, "validation loss by step", stride=board.stride)

@@ -50,7 +50,6 @@ class Page:
     def curve(
         self,
         values: Sequence[float],
-        marked: int,
         x: int,
         y: int,
         width: int,
@@ -60,14 +59,14 @@ class Page:
         first: int = 0,
         stride: float = 1,
     ) -> None:
-        """Plots losses over steps in the box, as shares of the first, with a circle around one of them. Skips what is not finite.
+        """Plots losses over steps in the box, as shares of the first. Skips what is not finite.
 
         The axis spans at least `SPAN` percent points, so that small changes look small. `first` is the step of the first value, `stride`
         the steps from one value to the next.
         """
         start = next((float(v) for v in values if math.isfinite(v) and v), 1.0)
         shares = [100 * float(v) / start for v in values]
-        large = _curve(shares, marked, width * _FINER, height * _FINER, size, first, stride)
+        large = _curve(shares, width * _FINER, height * _FINER, size, first, stride)
         self.image.paste(large.resize((width, height), Image.Resampling.LANCZOS), (x, y))
         if caption:
             self.text(x + width / 2, y - 7, caption, size, "md", width=width)
@@ -150,7 +149,7 @@ def wrapped(text: str, size: float, width: float) -> list[str]:
     return lines
 
 
-def _curve(shares: list[float], marked: int, width: int, height: int, size: float, first: int, stride: float) -> Image.Image:
+def _curve(shares: list[float], width: int, height: int, size: float, first: int, stride: float) -> Image.Image:
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
     points = [(i, v) for i, v in enumerate(shares) if math.isfinite(v)]
@@ -180,8 +179,6 @@ def _curve(shares: list[float], marked: int, width: int, height: int, size: floa
     draw.line([at(*point) for point in points], fill=LINE, width=2 * unit, joint="curve")
     for i, v in points:
         _disc(draw, at(i, v), (3.5 if len(points) <= 20 else 2) * unit, fill=LINE)
-        if i == marked:
-            _disc(draw, at(i, v), 8 * unit, outline=ACCENT, width=2 * unit)
     return image
 
 

@@ -26,7 +26,7 @@ def progress_image(losses: Sequence[float], steps: int, preview: Tensor | None =
     if start is not None:
         page.text(left + SIDE / 2, 24, f"loss {100 * means[-1] / start:.0f} % of the first step's", 15, "mm", width=SIDE - 2 * EDGE)
         stride = len(losses) / len(means)
-        page.curve(means, len(means) - 1, left + EDGE, 44, SIDE - 2 * EDGE, SIDE - 84, size=15, first=1, stride=stride)
+        page.curve(means, left + EDGE, 44, SIDE - 2 * EDGE, SIDE - 84, size=15, first=1, stride=stride)
     page.text(left + SIDE / 2, SIDE - 22, f"step {len(losses)} of {steps}", 15, "mm", width=SIDE - 2 * EDGE)
     return page.image
 

@@ -19,6 +19,7 @@ from ..models.adapter import AttentionCapture, DiffusionModel
 from ..models.attention import token_maps
 from ..models.seeds import new_generator
 from ..refine.task import TEMPLATES
+from ..refine.unlikeness import likeness
 from .drawing import ACCENT, INK, Page, fitted, mosaic, outlined, with_heatmap, wrapped
 
 TIMES = (0.3, 0.5, 0.7)  # fractions of the noise schedule: medium noise levels, which determine the layout
@@ -84,7 +85,8 @@ def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> S
         page.show(panel, x, y, LARGE, LARGE, caption, TEXT)
     if subject.info.validation:
         x, y = EDGE + LARGE + GAP, FIRST_ROW + LARGE + GAP + CAPTION
-        page.curve(subject.info.validation, subject.info.best_step, x, y, LARGE, LARGE, "validation loss, share of the start", TEXT)
+        stride = stride_of(subject.info.validated, len(subject.info.validation))
+        page.curve(subject.info.validation, x, y, LARGE, LARGE, "validation loss, share of the start", TEXT, stride=stride)
     for number, attention in enumerate(maps):
         in_row = min(PER_ROW, n - number // PER_ROW * PER_ROW)
         x = (WIDTH - in_row * side - (in_row - 1) * GAP) // 2 + number % PER_ROW * (side + GAP)
@@ -95,6 +97,11 @@ def subject_report(model: DiffusionModel, ref: Reference, subject: Subject) -> S
     for text, colour in lines:
         y = page.paragraph(EDGE, y, text, SMALL, WIDTH - 2 * EDGE, colour)
     return SubjectReport(page.pixels(), notices)
+
+
+def stride_of(validated: Sequence[int], count: int) -> float:
+    """The steps between two of `count` validation losses, the last of which was measured after `validated[-1]` steps; 1 if not known."""
+    return validated[-1] / (count - 1) if validated and count > 1 else 1.0
 
 
 def _panels(ref: Reference, square: Reference, maps: Tensor, factors: list[float]) -> list[tuple[str, Tensor]]:
@@ -127,6 +134,8 @@ def _facts(subject: Subject) -> list[str]:
     info = subject.info
     if not info.steps:
         return ["no steps: initial words"]
-    best = "the initial words were kept" if info.best_step == 0 else f"step {info.best_step} was kept (circled)"
     size = f"step size {info.step_size:g}" if info.step_size else "default step size"
-    return [f"{info.steps} steps ({info.method}, {size}), {best}; the words changed by {100 * info.relative_change:.3g} %"]
+    facts = [f"{info.steps} steps ({info.method}, {size}); the words changed by {100 * info.relative_change:.3g} %"]
+    if info.unlikeness:
+        facts.append(f"{likeness(info.unlikeness)} that the probe was trained on: the gradient is {info.unlikeness:.1f}x the usual one")
+    return facts

@@ -48,12 +48,12 @@ class Callbacks:
     Attributes:
         check: further metrics of a probe, at each validation.
         grid: writes a sample grid of a probe to a PNG file.
-        grid_content: subjects and prompts of the grids; called once before the training, if grids are wanted.
+        grid_content: so many subjects, and prompts, for grids before the training, and for gradient norms after it.
     """
 
     check: Callable[[Probe], dict[str, float]] | None = None
     grid: Callable[[Probe, Path], None] | None = None
-    grid_content: Callable[[], GridContent] | None = None
+    grid_content: Callable[[int], GridContent] | None = None
 
 
 @dataclass(frozen=True)

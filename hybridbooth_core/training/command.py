@@ -64,7 +64,7 @@ def _execute(request: Request, bases: TrainingBases, processes: DistributedEnv) 
         dry_run(config, context, probe, processes)
         return 0
     if config.log.grid_every and processes.main and callbacks.grid_content:
-        callbacks = replace(callbacks, grid=grid(config, context, callbacks.grid_content()))
+        callbacks = replace(callbacks, grid=grid(config, context, callbacks.grid_content(config.log.grid_subjects)))
     trainer = Trainer(config, context, probe, callbacks, processes)
     try:
         trainer.run(request.resume)

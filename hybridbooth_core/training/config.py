@@ -27,7 +27,7 @@ class Data(_Strict):
     """Training images and their augmentation."""
 
     shards: Path | None = None
-    """Folder made by `hybridbooth prepare`. Not needed for the miniature, which renders its own images."""
+    """Folder made by `hybridbooth prepare`. The miniature renders its own images without one."""
     validation: Path | None = None
     """Shards of held-out images. Without them, validation uses training images with fixed noise."""
     cached: bool = False

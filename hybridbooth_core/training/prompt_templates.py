@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..data.items import SUBJECT
 from .config import Data
 
 NEUTRAL = (
@@ -36,19 +37,21 @@ def neutral(generator: torch.Generator) -> tuple[str, str]:
 
 
 def photo_prompt(
-    data: Data, generator: torch.Generator, image: Tensor | None, mask: Tensor | None
+    data: Data, generator: torch.Generator, image: Tensor | None, mask: Tensor | None, prompt: str | None = None
 ) -> tuple[tuple[str, str], Tensor | None]:
     """A random template and the target image that it describes.
 
     Photos have no captions, so a template can only describe a background that is known: it names a plain colour, which is painted behind
-    the subject. Without image or mask the template is neutral and the image is not changed.
+    the subject. Where a prompt is known (the base drew the image) it is the template. Without either the template is neutral.
 
     Args:
-        image: [S, S, 3]. mask: [S, S].
+        image: [S, S, 3]. mask: [S, S]. prompt: of the image, with `<subject>` in the subject's place.
     """
     alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
     before, after = neutral(generator)
-    if image is not None and mask is not None and not plain and not alone:
+    if prompt is not None and SUBJECT in prompt and not plain and not alone:
+        before, after = (text.strip() for text in prompt.split(SUBJECT, 1))
+    elif image is not None and mask is not None and not plain and not alone:
         name = list(COLOURS)[int(torch.randint(len(COLOURS), (), generator=generator))]
         image = image * mask[..., None] + torch.tensor(COLOURS[name]) * (1 - mask[..., None])
         after = f"on a {name} background"

@@ -31,7 +31,7 @@ from .config import TrainConfig
 from .context import TrainingContext
 from .sources import NOUN
 
-REFINE = RefineConfig(mode="residual", steps=5)
+REFINE = RefineConfig()
 CANDIDATES = 256  # examples that are searched for different subjects with masks
 EDGE, GAP, WIDE_GAP, TOP, FOOT, LEFT = 28, 10, 34, 132, 56, 128
 SMALL, LARGE = 180, 256  # cell side for images up to 128 pixels, and for larger ones
@@ -43,8 +43,8 @@ log = logging.getLogger("hybridbooth")
 PHOTOS = GridPrompts("a photo of", ("in the jungle", "on the beach", "in a city at night"), 7.5)
 
 
-def shard_content(config: TrainConfig, context: TrainingContext) -> GridContent:
-    """Subjects from the validation shards, or from the training shards if there are no others.
+def shard_content(config: TrainConfig, context: TrainingContext, count: int) -> GridContent:
+    """`count` subjects from the validation shards, or from the training shards if there are no others.
 
     Prefers images with a mask, and different identities.
 
@@ -53,7 +53,7 @@ def shard_content(config: TrainConfig, context: TrainingContext) -> GridContent:
     """
     reader = ShardReader(config.data.validation or config.data.shards or Path(), interleave=1)
     examples = islice(reader.read(), min(CANDIDATES, reader.epoch_length))
-    subjects = [_subject(example, context) for example in _select(examples, config.log.grid_subjects)]
+    subjects = [_subject(example, context) for example in _select(examples, count)]
     return GridContent(subjects, PHOTOS, held_out=config.data.validation is not None)
 
 
@@ -124,7 +124,7 @@ def _row(config: TrainConfig, context: TrainingContext, subject: GridSubject, te
         predicted = probe(subject.features, noun)[0]
     try:
         result = refine(model, subject.ref, noun, REFINE, probe, subject.features)
-        refined, change = result.embeddings, f"loss {result.validation[0]:.4f}\n{min(result.validation):.4f} refined"
+        refined, change = result.embeddings, f"loss {result.validation[0]:.4f}\n{result.validation[-1]:.4f} refined"
     except UserError as error:  # the probe's embeddings are not finite
         log.warning("a subject of the sample grid cannot be refined: %s", error)
         refined, change = predicted, "not refined"

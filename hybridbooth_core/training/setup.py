@@ -53,11 +53,12 @@ def prepare_training(
     origin = provenance(source.index)
     probe = _untrained(config, model, readers, origin)
     nn.Module.to(model.unet, config.torch_dtype)  # diffusers' own `to` logs a false warning
-    if not source.needs_autoencoder and not config.log.grid_every:
+    grids = bool(config.log.grid_every)
+    if not source.needs_autoencoder and not grids:
         model.coder = NoAutoencoder()
     clip, dino = (encoders[0].network, encoders[1].network) if encoders else (None, None)
     context = TrainingContext(model, clip, dino, source, origin)
-    return context, probe, Callbacks(grid_content=partial(shard_content, config, context))
+    return context, probe, Callbacks(grid_content=partial(shard_content, config, context) if source.needs_autoencoder or grids else None)
 
 
 class NoAutoencoder:

@@ -33,7 +33,8 @@ log = logging.getLogger("hybridbooth")
 class ShardSource:
     """Row r of step s is position s x batch + r in the shards, whichever process computes it.
 
-    With cached features, tokens and latents come from the shards, no image is decoded, and all templates are neutral. Otherwise encoders
+    With cached features, tokens and latents come from the shards, no image is decoded, and templates are neutral unless the shards have
+    prompts. Otherwise encoders
     and regressor see the same augmentation of the reference, and the target is an image whose background a template may have replaced. If
     no template does that (`neutral` is 1) and the shards have latents, the targets are latents. So all batches have the same form.
 
@@ -126,7 +127,7 @@ class ShardSource:
     def _cached_row(self, data: Data, generator: torch.Generator, row: Row) -> _Row:
         target = row.target
         reference = row.partner if data.cross_pairs else target
-        template, _ = photo_prompt(data, generator, None, None)
+        template, _ = photo_prompt(data, generator, None, None, target.prompt)
         tensors = reference.clip, reference.dino, reference.reference_latents, target.latents
         return self._row(target, template, *map(_required, tensors))
 
@@ -139,7 +140,7 @@ class ShardSource:
         augmentation = draw_augmentation(data, generator, len(image), backdrops)
         clip, dino = (augmented(image, mask, augmentation, side) for side in self._sides)
         regressor = augmented(image, mask, augmentation, len(image)) if self._reads_latents else clip
-        template, drawn = photo_prompt(data, generator, target.image, target.mask)
+        template, drawn = photo_prompt(data, generator, target.image, target.mask, target.prompt)
         return self._row(target, template, clip, dino, regressor, _required(target.latents if self.latents else drawn))
 
     def _row(self, target: Example, template: tuple[str, str], clip: Tensor, dino: Tensor, reference: Tensor, drawn: Tensor) -> _Row:

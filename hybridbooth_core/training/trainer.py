@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ from .metrics import MetricsLogger, Throughput
 from .objective import objective, times_and_noise
 from .optimizer import Average, Optimizer, rate_at
 from .prefetcher import Prefetcher
+from .unlikeness import SUBJECTS, with_gradient_norms
 from .validation import Validation, verdict
 
 CONFIG, GRIDS = "config.json", "grids"
@@ -114,6 +115,9 @@ class Trainer:
                         if draws and self.callbacks.grid:
                             self._draw(self.callbacks.grid, folder, probe)
                     throughput.pause()
+                if last and validation and self.callbacks.grid_content:
+                    measured = with_gradient_norms(self.context, self.averaged(), self.callbacks.grid_content(SUBJECTS).subjects)
+                    self.probe.config = measured.config
                 if self.step % log.save_every == 0 or last:
                     self._save(folder)
                     throughput.pause()
@@ -247,6 +251,7 @@ class Trainer:
         if state["step"] > self.config.steps:
             raise UserError(f"the training in {self.config.out} is already at step {state['step']}; choose --steps of at least that")
         try:
+            self.probe.config = replace(self.probe.config, gradient_norms=json.loads(state["probe_config"]).get("gradient_norms", ()))
             self.probe.load_state_dict(state["probe"])
             self.average.load(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])

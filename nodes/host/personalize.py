@@ -18,7 +18,6 @@ from ...hybridbooth_core.models.adapter import class_embedding
 from ...hybridbooth_core.probe.probe import Probe
 from ...hybridbooth_core.probe_free.refining import REFINING, refine_subject
 from ...hybridbooth_core.probe_free.start import METHOD, initial_embeddings
-from ...hybridbooth_core.refine.config import RefineConfig
 from ...hybridbooth_core.refine.personalize import check_probe
 from .model import HostModel, HostVae, host_model
 from .references import node_report
@@ -70,7 +69,7 @@ def personalize_best(wired: Wired, ref: Reference, class_noun: str, steps: int =
             start, found = begun.subject, begun.report()
     with host_model(wired.model, wired.clip, wired.vae) as host:
         config = replace(REFINING, steps=steps or REFINING.steps, seed=seed)
-        on_step = progress(config.steps, preview_of(host) if preview else None)
+        on_step = progress(preview_of(host) if preview else None)
         if start is not None:
             made = refine_subject(host, ref, start, config, on_step)
             subject, report = made.subject, made.report()
@@ -86,10 +85,9 @@ def _from_probe(
 ) -> tuple[Subject, str]:
     features = extract_features(HostVae(wired.vae), *host_encoders(probe.config, wired.clip_vision), ref)
     features = replace(features, latents=host.scale_latents(features.latents)).to(host.device)
-    steps = steps or RefineConfig.steps
-    on_step = progress(steps, preview_of(host) if preview else None)
+    on_step = progress(preview_of(host) if preview else None)
     made = run_method(
-        "hybridbooth", host, ref, class_noun, steps=steps, seed=seed, probe=probe, features=features, on_step=on_step
+        "hybridbooth", host, ref, class_noun, steps=steps or None, seed=seed, probe=probe, features=features, on_step=on_step
     )  # fmt: skip
     assert isinstance(made.artefact, Subject)
     return made.artefact, made.report

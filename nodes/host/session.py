@@ -27,7 +27,7 @@ PREVIEW_STEPS, PREVIEW_GUIDANCE, PREVIEW_SEED = 8, 4.0, 0
 PREVIEWS = 6
 """Previews of a run, at most."""
 SHORT = 10
-"""Runs of fewer steps draw none: they are over before a preview helps."""
+"""Runs of no more steps draw none: they are over before a preview helps."""
 SECONDS = 1.0  # between two loss curves
 
 
@@ -38,15 +38,14 @@ def outside_inference_mode() -> Iterator[None]:
         yield
 
 
-def progress(steps: int, draw: Callable[[Any], Tensor] | None = None) -> OnStep:
+def progress(draw: Callable[[Any], Tensor] | None = None) -> OnStep:
     """A callback that shows the progress of a running node: the bar, the loss curve, the time left, and previews.
 
     Args:
         draw: makes an image [H, W, 3] of the subject as it is after a step; see `preview_of`. None shows no previews.
     """
-    bar = comfy.utils.ProgressBar(max(steps, 1))
+    bar = comfy.utils.ProgressBar(1)  # the first step says how many there will be
     losses: list[float] = []
-    every = max(3, -(-steps // PREVIEWS))
     latest: Tensor | None = None
     started = shown = time.monotonic()
 
@@ -54,7 +53,8 @@ def progress(steps: int, draw: Callable[[Any], Tensor] | None = None) -> OnStep:
         nonlocal latest, shown
         losses.append(step.loss)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        due = steps >= SHORT and step.done % every == 0 and step.done < step.steps
+        every = max(3, -(-step.steps // PREVIEWS))
+        due = step.steps > SHORT and step.done % every == 0 and step.done < step.steps
         if due and draw is not None and step.current is not None:
             image = _drawn(draw, step.current())
             latest = latest if image is None else image

@@ -78,8 +78,7 @@ def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Tra
             )
         options = _options(host, training)
         draw = preview_of(host)
-        steps = find_method(training.method).configuration(host.family, **options).steps
-        on_step = progress(steps, draw if training.preview else None)
+        on_step = progress(draw if training.preview else None)
         with _memory_as_sentence(training.method):
             shared = {"seed": training.seed, "prior": _prior(host, training), "on_step": on_step}
             made = run_method(training.method, host, ref, training.class_noun, **shared, **options)

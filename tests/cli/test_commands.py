@@ -39,7 +39,7 @@ def test_demo_writes_a_board_and_a_subject_and_prints_scores(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "demo"), "--identity", "3"]) == 0
     printed = capsys.readouterr().out
     assert len(re.findall(r"identity -?\d\.\d\d, prompt \d\.\d\d", printed)) == 3
-    assert "5 steps" in printed and " s loading" in printed
+    assert "10 steps" in printed and " s loading" in printed
     with Image.open(tmp_path / "demo" / "board.png") as board:
         assert board.width > 1000 and np.asarray(board).std() > 20
     assert Subject.load(tmp_path / "demo" / "subject.safetensors").info.steps == 5
@@ -51,7 +51,7 @@ def test_personalize_writes_one_small_tensor_and_its_provenance(pet):
     assert list(tensors) == ["emb_params"]
     assert (pet / "pet.safetensors").stat().st_size < 16_000
     info = Subject.load(pet / "pet.safetensors").info
-    assert (info.class_noun, info.steps, info.method, info.images) == ("cat", 2, "learned", 1)
+    assert (info.class_noun, info.steps, info.method, info.images) == ("cat", 2, "words", 1)
     assert str(pet) not in (pet / "pet.safetensors").read_bytes().decode("latin-1")
 
 

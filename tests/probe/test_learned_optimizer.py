@@ -103,8 +103,7 @@ def test_learned_steps_follow_the_gradient_of_the_photos_loss(world, subject, pr
     expected = found.start + probe.step(found.start[None], embeddings.grad[None])[0].detach()
     assert found.relative_changes[0] > 1e-3 and found.mode == "learned"
     assert found.relative_changes[0] == pytest.approx(((expected - found.start).norm() / found.start.norm()).item(), rel=1e-4)
-    if found.best_step == 1:
-        torch.testing.assert_close(found.embeddings, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.embeddings, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_step_size_scales_the_learned_update(world, subject, probe):
@@ -118,19 +117,8 @@ def test_another_photo_gives_other_updates(world, subject, probe):
     assert run(world, subject, probe).relative_changes != run(world, subject, probe, ref=other).relative_changes
 
 
-def test_auto_is_learned_if_the_probe_has_an_optimizer_and_else_residual(world, subject, probe, new_probe):
-    auto = replace(LEARNED, mode="auto")
-    assert RefineConfig().mode == "auto"
-    assert run(world, subject, probe, auto).mode == "learned" and run(world, subject, new_probe(), auto).mode == "residual"
-    assert refine(world, subject.ref, subject.noun, auto, start=torch.randn(5, 96)).mode == "words"
-
-
 def test_a_probe_without_optimizer_is_refused(world, subject, new_probe, refuses):
     assert "residual" in refuses(run, world, subject, new_probe())
-
-
-def test_learned_updates_are_not_stretched(world, subject, probe):
-    assert run(world, subject, probe).stretch == 1.0
 
 
 def test_probe_and_model_are_untouched(world, subject, probe, state_of):

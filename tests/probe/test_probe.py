@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hybridbooth_core.probe.probe import Features, Probe
+from hybridbooth_core.probe.probe import Features, Probe, ProbeConfig
 
 BASE = {"width": 16, "clip": "c@1", "clip_width": 8, "dino": "d@1", "dino_width": 12, "regressor": "resampler",
         "sizes": {"layers": 1, "heads": 2}}  # fmt: skip
@@ -95,7 +95,17 @@ def test_an_invalid_integer_is_refused(good, key, value, refuses):
     refuses(Probe.load, good)
 
 
-@pytest.mark.parametrize("key", ["embedding_norm", "residual_step", "words_step"])
+@pytest.mark.parametrize("norms", ["0.1", [0.1] * 10, [0.1] * 10 + ["0.1"], [0.1] * 10 + [float("nan")], [-1.0] * 11, None])
+def test_invalid_gradient_norms_are_refused(good, norms, refuses):
+    rewrite(good, BASE | {"gradient_norms": norms})
+    assert "gradient norms" in refuses(Probe.load, good)
+
+
+def test_a_file_of_an_earlier_version_may_have_a_step_size_of_its_own():
+    assert ProbeConfig.from_table(BASE | {"words_step": 0.02}) == ProbeConfig(**BASE)
+
+
+@pytest.mark.parametrize("key", ["embedding_norm", "residual_step", "learned_step"])
 @pytest.mark.parametrize("value", [0, -1.0, 1e5, float("nan"), float("inf"), "1", None, [1]], ids=repr)
 def test_an_invalid_scale_is_refused(good, key, value, refuses):
     rewrite(good, BASE | {key: value})

@@ -11,11 +11,13 @@ import torch
 from hybridbooth_core.encoders.features import Reference, extract_features, reference
 from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import creatures, random_scenes, split_numbers
+from hybridbooth_core.refine.config import FAR_STEPS, NEAR_STEPS
 from hybridbooth_core.refine.many import refine_many
 from hybridbooth_core.refine.refine import RefineConfig, refine
+from hybridbooth_core.refine.unlikeness import FAR
 
 WORDS = RefineConfig(mode="words", steps=3, batch=3, validation=5, step_size=0.1, seed=1)
-LEARNED = replace(WORDS, mode="learned", step_size=0.5, validation=None)
+LEARNED = replace(WORDS, mode="learned", step_size=0.5, validation=4)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def of(subjects: list[SimpleNamespace], name: str) -> list:
 
 
 def same(found, alone) -> None:
-    assert (found.best_step, found.stretch, found.mode) == (alone.best_step, alone.stretch, alone.mode)
+    assert (found.decision.steps, found.validated, found.mode) == (alone.decision.steps, alone.validated, alone.mode)
     assert (found.embeddings - alone.embeddings).norm() <= 0.01 * (
         alone.embeddings - alone.start
     ).norm()  # Adam amplifies rounding of tiny gradients
@@ -91,16 +93,20 @@ def test_small_batches_give_the_same_results(world, subjects, monkeypatch):
         same(one, refine(world, subject.ref, subject.noun, WORDS, start=subject.start))
 
 
-def test_subjects_may_finish_at_different_times(world, subjects):
-    """One that keeps its start does no line search, while the others do."""
-    starts = of(subjects, "start")
-    starts[1] = refine(world, subjects[1].ref, subjects[1].noun, replace(WORDS, steps=10), start=starts[1]).embeddings
-    far = replace(WORDS, step_size=1.0, steps=1)
-    found = refine_many(world, of(subjects, "ref"), of(subjects, "noun"), far, starts=starts)
-    alone = [refine(world, s.ref, s.noun, far, start=start) for s, start in zip(subjects, starts, strict=True)]
-    assert len({one.best_step > 0 for one in alone}) == 2, "the test needs both kinds"
-    for one, other in zip(found, alone, strict=True):
-        same(one, other)
+@pytest.mark.slow
+def test_subjects_may_finish_at_different_times(world, subjects, new_probe):
+    """Each subject's own gradient decides its steps: a median between them sends some far."""
+    config, refs, nouns, features = RefineConfig(batch=2, validation=2), *(of(subjects, name) for name in ("ref", "noun", "features"))
+
+    def at(median: float) -> list:
+        return refine_many(world, refs, nouns, config, new_probe(gradient_norms=(median,) * 11), features)
+
+    relative = sorted(one.decision.unlikeness for one in at(1.0))
+    median = (relative[0] + relative[-1]) / 2 / FAR
+    found = at(median)
+    assert {one.decision.steps for one in found} == {NEAR_STEPS, FAR_STEPS}
+    for one, s in zip(found, subjects, strict=True):
+        same(one, refine(world, s.ref, s.noun, config, new_probe(gradient_norms=(median,) * 11), s.features))
 
 
 def test_refusals(world, subjects, new_probe, refuses):

@@ -32,7 +32,7 @@ def drawn(small, tmp_path_factory):
     config = replace(small.CONFIG, log=replace(small.CONFIG.log, grid_every=3, grid_subjects=2, grid_steps=2))
     trainer = small.trainer_of(config)
     probe = trainer.averaged()
-    content = creature_content(2, trainer.context)
+    content = creature_content(trainer.context, 2)
     draw, path = grid(config, trainer.context, content), tmp_path_factory.mktemp("board") / "step-00000003.png"
     draw(probe, path)
     return config, trainer.context, probe, content.subjects, draw, path
@@ -140,7 +140,7 @@ def test_subjects_from_shards_have_the_features_of_their_crops(cached, configure
     config = configured(**data)
     config = replace(config, log=replace(config.log, grid_every=1, grid_subjects=3, grid_steps=1))
     context, probe, _ = training_bases().prepare(config, torch.device("cpu"))
-    content = shard_content(config, context)
+    content = shard_content(config, context, 3)
     subjects = content.subjects
     assert all(subject.ref.masks is not None for subject in subjects) and {subject.noun for subject in subjects} <= {"cat", "toy", "object"}
     for subject in subjects:

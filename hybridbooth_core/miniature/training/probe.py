@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,13 @@ from ...training.callbacks import Callbacks, GridContent, GridPrompts
 from ...training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig
 from ...training.context import TrainingContext
 from ...training.sample_grids import grid_subject
+from ...training.setup import provenance
+from ...training.sources import ShardSource
 from ...training.trainer import Trainer
 from ..bundle import CLIP_ID, DINO_ID, load_miniature
 from ..evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
 from ..nets import Judge
+from ..render import SIZE
 from ..world import KINDS, creatures, split_numbers
 from ..world_model import WIDTH
 from .source import Draw, MiniatureSource, train_numbers
@@ -40,10 +44,10 @@ SIZES = {
     "resampler": {"layers": 3, "heads": 4, "inner": 192},  # about as many parameters as this promptnet
 }
 TIMES = (0.35, 1.0)  # at low noise the noisy image itself shows the subject, and the embeddings learn nothing
-RESIDUAL_STEP, WORDS_STEP, LEARNED_STEP = 3e-4, 0.02, 0.5  # chosen on tune creatures by benchmarks/leads.py
+RESIDUAL_STEP, LEARNED_STEP = 3e-4, 0.5  # chosen on tune creatures by benchmarks/leads.py
 IDENTITIES = 24  # maximum number of creatures for the judge
 PROMPTS = GridPrompts("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)  # of sample grids
-TRAINED_ON, LICENCE = "train creatures of the miniature world", "Apache-2.0"
+ORIGIN = {"trained_on": "train creatures of the miniature world", "licence": "Apache-2.0"}
 
 CONFIG = TrainConfig(
     out=Path("miniature_probe"),
@@ -68,8 +72,16 @@ def class_embeddings(model: DiffusersModel) -> Tensor:
     return torch.cat([model.token_embeddings(kind) for kind in KINDS])
 
 
-def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, shape: ProbeShape, seed: int) -> Probe:
-    """An untrained probe for the miniature."""
+def miniature_probe(
+    model: DiffusersModel,
+    clip: FeatureEncoder,
+    dino: FeatureEncoder,
+    shape: ProbeShape,
+    seed: int,
+    origin: Mapping[str, str] | None = None,
+) -> Probe:
+    """An untrained probe for the miniature. `origin`: `trained_on` and `licence` of its data, rendered creatures by default."""
+    origin = origin or ORIGIN
     table = model.token_table()
     config = ProbeConfig(
         width=WIDTH,
@@ -82,13 +94,12 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
         num_tokens=shape.num_tokens,
         embedding_norm=round(table[2:].norm(dim=1).mean().item(), 6),
         residual_step=RESIDUAL_STEP,
-        words_step=WORDS_STEP,
         learned_step=LEARNED_STEP,
         family=model.family,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
-        trained_on=TRAINED_ON,
-        licence=LICENCE,
+        trained_on=origin["trained_on"],
+        licence=origin["licence"],
     )
     return new_probe(config, to_ldm_layout(model.unet.state_dict()), seed)
 
@@ -96,8 +107,12 @@ def miniature_probe(model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEn
 def miniature_context(
     config: TrainConfig, model: DiffusersModel, clip: FeatureEncoder, dino: FeatureEncoder, draw: Draw = train_numbers
 ) -> TrainingContext:
-    """The training context of the miniature."""
-    return TrainingContext(model, clip, dino, MiniatureSource(config.data, config.seed, draw), {"trained_on": TRAINED_ON, "licence": LICENCE})
+    """The training context of the miniature: rendered creatures of `draw`, or shards if the configuration names some."""
+    if config.data.shards is not None:
+        shards = ShardSource(config.data, config.seed, config.micro_batch, (SIZE, SIZE))
+        return TrainingContext(model, clip, dino, shards, provenance(shards.index))
+    source = MiniatureSource(config.data, config.seed, draw)
+    return TrainingContext(model, clip, dino, source, dict(ORIGIN))
 
 
 def prepare_miniature_training(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
@@ -110,13 +125,13 @@ def prepare_miniature_training(config: TrainConfig, device: torch.device) -> tup
         raise UserError(f"the miniature is trained on the CPU, found the device {device}; use --device cpu")
     m = load_miniature()
     context = miniature_context(config, m.model, m.clip, m.dino)
-    probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
+    probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed, context.provenance)
     check = JudgeCheck(m.model, m.clip, m.dino, m.judge, min(IDENTITIES, config.log.validation_samples))
-    return context, probe, Callbacks(check, grid_content=partial(creature_content, config.log.grid_subjects, context))
+    return context, probe, Callbacks(check, grid_content=partial(creature_content, context))
 
 
-def creature_content(count: int, context: TrainingContext) -> GridContent:
-    """Sample grids of `count` tune creatures."""
+def creature_content(context: TrainingContext, count: int) -> GridContent:
+    """`count` tune creatures."""
     who = creatures(split_numbers("tune", count))
     refs = [reference_of(who, row) for row in range(count)]
     subjects = [grid_subject(context, ref, noun) for ref, noun in zip(refs, class_nouns(who), strict=True)]
@@ -163,6 +178,6 @@ def train_probe(
     """Trains a probe in `folder` on the creatures of `draw`. Resumes a training that is there, or only loads it if it is complete."""
     config = replace(config, out=folder)
     context = miniature_context(config, model, clip, dino, draw)
-    probe = miniature_probe(model, clip, dino, config.probe, config.seed)
+    probe = miniature_probe(model, clip, dino, config.probe, config.seed, context.provenance)
     check = JudgeCheck(model, clip, dino, judge, min(IDENTITIES, config.log.validation_samples))
-    return Trainer(config, context, probe, Callbacks(check)).run(resume=True)
+    return Trainer(config, context, probe, Callbacks(check, grid_content=partial(creature_content, context))).run(resume=True)

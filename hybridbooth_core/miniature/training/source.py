@@ -18,7 +18,6 @@ from ..evaluate import class_nouns
 from ..render import SIZE, render
 from ..world import SPLITS, Creatures, Scenes, creatures, random_scenes, repeat, split_numbers
 
-
 Draw = Callable[[int, torch.Generator], Tensor]
 """Draws so many creature numbers, int64."""
 

@@ -1,0 +1,75 @@
+"""Subjects unlike those that the probe was trained on: does refinement close what the probe cannot know?
+
+    python -m benchmarks.outside --work DIR
+
+writes benchmarks/results/outside.json. `transfer`: probes trained on two kinds of creature, used on the other two. What is measured is kept
+in DIR, so a run that was stopped continues; `--jobs` processes share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from hybridbooth_core.methods.prior_images import Prior
+from hybridbooth_core.miniature.bundle import Miniature, load_miniature
+from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
+from hybridbooth_core.miniature.world import KINDS
+
+from ..family.pool import Task, in_pool, run_tasks
+from ..family.store import Store
+from ..provenance import RESULTS, command_line, provenance
+from .cost import gflop
+from .rows import ROWS, someone
+from .transfer import REGRESSORS, Split, first_of_kinds, measure_no_probe, measure_split, splits, table, train_split
+
+RESULT = RESULTS / "outside.json"
+ALONE = "no_probe"
+
+
+def _split(split: Split, folder: Path, each: int, world: Miniature, prior: Prior) -> dict:
+    return measure_split(world, split, folder, each)
+
+
+def _alone(each: int, world: Miniature, prior: Prior) -> dict:
+    return measure_no_probe(world, each)
+
+
+def transfer(work: Path, each: int, jobs: int) -> list[dict]:
+    """The tables of kind transfer, by regressor and by whether the kind was seen."""
+    plan, store = splits(), Store(work)
+    tasks: dict[str, Task] = {f"transfer/{split.name}/{each}": partial(_split, split, work / "probes", each) for split in plan}
+    tasks[f"transfer/{ALONE}/{each}"] = partial(_alone, each)
+    found = {key.split("/")[1]: record for key, record in run_tasks(tasks, store, in_pool(jobs), "probes").items()}
+    alone, rows, world = found.pop(ALONE), [], load_miniature()
+    who = first_of_kinds("test", range(len(KINDS)), 1)
+    inputs = someone(world, [reference_of(who, row) for row in range(len(who))], class_nouns(who))
+    for regressor in REGRESSORS:
+        probe = train_split(world, next(split for split in plan if split.regressor == regressor), work / "probes")
+        for seen in (True, False):
+            plain = table(found, alone, regressor, seen, {})
+            steps = {row["method"]: row["steps"] for row in plain}
+            rows += table(found, alone, regressor, seen, gflop(world, probe, inputs, list(ROWS), steps))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="for trained probes and finished measurements")
+    parser.add_argument("--creatures", type=int, default=6, help="test creatures of every kind (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    result = provenance(command_line("outside", [])) | {"creatures": chosen.creatures, "splits": [split.name for split in splits()]}
+    result["transfer"] = transfer(chosen.work, chosen.creatures, chosen.jobs)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for row in result["transfer"]:
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
