@@ -1,4 +1,4 @@
-"""The main job, measured: does the probe find the subject, and do five steps improve on it?
+"""The main job, measured: does the probe find the subject, and do a few steps improve on it?
 
     python -m benchmarks.main_job
 
@@ -50,7 +50,7 @@ def refined(world: Miniature, who: Creatures, config: RefineConfig) -> list[Refi
 
 
 def without_probe(world: Miniature, who: Creatures) -> list[Refinement]:
-    """The same steps from the class noun's embedding in every token's place: what five steps can do without a probe."""
+    """The same number of steps from the class noun's embedding in every token's place: what they can do without a probe."""
     results = []
     for row, noun in enumerate(tqdm(class_nouns(who), desc="refining, no probe")):
         vector = class_embedding(world.model, noun)
@@ -121,7 +121,7 @@ def main() -> None:
 
     default = refined(world, who, RefineConfig())
     residual = refined(world, who, RefineConfig(mode="residual"))
-    embeddings = refined(world, who, RefineConfig(mode="words"))
+    learned = refined(world, who, RefineConfig(mode="learned"))
     literal = refined(world, who, RefineConfig(mode="paper_literal"))
     bare = without_probe(world, who)
     methods: dict[str, Sequence[Piece]] = {
@@ -129,7 +129,7 @@ def main() -> None:
         "probe": [r.start for r in default],
         "refined": [r.embeddings for r in default],
         "refined_residual": [r.embeddings for r in residual],
-        "refined_words": [r.embeddings for r in embeddings],
+        "refined_learned": [r.embeddings for r in learned],
         "no_probe": [r.embeddings for r in bare],
     }
     scores = {name: draw(world, who, name, subjects) for name, subjects in methods.items()}
@@ -140,7 +140,7 @@ def main() -> None:
     gains = {
         "gain": (many["refined"].identity - many["probe"].identity).mean(1),
         "gain_residual": (scores["refined_residual"].identity - scores["probe"].identity).mean(1),
-        "gain_words": (scores["refined_words"].identity - scores["probe"].identity).mean(1),
+        "gain_learned": (scores["refined_learned"].identity - scores["probe"].identity).mean(1),
     }
     result = {
         **provenance(command_line("main_job")),
@@ -158,7 +158,7 @@ def main() -> None:
         "effective_step": residual[0].step_size,
         "displacement_default": _mean([r.relative_changes[-1] for r in default]),
         "displacement_effective": _mean([r.relative_changes[-1] for r in residual]),
-        "displacement_words": _mean([r.relative_changes[-1] for r in embeddings]),
+        "displacement_learned": _mean([r.relative_changes[-1] for r in learned]),
         "displacement_literal": _mean([r.relative_changes[-1] for r in literal]),
         "base_gates": manifest()["gates"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",

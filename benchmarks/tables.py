@@ -19,11 +19,11 @@ from .strength_plot import strength_image, strength_table
 PAGES = ("README.md", "docs/results.md", "docs/family.md", "docs/ablations.md", "docs/sd15.md")
 MAIN_JOB = {
     "class_noun": "class noun alone",
-    "no_probe": "no probe: class noun + 5 steps",
+    "no_probe": "no probe: class noun + 10 steps",
     "probe": "probe alone",
-    "refined": "**probe + 5 steps** (the default)",
+    "refined": "**probe + 10 steps** (the default)",
     "refined_residual": "probe + 5 steps on its cross-attentions (residual, the paper's form)",
-    "refined_words": "probe + 5 steps on the token embeddings (words)",
+    "refined_learned": "probe + 5 steps of its learned optimizer",
 }
 PROBE_FREE = {
     "class_noun": "class noun alone",
@@ -71,9 +71,9 @@ def main_job_table(r: dict) -> str:
             "|---|---|---|---|",
             *(row(name) for name in MAIN_JOB),
             "",
-            f"What five steps add to the probe's identity, paired by creature: {gain('gain')} by the default ({r['mode']}; "
-            f"{r['gain_identities']} creatures); in the paper's form {gain('gain_residual')}, on the token embeddings "
-            f"{gain('gain_words')} ({r['n_identities']} creatures).",
+            f"What the default adds to the probe's identity, paired by creature: {gain('gain')} ({r['gain_identities']} creatures); five "
+            f"steps in the paper's form {gain('gain_residual')}, of the learned optimizer {gain('gain_learned')} "
+            f"({r['n_identities']} creatures).",
             "",
             f"The paper's printed constants (lr 2e-5, lambda 1e-2) move the embeddings by {r['displacement_literal']:.1e} of their norm in "
             f"five steps, the default moves them by {r['displacement_default']:.2f}.",

@@ -42,7 +42,7 @@ def test_demo_writes_a_board_and_a_subject_and_prints_scores(tmp_path, capsys):
     assert "10 steps" in printed and " s loading" in printed
     with Image.open(tmp_path / "demo" / "board.png") as board:
         assert board.width > 1000 and np.asarray(board).std() > 20
-    assert Subject.load(tmp_path / "demo" / "subject.safetensors").info.steps == 5
+    assert Subject.load(tmp_path / "demo" / "subject.safetensors").info.steps == 10
     assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == ["board.png", "subject.safetensors"]
 
 
