@@ -32,7 +32,7 @@ MASK_TOOLTIP = (
     "is then learned as well."
 )
 INVERT_TOOLTIP = "Turn on if the mask marks the background, as the mask of a cut-out from Load Image does."
-PREVIEW_TOOLTIP = "Shows the loss curve while the subject is learned and, in runs of ten steps or more, a small image of it now and then."
+PREVIEW_TOOLTIP = "Shows the loss curve while the subject is learned and, in runs of more than ten steps, a small image of it now and then."
 NAME_TOOLTIP = "The subject's name in prompts, without the brackets: subject for <subject>. Any script, spaces too."
 NOISE_SEED_TOOLTIP = "Seed of the noise used by the steps."
 ABOUT_TOOLTIP = "The probe's base model, training data, licence and encoders, for Preview as Text."

@@ -12,7 +12,7 @@ from hybridbooth_core.encoders.features import Reference, extract_features
 from hybridbooth_core.methods.artefact import Artefact
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.methods.registry import run_method
-from hybridbooth_core.miniature.bundle import WEIGHTS, Miniature, load_probe
+from hybridbooth_core.miniature.bundle import WEIGHTS, Miniature
 from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
 from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
 from hybridbooth_core.models.adapter import Prompt, TrainableModel
@@ -75,10 +75,9 @@ def personalised(
     return {count: trained.artefacts[count] for count in keep}
 
 
-def shipped_mode(folder: Path = WEIGHTS) -> str:
-    """The mode in which the shipped probe is refined by default: by its learned optimizer, if it has one."""
-    default = RefineConfig().mode
-    return default if default != "auto" else "residual" if load_probe(folder).learned_optimizer is None else "learned"
+def shipped_mode() -> str:
+    """The mode in which a probe's prediction is refined by default."""
+    return RefineConfig().resolved.mode
 
 
 def inputs_digest(method: str, folder: Path = WEIGHTS) -> str:

@@ -58,8 +58,7 @@ def test_validated_rows_are_those_of_a_refinement(mode, world, subject, new_prob
     monkeypatch.setattr(type(world), "predict_noise", counted)
     probe = new_probe(learned_optimizer=8)
     torch.nn.init.normal_(probe.learned_optimizer.out.weight, std=0.1)
-    result = refine(world, subject.ref, subject.noun, RefineConfig(mode=mode), probe, subject.features)
-    assert mode == "learned" or result.best_step > 0, "without a better step there is no line search"
+    refine(world, subject.ref, subject.noun, RefineConfig(mode=mode), probe, subject.features)
     assert sum(seen) == validations(mode)
 
 

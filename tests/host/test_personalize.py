@@ -31,12 +31,12 @@ def text_of(outputs: dict) -> str:
 
 def test_a_probe_is_the_best_start_and_the_subject_is_the_single_nodes_own(host: Host):
     graph = {**personalized(probe=["probe", 0]), **sampled("a photo of <subject> on snow", ("personal", 0), "a")}
-    settings = {"class_word": ["creature", 2], "mode": "auto", "steps": 5, "effective_step": 0.0, "seed": 0}
+    settings = {"class_word": ["creature", 2], "mode": "auto", "steps": -1, "effective_step": 0.0, "seed": 0}
     wired = {"model": ["world", 0], "clip": ["world", 1], "vae": ["world", 2], "probe": ["probe", 0], "features": ["features", 0]}
     graph["refine"] = node("HybridBooth_RefineEmbedding", **wired, **settings)
     graph["clip"] = node("HybridBooth_InjectSubjectTokens", clip=["world", 1], subject=["refine", 0], name="subject", strength=1.0)
     outputs = host.run({**graph, **sampled("a photo of <subject> on snow", ("clip", 0), "b")})
-    assert text_of(outputs).startswith("start: the probe's prediction\n5 steps (learned")
+    assert text_of(outputs).startswith("start: the probe's prediction\n10 steps (words")
     assert torch.equal(host.latents(outputs, "a"), host.latents(outputs, "b"))
     assert Image.open(BytesIO(host.file(outputs["personal"]["images"][0]))).size[0] > 300
 

@@ -81,7 +81,7 @@ OURS = {
     "RefineEmbedding": Kind(
         476,
         {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "probe": "HB_PROBE", "features": "HB_FEATURES"},
-        {"class_word": "", "mode": "auto", "steps": 5, "effective_step": 0.0, "seed": 0, "preview": True},
+        {"class_word": "", "mode": "auto", "steps": -1, "effective_step": 0.0, "seed": 0, "preview": True},
         {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
     ),
     "InjectSubjectTokens": Kind(142, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),

@@ -36,9 +36,9 @@ PROBE_FILE = "hybridbooth-sd15.safetensors"
 def one_photo() -> Canvas:
     g = Canvas("7_needs_probe")
     readme(
-        g, "With a probe: five steps instead of thirty",
+        g, "With a probe: ten steps instead of thirty",
         NONE_YET,
-        "The probe predicts five words from one look at the photo; five gradient steps refine them through your own model.",
+        "The probe predicts five words from one look at the photo; ten or more gradient steps refine them through your own model.",
         choose(MODEL_FILE, PROBE, PHOTO, NOUN),
         f"### Better\n{MASK}",
         tall=560,

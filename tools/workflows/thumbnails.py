@@ -101,7 +101,7 @@ def strips() -> dict[str, tuple[str, list[Panel | str]]]:
         ),
         "6_load_subject": ("A subject from a file", [("models/embeddings", "my-subject\n.safetensors\n15 KB"), ">", shown]),
         "7_needs_probe": (
-            "With a trained probe: five steps (none is published yet)",
+            "With a trained probe: ten steps (none is published yet)",
             [photo, "+", ("a probe", "trained for\nSD 1.5"), ">", looks, ">", shown],
         ),
         "8_needs_probe_step_by_step": (
