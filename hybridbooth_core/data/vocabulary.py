@@ -69,6 +69,10 @@ class Description:
     attributes: str
     scenes: tuple[tuple[str, str], ...]
 
+    @property
+    def phrase(self) -> str:
+        return f"{self.attributes} {self.noun}".strip()
+
 
 def describe(vocabulary: Vocabulary, generator: torch.Generator, views: int) -> Description:
     """A random description, and `views` different scenes. Every noun is equally likely."""
