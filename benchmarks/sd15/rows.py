@@ -13,7 +13,7 @@ from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.models.memory import MemoryPlan, use_plan
 from hybridbooth_core.probe.probe import Features, Probe
 from hybridbooth_core.refine.many import refine_many
-from hybridbooth_core.refine.refine import Mode, RefineConfig, Task, refine, steps
+from hybridbooth_core.refine.refine import Mode, RefineConfig, Task, ValidationRequest, refine, steps
 from hybridbooth_core.refine.updates import update_rule
 
 from .measure import Meter, measured, measured_training
@@ -75,8 +75,9 @@ def refinement_step(world: World, mode: Mode, plan: MemoryPlan, stack: ExitStack
 
     def step() -> None:
         nonlocal asked
-        procedure.send(task.gradient(asked.embeddings, asked.t, asked.noise, asked.step))
-        asked = procedure.send(0.0)
+        asked = procedure.send(task.gradient(asked.embeddings, asked.t, asked.noise, asked.step))
+        if isinstance(asked, ValidationRequest):
+            asked = procedure.send(0.0)
 
     return step
 

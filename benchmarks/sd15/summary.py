@@ -70,7 +70,7 @@ def verdicts(rows: Rows, device: str, host: dict[str, float] | None = None) -> l
         costs = subjects(rows)
         for name, title, least, aim in (("textual_inversion", "Textual Inversion", 50, 300), ("dreambooth", "DreamBooth", 50, 100),
                                         ("custom_diffusion", "Custom Diffusion", 20, 40)):  # fmt: skip
-            for mode in ("learned", "residual"):
+            for mode in ("words", "residual"):
                 if name in costs and f"hybridbooth_{mode}" in costs:
                     times = costs[name]["passes"] / costs[f"hybridbooth_{mode}"]["passes"]  # of as many rows as published
                     add(f"a subject by {title} against HybridBooth, {mode}", times, least, aim, "x", True)
