@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from .family.plot import pareto_image
 from .family.tables import ablation_tables, difference_text, family_tables
+from .outside.tables import outside_table
 from .provenance import RESULTS, ROOT, made_by
 from .sd15.tables import refinement_tables, training_table
 from .strength_plot import strength_image, strength_table
@@ -142,6 +143,7 @@ BLOCKS: dict[str, tuple[str, Callable[[dict], str]]] = {
     "refine_sd15": ("refine_sd15", refinement_tables),
     "train_probe": ("train_probe", training_table),
     "quickstart_time": ("quickstart_time", quickstart_table),
+    "outside": ("outside", outside_table),
     "strength": ("strength", lambda result: f"{made_by(result)} Identity / prompt / class:\n\n{strength_table(result)}"),
 }
 """By the name that a page uses: the file in benchmarks/results, and what makes the table of it."""

@@ -60,11 +60,11 @@ def transfer(work: Path, each: int, jobs: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="for trained probes and finished measurements")
-    parser.add_argument("--creatures", type=int, default=6, help="test creatures of every kind (default: %(default)s)")
+    parser.add_argument("--creatures", type=int, default=5, help="test creatures of every kind (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    result = provenance(command_line("outside", [])) | {"creatures": chosen.creatures, "splits": [split.name for split in splits()]}
+    result = provenance(command_line("outside", ["--work", "DIR"])) | {"creatures": chosen.creatures, "splits": [split.name for split in splits()]}
     result["transfer"] = transfer(chosen.work, chosen.creatures, chosen.jobs)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for row in result["transfer"]:
