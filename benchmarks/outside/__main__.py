@@ -12,6 +12,7 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from hybridbooth_core.miniature.world import KINDS
 
 from ..family.pool import Task, in_pool, run_tasks
 from ..family.store import Store
-from ..provenance import RESULTS, command_line, provenance
+from ..provenance import RESULTS, command_line, commit
 from .cost import gflop
 from .rows import ROWS, someone
 from .transfer import REGRESSORS, Split, first_of_kinds, measure_no_probe, measure_split, splits, table, train_split
@@ -64,7 +65,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    result = provenance(command_line("outside", ["--work", "DIR"])) | {"creatures": chosen.creatures, "splits": [split.name for split in splits()]}
+    # no "probe", since the shipped one has no part in it
+    result: dict[str, Any] = {
+        "command": command_line("outside", ["--work", "DIR"]),
+        "commit": commit(),
+        "creatures": chosen.creatures,
+        "splits": [split.name for split in splits()],
+    }
     result["transfer"] = transfer(chosen.work, chosen.creatures, chosen.jobs)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for row in result["transfer"]:
