@@ -28,7 +28,7 @@ def test_the_readme_shows_the_main_job():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = text.split("<!-- result -->")[1].split("<!-- /result -->")[0]
     assert [line.split("|")[1].strip(" *") for line in block.strip().splitlines()[2:]] == [
-        "class noun alone", "no probe: class noun + 5 steps", "probe alone", "probe + 5 steps** (the default)",
+        "class noun alone", "no probe: class noun + 10 steps", "probe alone", "probe + 10 steps** (the default)",
     ]  # fmt: skip
 
 
