@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 path, folder = Path(sys.argv[1]), Path(sys.argv[2])
@@ -94,10 +95,10 @@ def gradient(wired: tuple, checkpointing: bool = False) -> tuple[Tensor, Tensor]
     return noise.detach(), embeddings.grad
 
 
-def refined(wired: tuple, on_step=None):
+def refined(wired: tuple, on_step=None, config: RefineConfig = CONFIG):
     with torch.inference_mode(), host_model(*wired) as host:
         host.image_size = SIDE
-        return refine(host, REF, host.token_embeddings("cat").mean(0), CONFIG, start=WORDS, on_step=on_step)
+        return refine(host, REF, host.token_embeddings("cat").mean(0), config, start=WORDS, on_step=on_step)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -236,7 +237,7 @@ def stop(step) -> None:
     management.interrupt_current_processing()
 
 
-results["interrupt"] = raised(lambda: refined(wired, stop))
+results["interrupt"] = raised(lambda: refined(wired, stop, replace(CONFIG, steps=2)))
 management.interrupt_current_processing(False)
 results["after an interrupt"] = before.holds()
 
