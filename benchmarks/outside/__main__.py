@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from hybridbooth_core.methods.prior_images import Prior
-from hybridbooth_core.miniature.bundle import Miniature, load_miniature
+from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
 from hybridbooth_core.miniature.world import KINDS
 
@@ -26,25 +25,17 @@ from ..family.store import Store
 from ..provenance import RESULTS, command_line, commit
 from .cost import gflop
 from .rows import ROWS, someone
-from .transfer import REGRESSORS, Split, first_of_kinds, measure_no_probe, measure_split, splits, table, train_split
+from .transfer import REGRESSORS, first_of_kinds, measure_no_probe, measure_split, splits, table, train_split
 
 RESULT = RESULTS / "outside.json"
 ALONE = "no_probe"
 
 
-def _split(split: Split, folder: Path, each: int, world: Miniature, prior: Prior) -> dict:
-    return measure_split(world, split, folder, each)
-
-
-def _alone(each: int, world: Miniature, prior: Prior) -> dict:
-    return measure_no_probe(world, each)
-
-
 def transfer(work: Path, each: int, jobs: int) -> list[dict]:
     """The tables of kind transfer, by regressor and by whether the kind was seen."""
     plan, store = splits(), Store(work)
-    tasks: dict[str, Task] = {f"transfer/{split.name}/{each}": partial(_split, split, work / "probes", each) for split in plan}
-    tasks[f"transfer/{ALONE}/{each}"] = partial(_alone, each)
+    tasks: dict[str, Task] = {f"transfer/{split.name}/{each}": partial(measure_split, split, work / "probes", each) for split in plan}
+    tasks[f"transfer/{ALONE}/{each}"] = partial(measure_no_probe, each)
     found = {key.split("/")[1]: record for key, record in run_tasks(tasks, store, in_pool(jobs), "probes").items()}
     alone, rows, world = found.pop(ALONE), [], load_miniature()
     who = first_of_kinds("test", range(len(KINDS)), 1)

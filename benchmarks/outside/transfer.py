@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.miniature.bundle import Miniature
 from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
 from hybridbooth_core.miniature.training.probe import CONFIG, miniature_context, train_probe
@@ -72,7 +73,7 @@ def first_of_kinds(split: str, kinds: Sequence[int], each: int) -> Creatures:
     return who[rows]
 
 
-def measure_split(world: Miniature, split: Split, folder: Path, each: int) -> dict:
+def measure_split(split: Split, folder: Path, each: int, world: Miniature, _: Prior) -> dict:
     """The scores of test creatures of all kinds, `each` of every kind, by row: `numbers`, `seen` (whether the probe knows their kind)."""
     probe = train_split(world, split, folder)
     who = first_of_kinds("test", range(len(KINDS)), each)
@@ -82,7 +83,7 @@ def measure_split(world: Miniature, split: Split, folder: Path, each: int) -> di
     return {"numbers": who.number.tolist(), "seen": seen, "scores": scored(world, who, found, steps)}
 
 
-def measure_no_probe(world: Miniature, each: int) -> dict:
+def measure_no_probe(each: int, world: Miniature, _: Prior) -> dict:
     """The same of the row that needs no probe, once for all splits."""
     who = first_of_kinds("test", range(len(KINDS)), each)
     inputs = someone(world, [reference_of(who, row) for row in range(len(who))], class_nouns(who))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from ..data.vocabulary import Nouns, Vocabulary
 
 AGES = ("young", "middle-aged", "old")
@@ -31,7 +33,7 @@ COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink",
 MATERIALS = ("wooden", "metal", "glass", "ceramic", "plastic", "leather", "knitted", "stone", "paper", "velvet", "rusty", "shiny")
 PATTERNS = ("striped", "checkered", "spotted", "floral", "plain", "patterned", "vintage", "modern", "worn")
 
-BEFORE = ("a photo of a", "a close-up photo of a", "a studio photo of a", "a photo of a")
+BEFORE = ("a photo of a", "a close-up photo of a", "a studio photo of a")
 AFTER = (
     "", "on a beach", "in a forest", "in the snow", "on a city street", "in a living room", "on a wooden table", "on grass", "in a kitchen",
     "in front of a brick wall", "on a white background", "at sunset", "in a garden", "on a road", "in a desert", "at night", "in the rain",
@@ -47,4 +49,4 @@ def vocabulary() -> Vocabulary:
         Nouns(ANIMALS, (FUR, COATS)),
         Nouns(THINGS, (PATTERNS, COLOURS, MATERIALS)),
     )
-    return Vocabulary(groups, tuple(dict.fromkeys((before, after) for before in BEFORE for after in AFTER)))
+    return Vocabulary(groups, tuple(product(BEFORE, AFTER)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,13 @@ def run(options: argparse.Namespace) -> None:
 
     if options.workers is not None and not 1 <= options.workers <= 1024:
         raise UserError(f"expected 1 to 1024 workers, found {options.workers}")
+    standards = Standards(options.size or 512, options.min_side, tuple(options.area), options.max_blur, options.class_word, options.licence)
     drawing = _drawing(options)
-    size = options.size or (512 if drawing is None else drawing.model.image_size)
-    standards = Standards(size, options.min_side, tuple(options.area), options.max_blur, options.class_word, options.licence)
-    if drawing is not None and options.dry_run:
-        print(forecast(drawing))
-        return
+    if drawing is not None:
+        standards = replace(standards, size=options.size or drawing.model.image_size)
+        if options.dry_run:
+            print(forecast(drawing))
+            return
     maker = None
     if options.make_masks:
         from ..data.masks import load_mask_maker
@@ -164,8 +166,8 @@ def forecast(drawing: Drawing) -> str:
 
 
 def _cache(options: argparse.Namespace) -> FeatureCache | None:
-    autoencoder_of = None if options.model == "miniature" else options.model  # whose training renders or encodes for itself
-    if not autoencoder_of and not options.encoders:
+    # beside --draw, --model is what draws; its latents are of use to a training together with tokens only
+    if not options.encoders and (not options.model or options.draw is not None):
         return None
     from ..bases.autoencoder import load_autoencoder
     from ..data.cache import FeatureCache
@@ -174,5 +176,5 @@ def _cache(options: argparse.Namespace) -> FeatureCache | None:
 
     device = compute_device(options.device)
     encoders = find_encoders(options.encoders, options.dino, device) if options.encoders else None
-    autoencoder = load_autoencoder(autoencoder_of, device, options.comfyui) if autoencoder_of else None
+    autoencoder = load_autoencoder(options.model, device, options.comfyui) if options.model else None
     return FeatureCache(encoders, autoencoder, options.whole_share)

@@ -28,8 +28,8 @@ class RefineConfig:
             gradient at the prediction says that the subject is unlike those of the probe's training; else `OTHER_STEPS`.
         step_size: for "words" a fraction of the embeddings' mean norm; for "residual" lambda x lr, the largest change of a weight per
             step; for "learned" a factor on each update. None uses the probe's default for the mode.
-        anchor: for "words" with a probe, the weight of a pull back to the prediction. None uses 1, or 0 for a subject unlike those of
-            the probe's training.
+        anchor: for "words", the weight of a pull back to the start. None uses 1 for a probe's prediction, or 0 if the subject is unlike
+            those of the probe's training, and 0 for another start.
         batch: samples (image, time, noise) per step.
         times: range of the noise schedule to sample from, 0 clean to 1 noise.
         background: weight of the denoising loss off the mask; 1 on it.
@@ -60,6 +60,8 @@ class RefineConfig:
             raise UserError(f"expected a step size above 0 and at most 1, found {self.step_size}")
         if self.anchor is not None and not 0 <= self.anchor <= 1000:
             raise UserError(f"expected an anchor from 0 to 1000, found {self.anchor}")
+        if self.anchor is not None and self.mode not in ("auto", "words"):
+            raise UserError(f"only the mode words has an anchor, found the mode {self.mode}; leave the anchor out")
         if self.batch < 1 or self.validation < 1:
             raise UserError(f"expected a batch and a validation set of at least 1, found {self.batch} and {self.validation}")
         if not 0 <= self.times[0] < self.times[1] <= 1:

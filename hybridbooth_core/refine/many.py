@@ -64,7 +64,9 @@ def refine_many(
             tasks = [Task(model, ref, config, plan) for ref in refs]
             inputs = zip(features or [None] * count, nouns, starts or [None] * count, strict=True)
             rules = [stack.enter_context(update_rule(config, probe, *values)) for values in inputs]
-            return _run(tasks, [steps(task, rule, probe, on_step) for task, rule in zip(tasks, rules, strict=True)])
+            return _run(
+                tasks, [steps(task, rule, probe if starts is None else None, on_step) for task, rule in zip(tasks, rules, strict=True)]
+            )
 
     return with_fallbacks(model, memory_plans(count * config.batch, model.image_size), attempt)
 

@@ -30,7 +30,7 @@ class Personalization:
         return self.refinement.start
 
     def report(self) -> str:
-        """A few lines for users: steps, validation losses, best step, memory and warnings."""
+        """A few lines for users: how unlike the subject is, steps, validation losses, memory and warnings."""
         r = self.refinement
         curve = ", ".join(f"{loss:.4f} after {step}" for step, loss in zip(r.validated, r.validation, strict=True))
         lines = [

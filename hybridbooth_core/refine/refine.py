@@ -87,7 +87,7 @@ def refine(
     def attempt(plan: MemoryPlan) -> Refinement:
         with torch.enable_grad(), use_plan(model, plan), update_rule(config, probe, features, noun, start) as rule:
             task = Task(model, ref, config, plan)
-            return _run(steps(task, rule, probe, on_step), task)
+            return _run(steps(task, rule, probe if start is None else None, on_step), task)
 
     return with_fallbacks(model, memory_plans(config.batch, model.image_size), attempt)
 
@@ -138,12 +138,13 @@ def steps(task: Task, rule: UpdateRule, probe: Probe | None = None, on_step: OnS
     if not _finite(validation[0], start):
         raise UserError("the denoising loss of this image is not finite with this model; check the image and the checkpoint")
     used = watch_peak(task.model.device)
-    decision = Decision(NEAR_STEPS if config.steps is None else config.steps, 0.0)
+    decision = Decision(NEAR_STEPS if config.steps is None else config.steps, config.anchor or 0.0)
     while len(losses) < decision.steps:
         step = len(losses)
         loss, gradient = yield GradientRequest(embeddings, *task.sample(config.batch, refine_generator(config.seed, step)), step)
-        if step == 0 and isinstance(rule, EmbeddingUpdate) and probe is not None:
-            decision = decide(config, gradient_norm(gradient, rule.norm), probe.config.gradient_norms)
+        if step == 0 and isinstance(rule, EmbeddingUpdate):
+            if probe is not None:
+                decision = decide(config, gradient_norm(gradient, rule.norm), probe.config.gradient_norms)
             rule.anchor = decision.anchor
         rule.step(embeddings, gradient)
         embeddings = _current(rule, task.plan)

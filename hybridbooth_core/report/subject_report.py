@@ -137,5 +137,5 @@ def _facts(subject: Subject) -> list[str]:
     size = f"step size {info.step_size:g}" if info.step_size else "default step size"
     facts = [f"{info.steps} steps ({info.method}, {size}); the words changed by {100 * info.relative_change:.3g} %"]
     if info.unlikeness:
-        facts.append(f"{likeness(info.unlikeness)} that the probe was trained on: the gradient is {info.unlikeness:.1f}x the usual one")
+        facts.append(f"the subject is {likeness(info.unlikeness)} that the probe was trained on: {info.unlikeness:.1f}x the usual gradient")
     return facts

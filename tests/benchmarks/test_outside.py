@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from benchmarks.outside.measure import WORSE, summary
 from benchmarks.outside.rows import DEFAULT, ROWS
-from benchmarks.outside.transfer import REGRESSORS, SEEDS, splits, table
+from benchmarks.outside.transfer import REGRESSORS, SEEDS, measure_no_probe, measure_split, splits, table
 from benchmarks.tables import results
 from hybridbooth_core.miniature.world import KINDS
 
@@ -57,6 +61,12 @@ def test_every_kind_is_left_out_and_every_seed_used():
     assert {(split.regressor, split.seed) for split in plan} == {(regressor, seed) for regressor in REGRESSORS for seed in SEEDS}
     assert all(len(set(split.kinds)) == 2 and max(split.kinds) < len(KINDS) for split in plan)
     assert len({split.kinds for split in plan}) == 6 and len({split.name for split in plan}) == len(plan)
+
+
+def test_other_processes_can_import_what_they_are_asked_to_measure():
+    """A child does not import a package's __main__, so a task that is defined there ends it."""
+    for task in (partial(measure_split, splits()[0], Path("work"), 1), partial(measure_no_probe, 1)):
+        assert pickle.loads(pickle.dumps(task)).func.__module__ == "benchmarks.outside.transfer"  # noqa: S301
 
 
 def test_the_committed_result_has_every_row():

@@ -138,6 +138,14 @@ def test_probe_and_model_are_untouched(run, kind, mode, world, new_probe, state_
     assert all(torch.equal(tensor, getattr(subject.features, name)) for name, tensor in features.items())
 
 
+def test_the_anchor_counts_from_a_given_start_and_in_no_other_mode(run, refuses):
+    given = {"probe": None, "features": None, "start": torch.randn(5, 96)}
+    free, tied = (run(replace(WORDS, steps=4, anchor=anchor), **given).relative_change for anchor in (None, 100.0))
+    assert tied < 0.7 * free
+    for mode in ("residual", "learned", "paper_literal"):
+        assert "anchor" in refuses(RefineConfig, mode=mode, anchor=1.0)
+
+
 @pytest.mark.parametrize("mode", ["residual", "words"])
 def test_an_interruption_propagates_and_changes_nothing(run, mode, new_probe, world, state_of):
     probe, seen = new_probe(), []
