@@ -42,8 +42,6 @@ def load_shard(folder: Path, shard: Shard, images: bool = True) -> list[Stored]:
         raise UserError(f"{path} cannot be read ({error.strerror or error}); check the disk, or copy it again") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); copy it again, or prepare the images again") from error
-    except ImportError as error:
-        raise UserError('reading shards needs the package webdataset; run: pip install "hybridbooth[train]"') from error
 
 
 class _Hashing:
@@ -59,30 +57,24 @@ class _Hashing:
 
 
 def _samples(file: BinaryIO, shard: Shard, images: bool) -> list[Stored]:
-    """The samples of a shard; ValueError if its hash differs.
-
-    webdataset parses the tar, but does not open it, since its opener can run commands in a file name. It decodes nothing.
-    """
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
-    magic = file.read(512)[257:262]
-    if magic != b"ustar":  # tarfile would also decompress a compressed tar, to any size
-        raise ValueError("not a tar")
-    file.seek(0)
-    source = _Hashing(file)
+    """The samples of a shard; ValueError if its hash differs."""
+    source, samples = _Hashing(file), {}
     try:
-        wanted = None if images else lambda name: not name.endswith(f".{IMAGE}")
-        members = tar_file_expander([{"url": shard.name, "stream": source}], select_files=wanted)
-        samples: list[Stored] = list(group_by_keys(members))
+        with tarfile.open(fileobj=source, mode="r|") as tar:  # type: ignore[call-overload]  # of a stream, without decompression
+            for member in tar:
+                key, _, ending = member.name.partition(".")
+                content = tar.extractfile(member) if images or ending != IMAGE else None
+                if content is not None:
+                    samples.setdefault(key, {"__key__": key})[ending] = content.read()
         while source.read(1 << 20):
             pass
         if source.digest.hexdigest() != shard.sha256:
             raise ValueError("its hash differs from the index")
-        for sample in samples:
+        for sample in samples.values():
             sample[NOTES] = json.loads(sample[NOTES])
     except (tarfile.TarError, KeyError, RecursionError) as error:
         raise ValueError("not a complete tar of samples") from error
-    complete = [sample for sample in samples if isinstance(sample[NOTES], dict) and (IMAGE in sample or not images)]
+    complete = [sample for sample in samples.values() if isinstance(sample[NOTES], dict) and (IMAGE in sample or not images)]
     if len(complete) != shard.samples:
         raise ValueError(f"{len(complete)} complete samples instead of {shard.samples}")
-    return samples
+    return complete

@@ -211,7 +211,7 @@ def test_a_folder_without_an_index(copy, tmp_path, refuses):
 def test_a_compressed_shard_is_never_unpacked(copy, refuses):
     path = copy / "shard-000003.tar"
     replaced(path, gzip.compress(path.read_bytes()))
-    assert "not a tar" in refuses(consume, copy)
+    assert "not a complete tar" in refuses(consume, copy)
 
 
 def replaced(path, content):

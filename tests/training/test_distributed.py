@@ -29,7 +29,7 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
 
 @pytest.fixture(scope="module")
 def small():
-    for name in ("accelerate", "diffusers", "transformers", "webdataset"):
+    for name in ("accelerate", "diffusers", "transformers"):
         pytest.importorskip(name)
     if not torch.distributed.is_available():
         pytest.skip("this PyTorch knows no other processes")
