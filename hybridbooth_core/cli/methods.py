@@ -10,11 +10,12 @@ from ..methods.registry import ALIASES, METHODS
 
 HELP = {
     "learning_rate": "of a method that trains",
-    "step_size": "of a method that refines: share of an embedding's norm, lambda x learning rate, or share of a learned step",
+    "step_size": "of a method that refines: share of an embedding's norm, or lambda x learning rate",
     "mode": "words, which auto stands for: gradient steps on the embeddings; residual: gradient steps on the probe's cross-attentions, the "
-    "paper's form; learned: steps of the probe's learned optimizer; paper_literal: the paper's printed constants, which move almost "
-    "nothing",
+    "paper's form",
     "anchor": "pull back to the probe's prediction (default: 1, or 0 for a subject unlike those of the probe's training)",
+    "caption": 'what else the photo shows, so that the embeddings need not learn it: "on a sofa", or "a photo of <subject> on a sofa"; '
+    "lines for several images",
     "num_tokens": "token embeddings of the subject",
     "inversion_steps": "steps in CLIP's space before the others",
     "rank": "of the LoRA",

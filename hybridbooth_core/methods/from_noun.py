@@ -21,11 +21,13 @@ class FromNounConfig:
     Attributes:
         steps, step_size: of Adam on the embeddings; a step moves an embedding by about `step_size` of its norm.
         num_tokens: n embeddings of the subject, each of which starts as the class noun.
+        caption: what the reference shows; see `refine.captions`.
     """
 
     steps: int = STEPS
     step_size: float = STEP_SIZE
     num_tokens: int = 5
+    caption: str = ""
     seed: int = 0
 
     def __post_init__(self):
@@ -42,7 +44,7 @@ def from_noun(inputs: Inputs, config: FromNounConfig, on_step: OnStep | None = N
     """
     noun = inputs.class_noun.strip()
     start = class_embedding(inputs.model, noun).cpu().repeat(config.num_tokens, 1)
-    refining = replace(REFINING, steps=config.steps, step_size=config.step_size, seed=config.seed)
+    refining = replace(REFINING, steps=config.steps, step_size=config.step_size, caption=config.caption, seed=config.seed)
     info = SubjectInfo(class_noun=noun, method=NAME)
     made = refine_subject(inputs.model, inputs.ref, Subject(start, info), refining, on_step)
     return Trained({config.steps: made.subject}, made.refinement.losses, made.report(), made.refinement)

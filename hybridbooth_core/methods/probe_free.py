@@ -19,12 +19,14 @@ class ProbeFreeConfig:
         steps, step_size: of Adam on the embeddings; a step moves an embedding by about `step_size` of its norm.
         num_tokens: n embeddings of the subject; the class noun is the last.
         inversion_steps: steps in CLIP's space before.
+        caption: what the reference shows; see `refine.captions`.
     """
 
     steps: int = STEPS
     step_size: float = STEP_SIZE
     num_tokens: int = StartConfig.num_tokens
     inversion_steps: int = InversionConfig.steps
+    caption: str = ""
     seed: int = 0
 
 
@@ -33,6 +35,6 @@ def probe_free(inputs: Inputs, config: ProbeFreeConfig, on_step: OnStep | None =
     """See `probe_free.start.personalize_without_probe`. An empty class noun lets CLIP find one."""
     assert inputs.clip_space is not None
     start = StartConfig(config.num_tokens, inversion=replace(InversionConfig(), steps=config.inversion_steps))
-    refining = replace(REFINING, steps=config.steps, step_size=config.step_size, seed=config.seed)
+    refining = replace(REFINING, steps=config.steps, step_size=config.step_size, caption=config.caption, seed=config.seed)
     made, begun = personalize_without_probe(inputs.model, inputs.clip_space, inputs.ref, inputs.class_noun, start, refining, on_step)
     return Trained({config.steps: made.subject}, made.refinement.losses, f"{begun.report()}\n{made.report()}", made.refinement)

@@ -30,6 +30,8 @@ class RefineConfig:
             step; for "learned" a factor on each update. None uses the probe's default for the mode.
         anchor: for "words", the weight of a pull back to the start. None uses 1 for a probe's prediction, or 0 if the subject is unlike
             those of the probe's training, and 0 for another start.
+        caption: what the reference shows, "a photo of <subject> on a sofa" or what follows the subject; a line for each image, or one for
+            all. Empty: unknown (see `captions`).
         batch: samples (image, time, noise) per step.
         times: range of the noise schedule to sample from, 0 clean to 1 noise.
         background: weight of the denoising loss off the mask; 1 on it.
@@ -43,6 +45,7 @@ class RefineConfig:
     steps: int | None = None
     step_size: float | None = None
     anchor: float | None = None
+    caption: str = ""
     batch: int = 4
     times: tuple[float, float] = (0.2, 1.0)
     background: float = 0.2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def refine_many(
     features: Sequence[Features] | None = None,
     starts: Sequence[Tensor] | None = None,
     on_step: OnStep | None = None,
+    captions: Sequence[str] | None = None,
 ) -> list[Refinement]:
     """Refines the token embeddings of K subjects.
 
@@ -44,6 +46,7 @@ def refine_many(
         refs, nouns, features, starts: as in `refine`, one per subject; all subjects have the same number of tokens.
         config: shared by all subjects; the mode must be "words" or "learned".
         on_step: as in `refine`, called for every subject.
+        captions: one per subject, in place of the configuration's.
     Raises:
         UserError: the mode changes the probe, there is no subject, or `refine` would raise.
         ValueError: the numbers of nouns, features or starts differ from that of the references.
@@ -51,8 +54,8 @@ def refine_many(
     count = len(refs)
     if count == 0:
         raise UserError("expected at least one subject to refine, found none; add a reference image")
-    if any(values is not None and len(values) != count for values in (nouns, features, starts)):
-        raise ValueError(f"expected as many nouns and features or starts as references ({count})")
+    if any(values is not None and len(values) != count for values in (nouns, features, starts, captions)):
+        raise ValueError(f"expected as many nouns, captions and features or starts as references ({count})")
     config = config.resolved
     if config.mode not in ("words", "learned"):
         raise UserError(
@@ -61,7 +64,8 @@ def refine_many(
 
     def attempt(plan: MemoryPlan) -> list[Refinement]:
         with torch.enable_grad(), use_plan(model, plan), ExitStack() as stack:
-            tasks = [Task(model, ref, config, plan) for ref in refs]
+            own = [replace(config, caption=caption) for caption in captions or [config.caption] * count]
+            tasks = [Task(model, ref, mine, plan) for ref, mine in zip(refs, own, strict=True)]
             inputs = zip(features or [None] * count, nouns, starts or [None] * count, strict=True)
             rules = [stack.enter_context(update_rule(config, probe, *values)) for values in inputs]
             return _run(

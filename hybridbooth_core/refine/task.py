@@ -15,11 +15,10 @@ from ..encoders.features import Reference, target_squares
 from ..models.adapter import AttentionCapture, DiffusionModel, Prompt
 from ..models.memory import MemoryPlan, memory_plans
 from ..models.seeds import refine_validation_generator
+from .captions import templates
 from .config import RefineConfig
 from .losses import denoising_loss, mask_regularisation, subject_weight
 from .timesteps import antithetic_noise, stratified_timesteps
-
-TEMPLATES = (("a photo of",), ("a photo of a",))
 
 
 class Task:
@@ -31,6 +30,7 @@ class Task:
         target = target_squares(ref, self.plan.side)
         self.latents = model.encode_image(target.images).detach().clone()
         self.masks = None if target.masks is None else target.masks.to(self.latents.device)
+        self.templates = templates(config.caption, len(self.latents))
         self.weight = subject_weight(self.masks, self.latents, config.background)
         generator = refine_validation_generator(config.seed)
         self.fixed = self.sample(config.validation, generator)  # the validation set
@@ -42,7 +42,7 @@ class Task:
         return t.to(self.latents.device), noise.to(self.latents)
 
     def loss(self, embeddings: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> Tensor:
-        """The mean loss of embeddings [n, d] over samples. Samples cycle through the R images, and each cycle uses the next template.
+        """The mean loss of embeddings [n, d] over samples. Samples cycle through the R images, and each cycle uses their next template.
 
         `first` is the index of the first sample over all steps, so that every image is used.
         """
@@ -50,14 +50,21 @@ class Task:
 
     def loss_request(self, embeddings: Tensor, t: Tensor, noise: Tensor, with_masks: bool, first: int = 0) -> LossRequest:
         """The request that `loss` computes; see there for the arguments."""
-        index = torch.arange(first, first + len(t), device=t.device)
-        pick = index % len(self.latents)
-        templates, prompt_index = torch.unique(index // len(self.latents) % len(TEMPLATES), return_inverse=True)
-        prompts: list[Prompt] = [[*TEMPLATES[i], embeddings] for i in templates.tolist()]
+        numbers = range(first, first + len(t))
+        pick = torch.tensor([number % len(self.latents) for number in numbers], device=t.device)
+        chosen = [self._template(number) for number in numbers]
+        different = list(dict.fromkeys(chosen))
+        prompts: list[Prompt] = [[before, embeddings, *after] for before, *after in different]
+        prompt_index = torch.tensor([different.index(template) for template in chosen], device=t.device)
         noisy = self.model.schedule.add_noise(self.latents[pick], noise, t)
         weight = self.weight[pick] * self.model.schedule.loss_weight(t)
         masks = self.masks[pick] if with_masks and self.masks is not None and self.config.mask_weight > 0 else None
         return LossRequest(self.config, prompts, prompt_index, noisy, t, noise, weight, masks)
+
+    def _template(self, number: int) -> tuple[str, ...]:
+        """The template of a sample, by its number over all steps."""
+        own = self.templates[number % len(self.templates)]
+        return own[number // len(self.templates) % len(own)]
 
     def gradient(self, embeddings: Tensor, t: Tensor, noise: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """A step's loss, with masks, and its gradient [n, d], accumulated over batches of the memory plan's size."""

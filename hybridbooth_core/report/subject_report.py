@@ -18,7 +18,7 @@ from ..files.subject import Subject
 from ..models.adapter import AttentionCapture, DiffusionModel
 from ..models.attention import token_maps
 from ..models.seeds import new_generator
-from ..refine.task import TEMPLATES
+from ..refine.captions import TEMPLATES
 from ..refine.unlikeness import likeness
 from .drawing import ACCENT, INK, Page, fitted, mosaic, outlined, with_heatmap, wrapped
 

@@ -11,7 +11,8 @@ import torch
 from hybridbooth_core.encoders.features import Reference
 from hybridbooth_core.models.attention import mask_at
 from hybridbooth_core.probe.probe import Features
-from hybridbooth_core.refine.refine import TEMPLATES, RefineConfig, Task, refine
+from hybridbooth_core.refine.captions import TEMPLATES
+from hybridbooth_core.refine.refine import RefineConfig, Task, refine
 
 QUICK = RefineConfig(mode="residual", steps=3, batch=4, validation=4, step_size=5e-3, seed=1)
 WORDS = replace(QUICK, mode="words", step_size=0.1)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from hybridbooth_core.refine.task import TEMPLATES
+from hybridbooth_core.refine.captions import TEMPLATES
 from hybridbooth_core.training.config import Data
 from hybridbooth_core.training.prompt_templates import COLOURS, EMBEDDINGS_ONLY, NEUTRAL, photo_prompt
 

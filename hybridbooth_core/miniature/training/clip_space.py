@@ -12,7 +12,7 @@ from ...models.adapter import Prompt
 from ...models.diffusers_adapter import DiffusersModel
 from ...models.seeds import stage_generator
 from ...probe_free.space import encode_texts
-from ...refine.refine import TEMPLATES
+from ...refine.captions import TEMPLATES
 from ..captions import describe, scene_prompt
 from ..nets import ClipHeads, ImageEncoder
 from ..render import render

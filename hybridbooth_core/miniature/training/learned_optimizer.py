@@ -15,10 +15,10 @@ from ...encoders.features import FeatureEncoder, square_crops
 from ...models.adapter import Prompt
 from ...models.diffusers_adapter import DiffusersModel, ImageCoder
 from ...probe.probe import Features, Probe
+from ...refine.captions import TEMPLATES
 from ...refine.losses import denoising_loss, subject_weight
 from ...refine.personalize import personalize
 from ...refine.refine import RefineConfig
-from ...refine.task import TEMPLATES
 from ...refine.timesteps import antithetic_noise, stratified_timesteps
 from ..captions import mask_latent_weight, scene_prompt
 from ..evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
