@@ -44,6 +44,7 @@ class ProbeConfig:
     learned_optimizer: int = 0  # hidden width of the learned optimizer, 0 for none
     learned_step: float = 0.5  # default step size (0..1) for learned updates
     gradient_norms: Sequence[float] = ()  # deciles over subjects like those of the training, see refine.unlikeness; () if not measured
+    weak: bool = False  # many steps help even subjects like those of its training, see training.calibration
     family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
     base_model: str = ""
     base_fingerprint: str = ""
@@ -63,6 +64,8 @@ class ProbeConfig:
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
                 raise UserError(f"expected positive scales in the probe's configuration, found {scale!r}; the probe file is damaged")
         norms = self.gradient_norms
+        if not isinstance(self.weak, bool):
+            raise UserError(f"expected true or false for weak in the probe's configuration, found {self.weak!r}; get the probe file again")
         numbers = isinstance(norms, list | tuple) and all(isinstance(norm, int | float) and 0 <= norm < 1e9 for norm in norms)
         if not numbers or len(norms) not in (0, 11):
             raise UserError("the gradient norms in the probe's configuration are not eleven numbers; get the probe file again")

@@ -47,7 +47,9 @@ def _said(decision: Decision) -> str:
     """How unlike the subject is, in words."""
     if decision.unlikeness is None:
         return ""
-    return f"the subject is {likeness(decision.unlikeness)} that the probe was trained on ({decision.unlikeness:.1f}x the usual gradient): "
+    weak = "; the probe is weak, so all subjects take many steps" if decision.weak else ""
+    usual = f"{decision.unlikeness:.1f}x the usual gradient"
+    return f"the subject is {likeness(decision.unlikeness)} that the probe was trained on ({usual}){weak}: "
 
 
 def _tied(decision: Decision) -> str:

@@ -27,13 +27,13 @@ from ..models.progress import OnStep, Step
 from ..models.seeds import refine_generator
 from ..probe.probe import Features, Probe
 from .config import NEAR_STEPS, Mode, RefineConfig
-from .task import TEMPLATES, Task
+from .task import Task
 from .unlikeness import Decision, decide, gradient_norm
 from .updates import EmbeddingUpdate, UpdateRule, update_rule
 
 log = logging.getLogger("hybridbooth")
 
-__all__ = ["TEMPLATES", "Mode", "RefineConfig", "Refinement", "Task", "refine"]
+__all__ = ["Mode", "RefineConfig", "Refinement", "Task", "refine"]
 
 VALIDATE_EVERY = 5
 """Steps between two measurements on the validation set, about."""
@@ -144,7 +144,7 @@ def steps(task: Task, rule: UpdateRule, probe: Probe | None = None, on_step: OnS
         loss, gradient = yield GradientRequest(embeddings, *task.sample(config.batch, refine_generator(config.seed, step)), step)
         if step == 0 and isinstance(rule, EmbeddingUpdate):
             if probe is not None:
-                decision = decide(config, gradient_norm(gradient, rule.norm), probe.config.gradient_norms)
+                decision = decide(config, gradient_norm(gradient, rule.norm), probe.config.gradient_norms, probe.config.weak)
             rule.anchor = decision.anchor
         rule.step(embeddings, gradient)
         embeddings = _current(rule, task.plan)

@@ -1,7 +1,8 @@
 """How unlike the subjects of a probe's training a subject is, and what a refinement does about it.
 
 The norm of the loss's gradient at the prediction says how wrong the prediction is: of many signals it is the one that predicts whether
-steps help. A probe's file holds its deciles over held-out subjects of the training data.
+steps help. A probe's file holds its deciles over held-out subjects of the training data, and says whether the probe is weak: whether
+even those gain by many steps.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ class Decision:
     Attributes:
         unlikeness: the gradient's norm at the prediction, as a multiple of the median over subjects like those of the training; None if
             there is no such median.
+        weak: the probe is weak.
     """
 
     steps: int
     anchor: float
     unlikeness: float | None = None
+    weak: bool = False
 
 
 def gradient_norm(gradient: Tensor, embedding_norm: float) -> float:
@@ -49,14 +52,14 @@ def likeness(unlikeness: float) -> str:
     return "unlike those" if unlikeness > FAR else "somewhat unlike those" if unlikeness > 1 + (FAR - 1) / 2 else "like those"
 
 
-def decide(config: RefineConfig, norm: float, deciles: Sequence[float]) -> Decision:
+def decide(config: RefineConfig, norm: float, deciles: Sequence[float], weak: bool = False) -> Decision:
     """Steps and anchor, unless `config` gives them, for the gradient norm at a probe's prediction.
 
     Args:
-        deciles: from the probe's file, or empty if it has none: then the subject counts as like those of the training.
+        deciles, weak: from the probe's file. Without deciles the subject counts as like those of the training.
     """
     unlikeness = norm / deciles[5] if deciles and deciles[5] > 0 else None
-    far = unlikeness is not None and unlikeness > FAR
+    far = weak or (unlikeness is not None and unlikeness > FAR)
     steps = config.steps if config.steps is not None else FAR_STEPS if far else NEAR_STEPS
     anchor = config.anchor if config.anchor is not None else 0.0 if far else ANCHOR
-    return Decision(steps, anchor, unlikeness)
+    return Decision(steps, anchor, unlikeness, weak)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..encoders.features import Reference
+from ..models.progress import OnStep
 from ..probe.probe import Features, Probe
 from .config import TrainConfig
 from .context import TrainingContext
@@ -16,11 +17,16 @@ from .context import TrainingContext
 
 @dataclass(frozen=True, eq=False)
 class GridSubject:
-    """One row of a sample grid: a reference image with an optional mask, its features, and its class noun."""
+    """One row of a sample grid: a reference image with an optional mask, its features, and its class noun.
+
+    `other` is another photo of the subject, if there is one, and `caption` says what it shows; see `refine.captions`.
+    """
 
     ref: Reference
     features: Features
     noun: str
+    other: Reference | None = None
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,13 @@ class Callbacks:
     Attributes:
         check: further metrics of a probe, at each validation.
         grid: writes a sample grid of a probe to a PNG file.
-        grid_content: so many subjects, and prompts, for grids before the training, and for gradient norms after it.
+        on_step: called after every step; may raise to stop, and the last checkpoint remains.
+        grid_content: so many subjects, and prompts, for grids before the training, and for the calibration after it.
     """
 
     check: Callable[[Probe], dict[str, float]] | None = None
     grid: Callable[[Probe, Path], None] | None = None
+    on_step: OnStep | None = None
     grid_content: Callable[[int], GridContent] | None = None
 
 

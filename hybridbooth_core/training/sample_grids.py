@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.examples import Example
-from ..data.reader import ShardReader
+from ..data.reader import Row, ShardReader
 from ..encoders.features import Reference, extract_features, reference
 from ..errors import UserError
 from ..files.images import save_image
@@ -52,8 +52,8 @@ def shard_content(config: TrainConfig, context: TrainingContext, count: int) -> 
         UserError: a shard is missing, unreadable, or was changed.
     """
     reader = ShardReader(config.data.validation or config.data.shards or Path(), interleave=1)
-    examples = islice(reader.read(), min(CANDIDATES, reader.epoch_length))
-    subjects = [_subject(example, context) for example in _select(examples, count)]
+    rows = islice(reader.rows(), min(CANDIDATES, reader.epoch_length))
+    subjects = [_subject(row, context) for row in _select(rows, count)]
     return GridContent(subjects, PHOTOS, held_out=config.data.validation is not None)
 
 
@@ -64,27 +64,33 @@ def grid_subject(context: TrainingContext, ref: Reference, noun: str) -> GridSub
     return GridSubject(ref, extract_features(context.model, context.clip, context.dino, ref), noun)
 
 
-def _select(examples: Iterable[Example], count: int) -> list[Example]:
-    best: list[tuple[int, Example]] = []
+def _select(rows: Iterable[Row], count: int) -> list[Row]:
+    best: list[tuple[int, Row]] = []
     identities: set[str | None] = set()
-    for example in examples:
+    for row in rows:
+        example = row.target
         repeated = example.identity is not None and example.identity in identities
         identities.add(example.identity)
-        best = sorted([*best, (2 * repeated + (example.mask is None), example)], key=lambda entry: entry[0])[:count]
+        best = sorted([*best, (2 * repeated + (example.mask is None), row)], key=lambda entry: entry[0])[:count]
         if len(best) == count and best[-1][0] == 0:
             break
-    return [example for _, example in best]
+    return [row for _, row in best]
 
 
-def _subject(example: Example, context: TrainingContext) -> GridSubject:
+def _reference(example: Example) -> Reference:
     assert example.image is not None
     mask = None if example.mask is None or not 0.001 < example.mask.mean() < 0.999 else example.mask
-    ref = reference(example.image[None], None if mask is None else mask[None])
-    noun = example.class_word or NOUN
+    return reference(example.image[None], None if mask is None else mask[None])
+
+
+def _subject(row: Row, context: TrainingContext) -> GridSubject:
+    example, other = row.target, row.partner
+    paired = {} if other is example else {"other": _reference(other), "caption": other.prompt or ""}
+    ref, noun = _reference(example), example.class_word or NOUN
     if context.clip is not None:
-        return grid_subject(context, ref, noun)
+        return replace(grid_subject(context, ref, noun), **paired)
     tokens = [tensor[None].float() for tensor in (example.clip, example.dino, example.reference_latents) if tensor is not None]
-    return GridSubject(ref, Features(*tokens).to(context.model.device), noun)
+    return GridSubject(ref, Features(*tokens).to(context.model.device), noun, **paired)
 
 
 def grid(config: TrainConfig, context: TrainingContext, content: GridContent) -> Callable[[Probe, Path], None]:
@@ -150,7 +156,7 @@ def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], c
     cell = SMALL if rows[0].subject.ref.images.shape[1] <= 128 else LARGE
     groups = {
         "input": ["reference"],
-        f"\u201c{texts.before} <subject>\u201d": ["predicted", f"refined, {REFINE.steps} steps"],
+        f"\u201c{texts.before} <subject>\u201d": ["predicted", "refined"],
         "refined, in new contexts": [f"\u201c\u2026 {scene}\u201d" for scene in texts.contexts],
     }
     left, places = LEFT, []

@@ -19,9 +19,11 @@ from ..errors import UserError
 from ..files.atomic import write_atomic
 from ..models.checkpointing import checkpointed
 from ..models.memory import MemoryPlan, use_plan
+from ..models.progress import Step
 from ..probe.probe import Probe
 from ..probe.regressors import Regressor
 from .batch import Batch, DataShard
+from .calibration import SUBJECTS, calibrated
 from .callbacks import Callbacks
 from .checkpoint import describe_last, disk_errors, load_checkpoint, locked, refuse_existing_run, save_checkpoint
 from .config import TrainConfig, from_json, to_json
@@ -31,7 +33,6 @@ from .metrics import MetricsLogger, Throughput
 from .objective import objective, times_and_noise
 from .optimizer import Average, Optimizer, rate_at
 from .prefetcher import Prefetcher
-from .unlikeness import SUBJECTS, with_gradient_norms
 from .validation import Validation, verdict
 
 CONFIG, GRIDS = "config.json", "grids"
@@ -99,7 +100,8 @@ class Trainer:
                 self.first = validation.rows(self.averaged())
             throughput = Throughput(self.config.batch, self.context.model.device)
             while self.step < steps:
-                self.window.append(self.one_step(batches))
+                latest = self.one_step(batches)
+                self.window.append(latest)
                 bar.update()
                 last = self.step == steps
                 if self.step % log.log_every == 0 or last:
@@ -116,11 +118,12 @@ class Trainer:
                             self._draw(self.callbacks.grid, folder, probe)
                     throughput.pause()
                 if last and validation and self.callbacks.grid_content:
-                    measured = with_gradient_norms(self.context, self.averaged(), self.callbacks.grid_content(SUBJECTS).subjects)
-                    self.probe.config = measured.config
+                    self.probe.config = calibrated(self.context, self.averaged(), self.callbacks.grid_content(SUBJECTS).subjects).config
                 if self.step % log.save_every == 0 or last:
                     self._save(folder)
                     throughput.pause()
+                if main and self.callbacks.on_step:
+                    self.callbacks.on_step(Step(self.step, steps, latest["loss"]))
         finally:
             batches.close()
             bar.close()
@@ -251,7 +254,9 @@ class Trainer:
         if state["step"] > self.config.steps:
             raise UserError(f"the training in {self.config.out} is already at step {state['step']}; choose --steps of at least that")
         try:
-            self.probe.config = replace(self.probe.config, gradient_norms=json.loads(state["probe_config"]).get("gradient_norms", ()))
+            stored = json.loads(state["probe_config"])
+            measured = {"gradient_norms": tuple(stored.get("gradient_norms", ())), "weak": stored.get("weak", False)}
+            self.probe.config = replace(self.probe.config, **measured)
             self.probe.load_state_dict(state["probe"])
             self.average.load(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])

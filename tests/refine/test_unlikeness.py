@@ -36,6 +36,12 @@ def test_what_is_given_is_kept():
     assert decide(RefineConfig(anchor=3.0), 0.4, TRAINED).anchor == 3 and decide(RefineConfig(anchor=0.0), 0.1, TRAINED).anchor == 0
 
 
+def test_a_weak_probe_needs_many_steps_for_everyone():
+    found = decide(RefineConfig(), 0.2, TRAINED, weak=True)
+    assert (found.steps, found.anchor, found.weak) == (FAR_STEPS, 0.0, True)
+    assert decide(RefineConfig(steps=3, anchor=2.0), 0.2, TRAINED, weak=True).steps == 3
+
+
 @pytest.mark.parametrize("unknown", [(), (0.0,) * 11])
 def test_a_probe_that_does_not_say_it_takes_every_subject_for_a_like_one(unknown):
     assert decide(RefineConfig(), 100.0, unknown) == Decision(NEAR_STEPS, ANCHOR, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,7 +122,8 @@ def example(identity: str | None, masked: bool) -> Example:
 
 
 def test_masked_subjects_that_differ_come_first():
-    given = [example("a", False), example("a", True), example("b", True), example("b", True), example(None, True), example("c", False)]
+    examples = [example("a", False), example("a", True), example("b", True), example("b", True), example(None, True), example("c", False)]
+    given = [SimpleNamespace(target=one) for one in examples]
     order = [given.index(chosen) for chosen in grids._select(given, 6)]
     assert order == [2, 4, 0, 5, 1, 3]
     assert grids._select(given, 2) == [given[2], given[4]]

@@ -6,28 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...encoders.features import FeatureEncoder, Reference, extract_features
+from ...encoders.features import FeatureEncoder, Reference, extract_features, reference
 from ...errors import UserError
 from ...models.diffusers_adapter import DiffusersModel
 from ...models.ldm_layout import to_ldm_layout
+from ...models.seeds import new_generator
 from ...probe.probe import Probe, ProbeConfig
 from ...probe.untrained import new_probe
-from ...training.callbacks import Callbacks, GridContent, GridPrompts
+from ...refine.captions import SUBJECT
+from ...training.callbacks import Callbacks, GridContent, GridPrompts, GridSubject
 from ...training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig
 from ...training.context import TrainingContext
-from ...training.sample_grids import grid_subject
+from ...training.sample_grids import grid_subject, shard_content
 from ...training.setup import provenance
 from ...training.sources import ShardSource
 from ...training.trainer import Trainer
 from ..bundle import CLIP_ID, DINO_ID, load_miniature
+from ..captions import scene_prompt
 from ..evaluate import EVALUATION_SCENES, class_nouns, evaluate, reference_of
 from ..nets import Judge
-from ..render import SIZE
-from ..world import KINDS, creatures, split_numbers
+from ..render import SIZE, render
+from ..world import KINDS, Creatures, creatures, random_scenes, split_numbers
 from ..world_model import WIDTH
 from .source import Draw, MiniatureSource, train_numbers
 
@@ -46,6 +50,7 @@ SIZES = {
 TIMES = (0.35, 1.0)  # at low noise the noisy image itself shows the subject, and the embeddings learn nothing
 RESIDUAL_STEP, LEARNED_STEP = 3e-4, 0.5  # chosen on tune creatures by benchmarks/leads.py
 IDENTITIES = 24  # maximum number of creatures for the judge
+OTHER_SCENE = 1 << 32  # added to a creature's number for the seed of its other photo
 PROMPTS = GridPrompts("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)  # of sample grids
 ORIGIN = {"trained_on": "train creatures of the miniature world", "licence": "Apache-2.0"}
 
@@ -72,6 +77,12 @@ def class_embeddings(model: DiffusersModel) -> Tensor:
     return torch.cat([model.token_embeddings(kind) for kind in KINDS])
 
 
+def new_probe_fields(regressor: str) -> dict[str, Any]:
+    """What a new probe of the miniature reads with, its sizes and its step sizes, as fields of `ProbeConfig`."""
+    readers = {"clip": CLIP_ID, "clip_width": WIDTH, "dino": DINO_ID, "dino_width": WIDTH}
+    return {**readers, "regressor": regressor, "sizes": SIZES[regressor], "residual_step": RESIDUAL_STEP, "learned_step": LEARNED_STEP}
+
+
 def miniature_probe(
     model: DiffusersModel,
     clip: FeatureEncoder,
@@ -83,23 +94,18 @@ def miniature_probe(
     """An untrained probe for the miniature. `origin`: `trained_on` and `licence` of its data, rendered creatures by default."""
     origin = origin or ORIGIN
     table = model.token_table()
+    fields: dict[str, Any] = {**new_probe_fields(shape.regressor), "clip_width": clip.width, "dino_width": dino.width}
+    fields |= {"sizes": shape.sizes} if shape.sizes else {}
     config = ProbeConfig(
         width=WIDTH,
-        clip=CLIP_ID,
-        clip_width=clip.width,
-        dino=DINO_ID,
-        dino_width=dino.width,
-        regressor=shape.regressor,
-        sizes=shape.sizes or SIZES[shape.regressor],
         num_tokens=shape.num_tokens,
         embedding_norm=round(table[2:].norm(dim=1).mean().item(), 6),
-        residual_step=RESIDUAL_STEP,
-        learned_step=LEARNED_STEP,
         family=model.family,
         base_model=model.name,
         base_fingerprint=model.fingerprint,
         trained_on=origin["trained_on"],
         licence=origin["licence"],
+        **fields,
     )
     return new_probe(config, to_ldm_layout(model.unet.state_dict()), seed)
 
@@ -115,7 +121,9 @@ def miniature_context(
     return TrainingContext(model, clip, dino, source, dict(ORIGIN))
 
 
-def prepare_miniature_training(config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
+def prepare_miniature_training(
+    config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
+) -> tuple[TrainingContext, Probe, Callbacks]:
     """The training context, an untrained probe, and callbacks: the judge's metrics, and sample grids of tune creatures.
 
     Raises:
@@ -124,18 +132,36 @@ def prepare_miniature_training(config: TrainConfig, device: torch.device) -> tup
     if device.type != "cpu":
         raise UserError(f"the miniature is trained on the CPU, found the device {device}; use --device cpu")
     m = load_miniature()
-    context = miniature_context(config, m.model, m.clip, m.dino)
-    probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed, context.provenance)
-    check = JudgeCheck(m.model, m.clip, m.dino, m.judge, min(IDENTITIES, config.log.validation_samples))
-    return context, probe, Callbacks(check, grid_content=partial(creature_content, context))
+    model = model or m.model
+    context = miniature_context(config, model, m.clip, m.dino)
+    probe = miniature_probe(model, m.clip, m.dino, config.probe, config.seed, context.provenance)
+    check = JudgeCheck(model, m.clip, m.dino, m.judge, min(IDENTITIES, config.log.validation_samples))
+    return context, probe, Callbacks(check, grid_content=partial(_content, config, context))
+
+
+def _content(config: TrainConfig, context: TrainingContext, count: int) -> GridContent:
+    """`count` subjects like those of the training: of its shards, or tune creatures."""
+    if config.data.shards is None:
+        return creature_content(context, count)
+    return replace(shard_content(config, context, count), prompts=PROMPTS)
 
 
 def creature_content(context: TrainingContext, count: int) -> GridContent:
     """`count` tune creatures."""
-    who = creatures(split_numbers("tune", count))
-    refs = [reference_of(who, row) for row in range(count)]
-    subjects = [grid_subject(context, ref, noun) for ref, noun in zip(refs, class_nouns(who), strict=True)]
-    return GridContent(subjects, PROMPTS, held_out=True)
+    return GridContent(creature_subjects(context, creatures(split_numbers("tune", count))), PROMPTS, held_out=True)
+
+
+def creature_subjects(context: TrainingContext, who: Creatures) -> list[GridSubject]:
+    """Creatures in two photos each, as subjects."""
+    subjects = []
+    for row, noun in enumerate(class_nouns(who)):
+        number = int(who.number[row])
+        where = random_scenes(1, new_generator(number + OTHER_SCENE))
+        before, _, after = scene_prompt(where, 0, [""])
+        other = reference(*render(who[row : row + 1], where))
+        subject = grid_subject(context, reference_of(who, row), noun)
+        subjects.append(replace(subject, other=other, caption=f"{before} {SUBJECT} {after}"))
+    return subjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,4 +206,4 @@ def train_probe(
     context = miniature_context(config, model, clip, dino, draw)
     probe = miniature_probe(model, clip, dino, config.probe, config.seed, context.provenance)
     check = JudgeCheck(model, clip, dino, judge, min(IDENTITIES, config.log.validation_samples))
-    return Trainer(config, context, probe, Callbacks(check, grid_content=partial(creature_content, context))).run(resume=True)
+    return Trainer(config, context, probe, Callbacks(check, grid_content=partial(_content, config, context))).run(resume=True)

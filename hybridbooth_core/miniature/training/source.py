@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.seeds import new_generator, row_generator
-from ...refine.task import TEMPLATES
+from ...refine.captions import TEMPLATES
 from ...training.augmentation import augmented_batch, draw_augmentation
 from ...training.batch import Batch, DataShard
 from ...training.config import Data
@@ -27,14 +27,14 @@ def train_numbers(count: int, generator: torch.Generator) -> Tensor:
     return torch.randint(len(SPLITS["train"]), (count,), generator=generator) + SPLITS["train"].start
 
 
-def of_kinds(*kinds: int) -> Draw:
-    """Draws random train creatures of these kinds only (indices into KINDS)."""
+def those(belong: Callable[[Creatures], Tensor]) -> Draw:
+    """Draws random train creatures of which `belong` says so (bool [B])."""
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         found = torch.empty(0, dtype=torch.long)
         while len(found) < count:
-            numbers = train_numbers(4 * count, generator)
-            found = torch.cat([found, numbers[torch.isin(creatures(numbers).kind, torch.tensor(kinds))]])
+            numbers = train_numbers(8 * count, generator)
+            found = torch.cat([found, numbers[belong(creatures(numbers))]])
         return found[:count]
 
     return draw
