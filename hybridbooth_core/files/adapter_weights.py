@@ -4,6 +4,7 @@ Tensors are named as other programs read them:
     full              a stock checkpoint (`bases.whole_model`), or the parameters of diffusers' UNet2DConditionModel alone
     lora              kohya's layout, `lora_unet_..._attn1_to_q.lora_down.weight`, `.lora_up.weight`, `.alpha`: stock LoraLoader, diffusers
     custom_diffusion  `....attn2.processor.to_k_custom_diffusion.weight`, as diffusers' saver writes them, and the word as `emb_params`
+    polished          the keys of a LoRA, and a subject's embeddings as `emb_params`
 Everything else is metadata. It never holds pixels or paths.
 """
 
@@ -13,7 +14,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,18 +27,20 @@ from ..models.ldm_layout import UNET, from_checkpoint
 from ..models.low_rank import LowRank, attention_projections, kohya_name, low_rank_on
 from .modelspec import modelspec
 from .safetensors import read_header, read_tensors, write_tensors
-from .subject import check_name
+from .subject import Subject, SubjectInfo, check_name
 
 log = logging.getLogger("hybridbooth")
 
-Form = Literal["full", "lora", "custom_diffusion"]
+Form = Literal["full", "lora", "custom_diffusion", "polished"]
 FORMAT, FORMAT_VERSION = "hybridbooth.tuned", 1
 MAX_BYTES = 8 << 30
 WORD = "emb_params"
+LOW_RANK = ("lora", "polished")
 _OLD_NAMES = {"class_word": "class_noun", "pictures": "images"}  # of fields in files of 0.1
 _NAMES = {
     "full": re.compile(r"[a-z0-9_.]{1,200}\.(weight|bias)"),
     "lora": re.compile(r"(lora_unet_[a-z0-9_]{1,200}_attn[12]_to_(?:q|k|v|out_0))\.(?:lora_down\.weight|lora_up\.weight|alpha)"),
+    "polished": re.compile(r"(lora_unet_[a-z0-9_]{1,200}_attn2_to_[kv])\.(?:lora_down\.weight|lora_up\.weight|alpha)|" + WORD),
     "custom_diffusion": re.compile(r"[a-z0-9_.]{1,200}\.attn2\.processor\.to_[kv]_custom_diffusion\.weight|" + WORD),
 }
 
@@ -48,7 +51,7 @@ class AdapterInfo:
 
     form: Form
     class_noun: str
-    token: str  # text before the class noun; of custom_diffusion what the word started from
+    token: str  # text before the class noun; of custom_diffusion what the word started from, of polished the class noun
     family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
     width: int = 0  # of the base model's embeddings; 0 in files of 0.1
     base_model: str = ""
@@ -83,12 +86,13 @@ class AdapterWeights:
         check_name(path.stem)
         if path.exists() and not overwrite:
             raise UserError(f"{path.name} exists already; choose another name or allow overwriting")
-        kind = {"full": "", "lora": "lora", "custom_diffusion": "custom-diffusion"}[self.info.form]
+        kind = {"full": "", "lora": "lora", "custom_diffusion": "custom-diffusion", "polished": "lora"}[self.info.form]
+        trigger = f"<{path.stem}>" if self.info.form == "polished" else f"{self.info.token} {self.info.class_noun}"
         metadata = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
             "info": json.dumps(asdict(self.info)),
-            **modelspec(path.stem, f"{self.info.token} {self.info.class_noun}", self.info.family, kind),
+            **modelspec(path.stem, trigger, self.info.family, kind),
         }
         write_tensors(path, {name: t.half() if half else t.float() for name, t in self.tensors.items()}, metadata)
 
@@ -137,8 +141,29 @@ class AdapterWeights:
         if strength == 0:
             yield [noun]
             return
-        with changed:
-            yield [self._word(model, strength), noun] if WORD in self.tensors else [f"{self.info.token} {noun}"]
+        with changed, ExitStack() as stack:
+            if self.info.form == "polished":
+                yield stack.enter_context(self.subject().applied(model, strength))
+            elif WORD in self.tensors:
+                yield [self._word(model, strength), noun]
+            else:
+                yield [f"{self.info.token} {noun}"]
+
+    def subject(self) -> Subject:
+        """The embeddings in the file as a subject of their own: one word, or all of a polished subject's."""
+        info = self.info
+        return Subject(
+            self.tensors[WORD],
+            SubjectInfo(
+                class_noun=info.class_noun,
+                family=info.family,
+                base_model=info.base_model,
+                base_fingerprint=info.base_fingerprint,
+                method=info.form,
+                images=info.images,
+                licence=info.licence,
+            ),
+        )
 
     def _word(self, model: TrainableModel, strength: float) -> Tensor:
         """The new word [1, d], on the line from the token it started from."""
@@ -153,7 +178,7 @@ class AdapterWeights:
         width = self.tensors[WORD].shape[1] if WORD in self.tensors else self.info.width or model.embedding_width
         check_family(model, f"this {self.info.form}", width, self.info.family, self.info.base_model)
         same_words = self.info.base_fingerprint == model.fingerprint
-        if self.info.form == "lora":
+        if self.info.form in LOW_RANK:
             if not same_words:
                 log.warning("the LoRA was made on %s, whose words differ from those of %s", self.info.base_model, model.name)
             return low_rank_on(model.denoiser, self._low_rank(model), strength)
@@ -177,7 +202,7 @@ class AdapterWeights:
         """The residuals by the names of the model's layers."""
         layers = {kohya_name(name): (name, layer) for name, layer in attention_projections(model.denoiser).items()}
         residuals = {}
-        for key in {name.partition(".")[0]: None for name in self.tensors}:
+        for key in {name.partition(".")[0]: None for name in self.tensors if name != WORD}:
             down, up, alpha = (self.tensors[f"{key}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
             if key not in layers or layers[key][1].weight.shape != (len(up), down.shape[1]):
                 raise self._misfit(model)
@@ -223,11 +248,11 @@ def _expected(file: str, header: Mapping[str, dict], form: Form, width: int | No
         if match is None:
             raise UserError(f"{file} says it holds a {form}, but also holds {name[:80]!r}; it is another kind of file, or damaged")
         expected[name] = entry["shape"]
-        if form == "lora":
+        if form in LOW_RANK and name != WORD:
             rank = (header.get(f"{match[1]}.lora_down.weight", {}).get("shape") or [0])[0]
             expected |= {f"{match[1]}.lora_down.weight": [rank, -1], f"{match[1]}.lora_up.weight": [-1, rank], f"{match[1]}.alpha": []}
-    if form == "custom_diffusion":
-        expected[WORD] = [1, -1 if width is None else width]
+    if form in ("custom_diffusion", "polished"):
+        expected[WORD] = [1 if form == "custom_diffusion" else -1, -1 if width is None else width]
     if not expected:
         raise UserError(f"{file} holds no tensor; it is damaged")
     return expected

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..models.low_rank import kohya_name
-from .adapter_weights import WORD, AdapterWeights, parameter_name
+from .adapter_weights import LOW_RANK, WORD, AdapterWeights, parameter_name
 from .modelspec import modelspec
 from .safetensors import write_tensors
 
@@ -24,8 +24,8 @@ def stock_tensors(weights: AdapterWeights, own: Mapping[str, Tensor]) -> dict[st
     Raises:
         ValueError: weights of another form, or of another denoiser.
     """
-    if weights.info.form == "lora":
-        return dict(weights.tensors)
+    if weights.info.form in LOW_RANK:
+        return {name: tensor for name, tensor in weights.tensors.items() if name != WORD}
     if weights.info.form != "custom_diffusion":
         raise ValueError(f"expected a LoRA or Custom Diffusion, found {weights.info.form}")
     matrices = {parameter_name(name): tensor for name, tensor in weights.tensors.items() if name != WORD}

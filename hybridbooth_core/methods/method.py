@@ -63,7 +63,7 @@ class Method:
     config: type
     run: Callable[[Inputs, Any, OnStep | None], Trained]
     needs: tuple[Need, ...] = ("class_noun",)
-    makes: Literal["subject", "full", "lora", "custom_diffusion"] = "subject"
+    makes: Literal["subject", "full", "lora", "custom_diffusion", "polished"] = "subject"
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

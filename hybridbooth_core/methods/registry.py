@@ -4,6 +4,7 @@
 |-----------------------|--------------------------------------------------------------------|---------------------------------|
 | `hybridbooth`         | a probe's prediction, refined by a few steps (arXiv 2410.08192)    | `Subject`                       |
 | `encoder_only`        | the probe's prediction alone (as ELITE and FastComposer do)        | `Subject`                       |
+| `polished`            | `hybridbooth`, then a small LoRA of the cross-attentions           | `AdapterWeights`, polished      |
 | `probe_free`          | a start found by CLIP, then steps on the embeddings                | `Subject`                       |
 | `from_noun`           | the class noun, then steps on the embeddings                       | `Subject`                       |
 | `textual_inversion`   | one new token (Gal et al. 2022); `textual_inversion_5`: five       | `Subject`                       |
@@ -31,6 +32,7 @@ from ..probe.probe import Features, Probe
 # isort: off
 from . import hybridbooth  # noqa: F401
 from . import encoder_only  # noqa: F401
+from . import polished  # noqa: F401
 from . import probe_free  # noqa: F401
 from . import from_noun  # noqa: F401
 from . import textual_inversion  # noqa: F401
