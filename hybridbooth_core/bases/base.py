@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UserError
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ..data.drawing import Drawing
     from ..data.vocabulary import Vocabulary
     from ..encoders.clip_space import ClipSpace
     from ..encoders.features import FeatureEncoder
     from ..files.adapter_weights import AdapterWeights
     from ..files.subject import Subject
     from ..miniature.example import Example
+    from ..models.adapter import ProbeTeacher
     from ..models.diffusers_adapter import DiffusersModel
     from ..probe.probe import Probe, ProbeConfig
     from ..training.callbacks import Callbacks
@@ -49,6 +51,7 @@ class Base(ABC):
         scenes: prompts for a demo, with {name} for the subject's name.
         largest_image: pixels a side above which a reference image is refused; 0 for no limit.
         dtypes: what its denoiser may compute in.
+        own_probe: the training preset of a probe on the base's own drawings.
         batch: images that are drawn at once where nobody says how many.
         hub_model: its id on model hubs, "" where it has none.
         model: the model behind the adapter, frozen.
@@ -64,6 +67,7 @@ class Base(ABC):
     largest_image: ClassVar[int] = 0
     dtypes: ClassVar[tuple[str, ...]]
     batch: ClassVar[int]
+    own_probe: ClassVar[str]
     hub_model: ClassVar[str] = ""
 
     model: DiffusersModel
@@ -110,12 +114,37 @@ class Base(ABC):
 
     @classmethod
     @abstractmethod
-    def prepare_training(cls, config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
-        """What a training of a probe starts from: frozen networks and data, the untrained probe, and the base's callbacks."""
+    def prepare_training(
+        cls, config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
+    ) -> tuple[TrainingContext, Probe, Callbacks]:
+        """What a training of a probe starts from: frozen networks and data, the untrained probe, and the base's callbacks.
 
+        Args:
+            model: the configuration's model where it is loaded already; its dtype changes to the configuration's.
+        """
+
+    @classmethod
     @abstractmethod
-    def vocabulary(self) -> Vocabulary:
+    def new_probe_fields(cls, dino: str) -> dict[str, Any]:
+        """Fields of `ProbeConfig` for a new resampler of this family: encoders and sizes. `dino`: size of DINOv2, "L", "B" or "S"."""
+
+    @classmethod
+    @abstractmethod
+    def vocabulary(cls) -> Vocabulary:
         """What the base can draw for a training set of its own."""
+
+    @classmethod
+    def drawing(cls, model: ProbeTeacher, subjects: int, views: int, vocabulary: Vocabulary | None = None, seed: int = 0) -> Drawing:
+        """A training set that `model`, of this family, draws: so many subjects in so many scenes each.
+
+        Raises:
+            UserError: a number is out of range, or the vocabulary has too few scenes.
+        """
+        from ..data.drawing import Drawing, DrawingSettings
+
+        words, how = vocabulary or cls.vocabulary(), cls.sampling
+        settings = DrawingSettings(subjects, views, seed, how.steps, how.guidance, how.sampler, max(1, cls.batch // max(1, views)))
+        return Drawing(model, words, settings)
 
     def example(self, number: int) -> Example:
         """A subject for the demo; UserError where the base has none of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .base import Base, SamplingDefaults
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..encoders.clip_space import ClipSpace
     from ..encoders.features import FeatureEncoder
     from ..miniature.example import Example
+    from ..models.diffusers_adapter import DiffusersModel
     from ..probe.probe import Probe, ProbeConfig
     from ..training.callbacks import Callbacks
     from ..training.config import TrainConfig
@@ -37,6 +38,7 @@ class Miniature(Base):
     largest_image = 128
     dtypes = ("float32",)
     batch = 64
+    own_probe = family
 
     @classmethod
     def recognises(cls, source: str) -> bool:
@@ -58,10 +60,17 @@ class Miniature(Base):
 
         return load_probe().to(self.model.device)
 
-    def vocabulary(self) -> Vocabulary:
+    @classmethod
+    def vocabulary(cls) -> Vocabulary:
         from ..miniature.drawing_words import vocabulary
 
         return vocabulary()
+
+    @classmethod
+    def new_probe_fields(cls, dino: str) -> dict[str, Any]:
+        from ..miniature.training.probe import new_probe_fields
+
+        return new_probe_fields("resampler")
 
     @classmethod
     def reads_with(cls, config: ProbeConfig) -> bool:
@@ -92,10 +101,12 @@ class Miniature(Base):
         return {cls.family: ("the miniature world's own probe, on a CPU, downloading nothing", lambda: CONFIG)}
 
     @classmethod
-    def prepare_training(cls, config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
+    def prepare_training(
+        cls, config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
+    ) -> tuple[TrainingContext, Probe, Callbacks]:
         from ..miniature.training.probe import prepare_miniature_training
 
-        return prepare_miniature_training(config, device)
+        return prepare_miniature_training(config, device, model)
 
     def clip_space(self, folders: Sequence[Path] = ()) -> ClipSpace:
         from ..miniature.bundle import load_clip_space

@@ -50,6 +50,7 @@ class StableDiffusion15(Base):
     )
     dtypes = ("float32", "float16", "bfloat16")
     batch = 1
+    own_probe = "sd15-consumer"
     hub_model = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
     @classmethod
@@ -64,10 +65,20 @@ class StableDiffusion15(Base):
     def default_probe(self) -> None:
         return None
 
-    def vocabulary(self) -> Vocabulary:
+    @classmethod
+    def vocabulary(cls) -> Vocabulary:
         from .sd15_words import vocabulary
 
         return vocabulary()
+
+    @classmethod
+    def new_probe_fields(cls, dino: str) -> dict[str, Any]:
+        from ..encoders.catalogue import CATALOGUE, CLIP_L
+        from ..encoders.published import DINO_SIZES
+
+        entry = CATALOGUE[DINO_SIZES[dino]]
+        readers = {"clip": CLIP_L.id, "clip_width": CLIP_L.width, "dino": entry.id, "dino_width": entry.width}
+        return {"regressor": "resampler", **readers}
 
     @classmethod
     def reads_with(cls, config: ProbeConfig) -> bool:
@@ -92,12 +103,16 @@ class StableDiffusion15(Base):
         return SD15_PRESETS
 
     @classmethod
-    def prepare_training(cls, config: TrainConfig, device: torch.device) -> tuple[TrainingContext, Probe, Callbacks]:
+    def prepare_training(
+        cls, config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
+    ) -> tuple[TrainingContext, Probe, Callbacks]:
         from ..training.setup import prepare_training
         from .autoencoder import load_autoencoder
 
         path = find_source(config.model)
-        return prepare_training(config, device, lambda: load_model(path, device), lambda: load_autoencoder(path, "cpu").fingerprint)
+        return prepare_training(
+            config, device, lambda: model or load_model(path, device), lambda: load_autoencoder(path, "cpu").fingerprint
+        )
 
     def clip_space(self, folders: Sequence[Path] = ()) -> ClipSpace | None:
         from ..encoders.catalogue import CLIP_L

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import UserError
-from . import demo, download, evaluate, export_probe, generate, mappers, miniature, personalize, prepare, train_probe
+from . import demo, download, evaluate, export_probe, generate, make_probe, mappers, miniature, personalize, prepare, train_probe
 
 EPILOG = """\
 with your own checkpoint:
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, personalize, generate, miniature, evaluate, mappers, prepare, train_probe, export_probe, download):
+    for command in (demo, personalize, generate, miniature, evaluate, mappers, make_probe, prepare, train_probe, export_probe, download):
         command.add_to(commands)
     return top
 

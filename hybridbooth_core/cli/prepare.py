@@ -133,24 +133,14 @@ def _drawing(options: argparse.Namespace) -> Drawing | None:
         return None
     if options.source or not options.model:
         raise UserError("expected --draw with --model and without a folder; the model draws what a folder would hold")
-    if not 1 <= options.draw <= 10_000_000 or not 1 <= options.views <= 16:
-        raise UserError(f"expected 1 to 10000000 subjects in 1 to 16 scenes each, found {options.draw} and {options.views}")
     from ..bases import load_base
-    from ..data.drawing import Drawing, DrawingSettings
+    from ..data.drawing import DrawingSettings
     from ..data.vocabulary import Vocabulary
 
+    DrawingSettings(options.draw, options.views)  # refuses numbers before the model is loaded
+    vocabulary = Vocabulary.read(options.vocabulary) if options.vocabulary else None
     base = load_base(options.model, device=options.device, comfyui=options.comfyui)
-    vocabulary = Vocabulary.read(options.vocabulary) if options.vocabulary else base.vocabulary()
-    if len(vocabulary.scenes) < options.views:
-        raise UserError(f"the vocabulary has {len(vocabulary.scenes)} scenes, fewer than --views {options.views}; add some")
-    how = base.sampling
-    return Drawing(
-        base.model,
-        vocabulary,
-        DrawingSettings(
-            options.draw, options.views, options.seed, how.steps, how.guidance, how.sampler, max(1, base.batch // options.views)
-        ),
-    )
+    return base.drawing(base.model, options.draw, options.views, vocabulary, options.seed)
 
 
 def forecast(drawing: Drawing) -> str:

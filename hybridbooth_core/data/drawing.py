@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..models.adapter import AttentionCapture, Prompt
+from ..errors import UserError
+from ..models.adapter import AttentionCapture, ProbeTeacher, Prompt
 from ..models.attention import token_maps
-from ..models.diffusers_adapter import DiffusersModel
 from ..models.sampling import generate, initial_noise
 from ..models.seeds import drawing_generator, drawing_seed
 from .items import SUBJECT, Facts, Item, LeftOut
@@ -45,11 +45,18 @@ class DrawingSettings:
     sampler: str = ""
     batch: int = 4  # descriptions that are drawn at once
 
+    def __post_init__(self):
+        if not 1 <= self.count <= 10_000_000 or not 1 <= self.views <= 16:
+            raise UserError(f"expected 1 to 10000000 subjects in 1 to 16 scenes each, found {self.count} and {self.views}")
+
 
 class Drawing:
     """Descriptions, drawn when they are read. Image i depends on the model, the vocabulary, the settings and i alone."""
 
-    def __init__(self, model: DiffusersModel, vocabulary: Vocabulary, settings: DrawingSettings):
+    def __init__(self, model: ProbeTeacher, vocabulary: Vocabulary, settings: DrawingSettings):
+        """UserError if the vocabulary has too few scenes."""
+        if len(vocabulary.scenes) < settings.views:
+            raise UserError(f"the vocabulary has {len(vocabulary.scenes)} scenes, fewer than the {settings.views} of a subject; add some")
         self.model, self.vocabulary, self.settings = model, vocabulary, settings
         self._lock = Lock()  # workers of `prepare` read in parallel, the model draws one batch at a time
         self._batch = lru_cache(2)(self._draw)
@@ -116,7 +123,7 @@ class _Drawn:
 
 
 @torch.no_grad()
-def subject_mask(model: DiffusersModel, image: Tensor, prompt: Prompt, seed: int, times: Sequence[float] = MASK_TIMES) -> Tensor:
+def subject_mask(model: ProbeTeacher, image: Tensor, prompt: Prompt, seed: int, times: Sequence[float] = MASK_TIMES) -> Tensor:
     """The mask [H, W] of what the embeddings in a prompt attend to on an image [H, W, 3]: 1 on the subject, else 0.
 
     The cross-attention of the denoiser's decoder, which is the sharpest, is averaged over noise levels and thresholded. The largest

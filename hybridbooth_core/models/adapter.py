@@ -108,6 +108,18 @@ class DiffusionModel(TextModel, Protocol):
         ...
 
 
+class ProbeTeacher(DiffusionModel, Protocol):
+    """A frozen model on which a probe is trained, and which may draw the images for that."""
+
+    def latent_shape(self, size: int | None = None) -> tuple[int, int, int]:
+        """The shape (C, h, w) of a square image's latents, by default of `image_size`."""
+        ...
+
+    def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
+        """What the denoiser itself predicts (eps or v) for the inputs of `predict_noise`."""
+        ...
+
+
 class TrainableModel(DiffusionModel, Protocol):
     """A model whose denoiser weights can be replaced for a while, as DreamBooth and Custom Diffusion need."""
 

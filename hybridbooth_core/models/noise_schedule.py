@@ -60,6 +60,13 @@ class NoiseSchedule:
         alpha, sigma = self.alpha_sigma(t)
         return alpha * output + sigma * noisy
 
+    def output_from_noise(self, noise: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        """The network's output from eps and x_t, the inverse of `noise_from_output`: eps itself, or (eps - sigma x_t) / alpha."""
+        if self.prediction == "epsilon":
+            return noise
+        alpha, sigma = self.alpha_sigma(t)
+        return (noise - sigma * noisy) / alpha
+
     def image_from_noise(self, noise: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
         """x_0 from eps and x_t."""
         alpha, sigma = self.alpha_sigma(t)

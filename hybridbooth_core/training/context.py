@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..encoders.features import FeatureEncoder
-from ..models.adapter import class_embedding
-from ..models.diffusers_adapter import DiffusersModel
+from ..models.adapter import ProbeTeacher, class_embedding
 from ..probe.probe import Features, Probe
 from .batch import Batch, Source
 from .objective import Inputs
@@ -24,7 +23,7 @@ class TrainingContext:
         provenance: description of the data for the exported probe: `trained_on`, `licence`.
     """
 
-    model: DiffusersModel
+    model: ProbeTeacher
     clip: FeatureEncoder | None
     dino: FeatureEncoder | None
     source: Source

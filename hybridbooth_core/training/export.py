@@ -31,12 +31,7 @@ def export_probe(run: Path, out: Path, overwrite: bool = False, hub_model: Calla
     Raises:
         UserError: the folder contains no training, a file exists already, or the files cannot be written; no partial file remains.
     """
-    if out.suffix != ".safetensors":
-        raise UserError(f"expected a file that ends in .safetensors, found {out.name}; choose another --out")
-    files = (out, out.with_suffix(".md"), out.with_name(f"{out.name}.sha256"))
-    existing = [path.name for path in files if path.exists()]
-    if existing and not overwrite:
-        raise UserError(f"{', '.join(existing)} would be replaced in {out.parent}; choose another --out, or add --overwrite")
+    files = check_export(out, overwrite)
     probe, config, step = trained_probe(run)
     partial = out.with_name(f".{out.name}.partial")  # hashed before it is renamed
     try:
@@ -51,6 +46,17 @@ def export_probe(run: Path, out: Path, overwrite: bool = False, hub_model: Calla
         raise UserError(f"{out.parent} cannot be written ({error.strerror or error}); choose another place or free some space") from error
     finally:
         partial.unlink(missing_ok=True)
+    return files
+
+
+def check_export(out: Path, overwrite: bool = False) -> tuple[Path, Path, Path]:
+    """The files that an export to `out` writes: the probe, its card and its hash. UserError if one exists, unless `overwrite`."""
+    if out.suffix != ".safetensors":
+        raise UserError(f"expected a file that ends in .safetensors, found {out.name}; choose another --out")
+    files = (out, out.with_suffix(".md"), out.with_name(f"{out.name}.sha256"))
+    existing = [path.name for path in files if path.exists()]
+    if existing and not overwrite:
+        raise UserError(f"{', '.join(existing)} would be replaced in {out.parent}; choose another --out, or add --overwrite")
     return files
 
 

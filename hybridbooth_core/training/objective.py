@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.adapter import AttentionCapture
-from ..models.diffusers_adapter import DiffusersModel
+from ..models.adapter import AttentionCapture, ProbeTeacher
 from ..models.seeds import row_generator
 from ..probe.probe import Features, Probe
 from ..refine.losses import denoising_loss, mask_regularisation, subject_weight
@@ -48,7 +47,7 @@ def times_and_noise(loss: Loss, batch: Batch, size: int, shape: tuple[int, ...],
     return t, torch.stack(noise)
 
 
-def objective(probe: Probe, model: DiffusersModel, loss: Loss, batch: Batch, inputs: Inputs, t: Tensor, noise: Tensor) -> Losses:
+def objective(probe: Probe, model: ProbeTeacher, loss: Loss, batch: Batch, inputs: Inputs, t: Tensor, noise: Tensor) -> Losses:
     """The denoising loss of the targets, weighted towards the subject, plus mask regularisation and a penalty on the embeddings' norm.
 
     Each row's weight has mean 1, so the loss of a global batch is the mean over its rows however they are distributed.
@@ -68,7 +67,7 @@ def objective(probe: Probe, model: DiffusersModel, loss: Loss, batch: Batch, inp
 
 
 def denoising_losses(
-    model: DiffusersModel,
+    model: ProbeTeacher,
     loss: Loss,
     batch: Batch,
     embeddings: Tensor,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,9 +33,13 @@ COLOURS = {
 EMBEDDINGS_ONLY = ("", "")
 
 
-def neutral(generator: torch.Generator) -> tuple[str, str]:
+PLAIN = NEUTRAL[:2]
+"""For drawings: a base may know no other words than those that it was asked to draw by."""
+
+
+def neutral(generator: torch.Generator, templates: Sequence[str] = NEUTRAL) -> tuple[str, str]:
     """A random template that fits any photo."""
-    return NEUTRAL[int(torch.randint(len(NEUTRAL), (), generator=generator))], ""
+    return templates[int(torch.randint(len(templates), (), generator=generator))], ""
 
 
 def photo_prompt(
@@ -48,7 +54,7 @@ def photo_prompt(
         image: [S, S, 3]. mask: [S, S]. prompt: of the image, with `<subject>` in the subject's place.
     """
     alone, plain = (torch.rand(2, generator=generator) < torch.tensor([data.condition_drop, data.neutral])).tolist()
-    before, after = neutral(generator)
+    before, after = neutral(generator, NEUTRAL if prompt is None else PLAIN)
     if prompt is not None and SUBJECT in prompt and not plain and not alone:
         before, after = (text.strip() for text in prompt.split(SUBJECT, 1))
     elif image is not None and mask is not None and not plain and not alone:

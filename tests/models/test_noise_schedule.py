@@ -48,11 +48,14 @@ def test_noise_and_image_come_back_from_the_velocity(schedule, rows):
     found = schedule.noise_from_output(schedule.velocity(latents, noise, TIMES), noisy, TIMES)
     torch.testing.assert_close(found, noise, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(schedule.image_from_noise(found, noisy, TIMES), latents, atol=2e-4, rtol=1e-4)
+    back = schedule.output_from_noise(found, noisy, TIMES)
+    torch.testing.assert_close(back, schedule.velocity(latents, noise, TIMES), atol=2e-4, rtol=1e-4)
 
 
 def test_an_epsilon_output_is_returned_unchanged(rows):
     output, noisy = rows
     assert NoiseSchedule.scaled_linear("epsilon").noise_from_output(output, noisy, TIMES) is output
+    assert NoiseSchedule.scaled_linear("epsilon").output_from_noise(output, noisy, TIMES) is output
 
 
 def test_loss_weight_turns_an_error_of_the_noise_into_one_of_the_velocity(schedule, rows):
