@@ -10,9 +10,11 @@ from .encoders import DownloadEncoders
 from .host.folders import register_probe_folder
 from .host.prompt_hook import register_prompt_hook
 from .inject import InjectSubjectTokens
+from .make_probe import MakeProbe
 from .mappers import MapperWords
 from .miniature import LoadMiniatureWorld, MiniatureCreature
 from .personalize import PersonalizeSubject
+from .polish import PolishSubject
 from .probe import ExtractFeatures, LoadProbe
 from .probe_free import ProbeFreeStart, RefineSubject
 from .refine import RefineEmbedding
@@ -39,5 +41,7 @@ class HybridBooth(ComfyExtension):
             InjectSubjectTokens,
             SaveSubject,
             LoadSubject,
+            PolishSubject,
             TrainSubject,
+            MakeProbe,
         ]

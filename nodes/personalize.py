@@ -22,6 +22,7 @@ from .schema import (
     ComfyNode,
     ProbeSocket,
     Schema,
+    caption_input,
     invert_input,
     model_inputs,
     noun_input,
@@ -74,6 +75,7 @@ class PersonalizeSubject(ComfyNode):
                 seed_input(NOISE_SEED_TOOLTIP),
                 preview_input(),
                 invert_input(),
+                caption_input(),
             ],
             outputs=[
                 io.Clip.Output(tooltip="A CLIP that knows <name>, for the CLIP Text Encode of both prompts."),
@@ -91,9 +93,10 @@ class PersonalizeSubject(ComfyNode):
     def execute(
         cls, model: Any, clip: Any, vae: Any, image: Tensor, class_word: str, name: str, steps: int, seed: int, preview: bool = True,
         mask: Tensor | None = None, probe: Probe | None = None, clip_vision: Any = None, invert_mask: bool = False,
+        caption: str = "",
     ) -> io.NodeOutput:  # fmt: skip
         with outside_inference_mode():
             ref = node_reference(image, mask, invert_mask)
-            made = personalize_best(Wired(model, clip, vae, probe, clip_vision), ref, class_word, steps, seed, preview)
+            made = personalize_best(Wired(model, clip, vae, probe, clip_vision), ref, class_word, steps, seed, preview, caption)
         patched = with_subject(clip, made.subject, name, 1.0)
         return io.NodeOutput(patched, made.subject, made.drawn, made.report, ui=ui.PreviewImage(made.drawn, cls=cls))

@@ -25,6 +25,7 @@ from .schema import (
     ComfyNode,
     Schema,
     SubjectSocket,
+    caption_input,
     invert_input,
     model_inputs,
     preview_input,
@@ -131,6 +132,7 @@ class RefineSubject(ComfyNode):
                 seed_input(NOISE_SEED_TOOLTIP),
                 invert_input(),
                 preview_input(),
+                caption_input(),
             ],
             outputs=refined_outputs(),
         )
@@ -138,9 +140,9 @@ class RefineSubject(ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, clip: Any, vae: Any, subject: Subject, image: Tensor, steps: int, effective_step: float, seed: int,
-        mask: Tensor | None = None, invert_mask: bool = False, preview: bool = True,
+        mask: Tensor | None = None, invert_mask: bool = False, preview: bool = True, caption: str = "",
     ) -> io.NodeOutput:  # fmt: skip
-        config = replace(REFINING, steps=steps, step_size=effective_step or REFINING.step_size, seed=seed)
+        config = replace(REFINING, steps=steps, step_size=effective_step or REFINING.step_size, caption=caption, seed=seed)
         with host_model(model, clip, vae) as host:
             ref = node_reference(image, mask, invert_mask)
             result = refine_subject(host, ref, subject, config, progress(preview_of(host) if preview else None))

@@ -32,6 +32,10 @@ MASK_TOOLTIP = (
     "is then learned as well."
 )
 INVERT_TOOLTIP = "Turn on if the mask marks the background, as the mask of a cut-out from Load Image does."
+CAPTION_TOOLTIP = (
+    "What else the photo shows, so that the words need not learn it: 'on a sofa', or 'a photo of <subject> on a sofa'. Helps most with a "
+    "subject unlike the probe's training. One line for all images, or one for each."
+)
 PREVIEW_TOOLTIP = "Shows the loss curve while the subject is learned and, in runs of more than ten steps, a small image of it now and then."
 NAME_TOOLTIP = "The subject's name in prompts, without the brackets: subject for <subject>. Any script, spaces too."
 NOISE_SEED_TOOLTIP = "Seed of the noise used by the steps."
@@ -104,11 +108,16 @@ def invert_input() -> Any:
     return io.Boolean.Input("invert_mask", display_name="invert mask", default=False, optional=True, tooltip=INVERT_TOOLTIP)
 
 
+def caption_input() -> Any:
+    """What the reference shows; behind `invert_input`, for the same reason."""
+    return io.String.Input("caption", default="", optional=True, multiline=False, tooltip=CAPTION_TOOLTIP)
+
+
 def refined_outputs() -> list[Any]:
     """The outputs of every refining node."""
     return [
         SubjectSocket.Output(display_name="subject", tooltip="The refined words, for Inject Subject Tokens and Save Subject."),
-        io.String.Output(display_name="report", tooltip="Losses, the step that was kept and memory, for Preview as Text."),
+        io.String.Output(display_name="report", tooltip="How unlike the subject is, steps, losses and memory, for Preview as Text."),
         io.Image.Output(
             display_name="subject report", tooltip="The images, where the words attend, and the loss curve, for Preview Image."
         ),

@@ -85,7 +85,16 @@ def new_subject_path(name: str) -> Path:
     Raises:
         UserError: the name is invalid, the path is outside the folder, or the folder cannot be created.
     """
-    folder = Path(folder_paths.get_folder_paths(SUBJECTS)[0])
+    return _new_path(SUBJECTS, name)
+
+
+def new_probe_path(name: str) -> Path:
+    """The path to save a probe to; see `new_subject_path`."""
+    return _new_path(PROBES, name)
+
+
+def _new_path(kind: str, name: str) -> Path:
+    folder = Path(folder_paths.get_folder_paths(kind)[0])
     path = folder / f"{check_name(name)}.safetensors"
     inside = os.path.realpath(folder)
     if os.path.dirname(os.path.realpath(path)) != inside:

@@ -52,9 +52,9 @@ def host_model(model: Any, clip: Any, vae: Any, beside: nn.Module | None = None)
 
 
 class HostModel:
-    """Implements the core's `TrainableModel`, `SupportsCheckpointing` and `EstimatesMemory`; see there. Create it with `host_model`.
+    """Implements the core's `TrainableModel`, `ProbeTeacher`, `SupportsCheckpointing` and `EstimatesMemory`; see there.
 
-    Its `denoiser` has the attentions alone, the part that LoRAs and Custom Diffusion tune.
+    Create it with `host_model`. Its `denoiser` has the attentions alone, the part that LoRAs and Custom Diffusion tune.
 
     LoRAs, clip skip and the prediction type of the inputs apply. Patches of the sampling, such as guiders and attention patches, do not,
     since embeddings are refined for the model and not for one sampler.
@@ -114,6 +114,11 @@ class HostModel:
         with checkpointed(text_layers(self.clip) if self._checkpointing and torch.is_grad_enabled() else ()):
             return encode(self.clip, prompts, self.device)
 
+    def latent_shape(self, size: int | None = None) -> tuple[int, int, int]:
+        """See `ProbeTeacher`."""
+        cells = (size or self.image_size) // self._vae.spacial_compression_encode()
+        return self.patcher.get_model_object("latent_format").latent_channels, cells, cells
+
     def encode_image(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             latents = self.scale_latents(self._vae.encode(images).float()).to(self.device)
@@ -158,6 +163,10 @@ class HostModel:
         if capturer is not None and capture is not None:
             capturer.finish(capture, scale)
         return (x - scale_gradient(denoised.float(), scale)) / sigma[:, None, None, None]
+
+    def network_output(self, noisy: Tensor, t: Tensor, context: Tensor, capture: AttentionCapture | None = None) -> Tensor:
+        """See `ProbeTeacher`."""
+        return self.schedule.output_from_noise(self.predict_noise(noisy, t, context, capture), noisy, t)
 
     @contextmanager
     def use_plan(self, plan: MemoryPlan) -> Iterator[None]:

@@ -46,11 +46,14 @@ class Made:
     drawn: Tensor
 
 
-def personalize_best(wired: Wired, ref: Reference, class_noun: str, steps: int = 0, seed: int = 0, preview: bool = True) -> Made:
+def personalize_best(
+    wired: Wired, ref: Reference, class_noun: str, steps: int = 0, seed: int = 0, preview: bool = True, caption: str = ""
+) -> Made:
     """Makes a subject from the best start: the probe if there is one, else CLIP's space if its file is there, else the class noun.
 
     Args:
         steps: 0 takes as many as the start needs.
+        caption: see `refine.captions`.
     Raises:
         UserError: an input that does not fit, before any work; or what the start and the refinement raise.
     """
@@ -59,7 +62,7 @@ def personalize_best(wired: Wired, ref: Reference, class_noun: str, steps: int =
         if wired.probe is not None:
             check_probe(host, wired.probe)
             said = "start: the probe's prediction"
-            subject, report = _from_probe(host, wired, wired.probe, ref, class_noun, steps, seed, preview)
+            subject, report = _from_probe(host, wired, wired.probe, ref, class_noun, steps, seed, preview, caption)
             return Made(subject, *node_report(host, ref, subject, said, report))
     space, said = _clip_space(wired)
     start, found = None, ""
@@ -68,26 +71,27 @@ def personalize_best(wired: Wired, ref: Reference, class_noun: str, steps: int =
             begun = initial_embeddings(text, space, ref, class_noun)
             start, found = begun.subject, begun.report()
     with host_model(wired.model, wired.clip, wired.vae) as host:
-        config = replace(REFINING, steps=steps or REFINING.steps, seed=seed)
+        config = replace(REFINING, steps=steps or REFINING.steps, caption=caption, seed=seed)
         on_step = progress(preview_of(host) if preview else None)
         if start is not None:
             made = refine_subject(host, ref, start, config, on_step)
             subject, report = made.subject, made.report()
         else:
-            trained = run_method("from_noun", host, ref, class_noun, steps=config.steps, seed=seed, on_step=on_step)
+            trained = run_method("from_noun", host, ref, class_noun, steps=config.steps, seed=seed, on_step=on_step, caption=caption)
             subject, report = trained.artefact, trained.report
         assert isinstance(subject, Subject)
         return Made(subject, *node_report(host, ref, subject, said, found, report))
 
 
 def _from_probe(
-    host: HostModel, wired: Wired, probe: Probe, ref: Reference, class_noun: str, steps: int, seed: int, preview: bool
+    host: HostModel, wired: Wired, probe: Probe, ref: Reference, class_noun: str, steps: int, seed: int, preview: bool, caption: str
 ) -> tuple[Subject, str]:
     features = extract_features(HostVae(wired.vae), *host_encoders(probe.config, wired.clip_vision), ref)
     features = replace(features, latents=host.scale_latents(features.latents)).to(host.device)
     on_step = progress(preview_of(host) if preview else None)
     made = run_method(
-        "hybridbooth", host, ref, class_noun, steps=steps or None, seed=seed, probe=probe, features=features, on_step=on_step
+        "hybridbooth", host, ref, class_noun, steps=steps or None, seed=seed, probe=probe, features=features, on_step=on_step,
+        caption=caption,
     )  # fmt: skip
     assert isinstance(made.artefact, Subject)
     return made.artefact, made.report

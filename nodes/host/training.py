@@ -19,7 +19,9 @@ from ...hybridbooth_core.encoders.features import Reference
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.files.adapter_weights import WORD, AdapterWeights
 from ...hybridbooth_core.files.stock_adapter import save_stock
-from ...hybridbooth_core.files.subject import Subject, SubjectInfo, check_name
+from ...hybridbooth_core.files.subject import Subject, check_name
+from ...hybridbooth_core.methods.polished import NAME as POLISHED
+from ...hybridbooth_core.methods.polished import polish
 from ...hybridbooth_core.methods.prior_images import Prior
 from ...hybridbooth_core.methods.registry import find_method, run_method
 from ...hybridbooth_core.models.adapter import class_embedding
@@ -31,6 +33,8 @@ from .references import node_report
 from .saving import save_subject
 from .session import preview_of, progress
 from .subjects import with_pieces, with_subject
+
+__all__ = ["METHODS", "POLISHED", "Training", "train_subject"]
 
 METHODS = ("textual_inversion_5", "textual_inversion", "dreambooth_lora", "custom_diffusion")
 LORAS = "loras"
@@ -49,6 +53,7 @@ class Training:
     prior_images: int = 0
     seed: int = 0
     preview: bool = True
+    caption: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +68,11 @@ class TrainedSubject:
     file: str
 
 
-def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Training) -> TrainedSubject:
+def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Training, subject: Subject | None = None) -> TrainedSubject:
     """Trains, saves under a free name, and applies the result by stock means.
 
+    Args:
+        subject: what the method "polished" starts from.
     Raises:
         UserError: an input that does not fit, before any work; or what the method raises.
     """
@@ -80,8 +87,12 @@ def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Tra
         draw = preview_of(host)
         on_step = progress(draw if training.preview else None)
         with _memory_as_sentence(training.method):
-            shared = {"seed": training.seed, "prior": _prior(host, training), "on_step": on_step}
-            made = run_method(training.method, host, ref, training.class_noun, **shared, **options)
+            if subject is not None:
+                config = find_method(training.method).configuration(host.family, seed=training.seed, **options)
+                made = polish(host, ref, subject, config, on_step)
+            else:
+                shared = {"seed": training.seed, "prior": _prior(host, training), "on_step": on_step}
+                made = run_method(training.method, host, ref, training.class_noun, **shared, **options)
         artefact = made.artefact
         if isinstance(artefact, Subject):
             saved = save_subject(artefact, name)
@@ -94,12 +105,14 @@ def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Tra
     tuned, _ = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 0.0)
     said = f"{made.report}\n{LORAS}/{path.name}: load it with Load LoRA"
     noun = artefact.info.class_noun
+    if subject is not None:
+        said += f", and write embedding:{save_subject(artefact.subject(), path.stem).path.stem} in prompts"
+        return TrainedSubject(tuned, with_subject(clip, artefact.subject(), name, 1.0), artefact.subject(), said, image, path.name)
     if WORD not in artefact.tensors:
         said += f', and write "{artefact.info.token} {noun}" in prompts'
         known = with_pieces(clip, name, f"{artefact.info.token} {noun}")
     else:
-        word = Subject(artefact.tensors[WORD], SubjectInfo(class_noun=noun, family=host.family, base_model=host.name))
-        said += f", and write embedding:{save_subject(word, path.stem).path.stem} {noun} in prompts"
+        said += f", and write embedding:{save_subject(artefact.subject(), path.stem).path.stem} {noun} in prompts"
         known = with_pieces(clip, name, (artefact.tensors[WORD], noun))
     blocked = ExecutionBlocker(f"{training.method} tunes weights and makes no subject; use the outputs MODEL and CLIP")
     return TrainedSubject(tuned, known, blocked, said, image, path.name)
@@ -108,7 +121,7 @@ def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Tra
 def _options(host: HostModel, training: Training) -> dict[str, Any]:
     """What differs from the method's own defaults."""
     has = find_method(training.method).fields
-    given = {"steps": training.steps, "learning_rate": training.learning_rate, "rank": training.rank}
+    given = {"steps": training.steps, "learning_rate": training.learning_rate, "rank": training.rank, "caption": training.caption}
     options = {name: value for name, value in given.items() if value and name in has}
     if "prior_images" in has:
         options |= {"prior_images": training.prior_images} if training.prior_images else {"prior_weight": 0.0}

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from .comfy import Host
-from .graphs import Graph, node, sampled, world
+from .graphs import Graph, node, refined, sampled, world
 
 WIRED = {"model": ["world", 0], "clip": ["world", 1], "vae": ["world", 2], "image": ["creature", 0], "mask": ["creature", 1]}
 SETTINGS = {"class_word": ["creature", 2], "name": "subject", "steps": 0, "seed": 0, "preview": False, "invert_mask": False}
@@ -65,3 +65,20 @@ def test_previews_and_the_loss_curve_are_shown_while_it_works(host: Host):
     images = [image for image in heard.images() if image.size == (512, 256)]
     assert len(images) >= 2, "the subject beside its loss curve"
     assert any(text.startswith("step 5 of 12") for text in heard.texts())
+
+
+@pytest.mark.parametrize("start", ["probe", "clip space"])
+def test_a_caption_reaches_the_steps_and_its_words_are_checked(host: Host, start: str):
+    wired = {"probe": ["probe", 0]} if start == "probe" else {}
+    reports = [text_of(host.run(personalized(**wired, steps=2, caption=caption))) for caption in ("", "on grass", "<subject> on grass")]
+    assert len(set(reports)) == 3, "another prompt gives other losses"
+    assert "sofa" in host.error(personalized(**wired, steps=2, caption="on a sofa"))
+
+
+def test_modes_of_older_graphs_run_though_the_menu_has_them_no_more(host: Host):
+    info = host.get("/object_info/HybridBooth_RefineEmbedding")["HybridBooth_RefineEmbedding"]["input"]["required"]["mode"]
+    offered = info[1]["options"] if info[0] == "COMBO" else info[0]
+    assert offered == ["auto", "words", "residual"]
+    show = {"show": node("PreviewAny", source=["refine", 1])}
+    assert "1 steps (learned" in host.run({**refined(steps=1, mode="learned"), **show})["show"]["text"][0]
+    assert "expected one of the modes" in host.refused({**refined(steps=1, mode="magic"), **show})

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from .comfy import Host, Installation
-from .graphs import Graph, node, sampled, world
+from .graphs import Graph, node, refined, sampled, world
 
 WIRED = {"model": ["world", 0], "clip": ["world", 1], "vae": ["world", 2], "image": ["creature", 0], "mask": ["creature", 1]}
 METHODS = ("textual_inversion_5", "textual_inversion", "dreambooth_lora", "custom_diffusion")
@@ -133,3 +133,30 @@ def test_a_node_that_needs_a_subject_is_told_that_a_lora_is_none(host: Host):
         host.wait(host.submit(graph))
     (said,) = heard.events("execution_error")
     assert "makes no subject" in said["exception_message"] and not (host.embeddings / "x.safetensors").exists()
+
+
+def test_a_polished_subject_is_two_stock_files(host: Host):
+    """A LoRA and an embedding of one name; together they draw what the node's own outputs draw."""
+    name = f"polished-{uuid.uuid4().hex[:6]}"
+    wired = {"model": ["world", 0], "clip": ["world", 1], "vae": ["world", 2], "image": ["creature", 0], "mask": ["creature", 1]}
+    settings = {"name": name, "steps": 3, "rank": 2, "learning_rate": 0.02, "seed": 0, "preview": False, "caption": "on grass"}
+    graph = {
+        **refined(steps=1),
+        "polish": node("HybridBooth_PolishSubject", subject=["refine", 0], **wired, **settings),
+        "report": node("PreviewAny", source=["polish", 4]),
+    }
+    own = sampled(f"a photo of <{name}> on snow", ("polish", 1), "own")
+    own["samplerown"]["inputs"]["model"] = ["polish", 0]
+    words = sampled(f"a photo of embedding:{name} on snow", ("world", 1), "words")
+    outputs = host.run({**graph, **own})
+    assert f"write embedding:{name} in prompts" in outputs["report"]["text"][0]
+    stock: Graph = {**world()}
+    stock["lora"] = node(
+        "LoraLoader", model=["world", 0], clip=["world", 1], lora_name=f"{name}.safetensors", strength_model=1.0, strength_clip=1.0
+    )
+    both = sampled(f"a photo of embedding:{name} on snow", ("lora", 1), "stock")
+    both["samplerstock"]["inputs"]["model"] = ["lora", 0]
+    again = host.run({**stock, **both, **words})
+    mine, loaded = host.latents(outputs, "own"), host.latents(again, "stock")
+    assert (mine - loaded).abs().max() < 1e-4 * mine.abs().max()
+    assert (mine - host.latents(again, "words")).abs().max() > 1e-3 * mine.abs().max(), "the LoRA is part of it"

@@ -56,10 +56,10 @@ STOCK = {
 
 OURS = {
     "PersonalizeSubject": Kind(
-        860,
+        886,
         {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "image": "IMAGE", "mask": "MASK", "probe": "HB_PROBE",
          "clip_vision": "CLIP_VISION"},
-        {"class_word": "", "name": "subject", "steps": 0, "seed": 0, "preview": True, "invert_mask": False},
+        {"class_word": "", "name": "subject", "steps": 0, "seed": 0, "preview": True, "invert_mask": False, "caption": ""},
         {"CLIP": "CLIP", "subject": "HB_SUBJECT", "subject report": "IMAGE", "report": "STRING"},
     ),
     "LoadMiniatureWorld": Kind(
@@ -79,9 +79,9 @@ OURS = {
         {"features": "HB_FEATURES"},
     ),
     "RefineEmbedding": Kind(
-        476,
+        502,
         {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "probe": "HB_PROBE", "features": "HB_FEATURES"},
-        {"class_word": "", "mode": "auto", "steps": -1, "effective_step": 0.0, "seed": 0, "preview": True},
+        {"class_word": "", "mode": "auto", "steps": -1, "effective_step": 0.0, "seed": 0, "preview": True, "caption": ""},
         {"subject": "HB_SUBJECT", "report": "STRING", "subject report": "IMAGE"},
     ),
     "InjectSubjectTokens": Kind(142, {"clip": "CLIP", "subject": "HB_SUBJECT"}, {"name": "subject", "strength": 1.0}, {"CLIP": "CLIP"}),

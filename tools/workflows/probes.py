@@ -23,8 +23,9 @@ from .parts import (
 )  # fmt: skip
 
 NONE_YET = (
-    "**Needs a trained probe for Stable Diffusion 1.5, and none has been published yet.** Until then, open *2_one_photo*, or train a "
-    "probe (see docs/training.md)."
+    "**Needs a trained probe for Stable Diffusion 1.5, and none has been published yet.** Make one for your checkpoint, from "
+    "nothing but the checkpoint, with the node *Make Probe From Checkpoint* (a night on a GPU, see docs/own_probe.md); until then, open "
+    "*2_one_photo*."
 )
 PROBE = (
     "*Load Probe*: the probe, in `models/hybridbooth`. It reads the photo through CLIP ViT-L/14 and DINOv2: files in `models/clip_vision` "

@@ -18,7 +18,7 @@ import diffusers  # noqa: E402
 import torch  # noqa: E402
 from pack.hybridbooth_core.miniature.bundle import load_model  # noqa: E402
 from pack.hybridbooth_core.miniature.vocabulary import MiniatureTokenizer  # noqa: E402
-from pack.hybridbooth_core.models.adapter import AttentionCapture, DiffusionModel  # noqa: E402
+from pack.hybridbooth_core.models.adapter import AttentionCapture, ProbeTeacher  # noqa: E402
 from pack.hybridbooth_core.models.diffusers_adapter import DiffusersModel  # noqa: E402
 from pack.hybridbooth_core.models.ldm_layout import to_ldm_layout  # noqa: E402
 from pack.hybridbooth_core.models.noise_schedule import NoiseSchedule  # noqa: E402
@@ -61,8 +61,8 @@ def three_levels() -> tuple[object, object]:
     return unet, comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
 
-def measure(model: DiffusionModel, side: int) -> dict[str, Tensor]:
-    """Everything that a refinement asks of a model, on fixed words, noise and times."""
+def measure(model: ProbeTeacher, side: int) -> dict[str, Tensor]:
+    """Everything that a refinement and a training ask of a model, on fixed words, noise and times."""
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(5, WIDTH, generator=generator).requires_grad_(True)
     noisy = torch.randn(4, CHANNELS, side, side, generator=generator)
@@ -72,9 +72,11 @@ def measure(model: DiffusionModel, side: int) -> dict[str, Tensor]:
         noise = model.predict_noise(noisy, torch.tensor([3, 300, 700, 999]), encoded.context, capture)
         loss = noise.square().mean() + sum(layer.square().mean() for layer in capture.maps)
         loss.backward()
+        output = model.network_output(noisy, torch.tensor([3, 300, 700, 990]), encoded.context)
     assert embeddings.grad is not None
     maps = {f"map {i}": layer.detach() for i, layer in enumerate(capture.maps)}
-    return {"context": encoded.context.detach(), "columns": encoded.columns, "noise": noise.detach(), "gradient": embeddings.grad, **maps}
+    found = {"context": encoded.context.detach(), "columns": encoded.columns, "noise": noise.detach(), "gradient": embeddings.grad, **maps}
+    return {**found, "output": output.detach()}
 
 
 def compare(standalone: DiffusersModel, wired: tuple, side: int) -> dict[str, float]:
@@ -88,6 +90,7 @@ def compare(standalone: DiffusersModel, wired: tuple, side: int) -> dict[str, fl
         expected["schedule"], found["schedule"] = standalone.schedule.alphas_cumprod, host.schedule.alphas_cumprod
         assert host.schedule.prediction == standalone.schedule.prediction
         assert host.fingerprint == standalone.fingerprint, f"{host.fingerprint} and {standalone.fingerprint}"
+        assert host.latent_shape()[0] == standalone.latent_shape()[0]
         assert host.image_size == standalone.image_size or side != 8
     assert expected.keys() == found.keys(), f"{sorted(expected)} and {sorted(found)}"
     return {key: inside.relative(expected[key], found[key]) for key in expected}
