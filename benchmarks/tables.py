@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from .family.plot import pareto_image
 from .family.tables import ablation_tables, difference_text, family_tables
-from .outside.tables import outside_table
+from .outside.tables import drawn_table, groups_table, language_table, outside_table
 from .provenance import RESULTS, ROOT, made_by
 from .sd15.tables import refinement_tables, training_table
 from .strength_plot import strength_image, strength_table
 
-PAGES = ("README.md", "docs/results.md", "docs/family.md", "docs/ablations.md", "docs/sd15.md")
+PAGES = ("README.md", "docs/results.md", "docs/family.md", "docs/ablations.md", "docs/sd15.md", "docs/own_probe.md")
 MAIN_JOB = {
     "class_noun": "class noun alone",
     "no_probe": "no probe: class noun + 10 steps",
@@ -144,6 +144,9 @@ BLOCKS: dict[str, tuple[str, Callable[[dict], str]]] = {
     "train_probe": ("train_probe", training_table),
     "quickstart_time": ("quickstart_time", quickstart_table),
     "outside": ("outside", outside_table),
+    "groups": ("outside", groups_table),
+    "drawn": ("outside", drawn_table),
+    "language": ("outside", language_table),
     "strength": ("strength", lambda result: f"{made_by(result)} Identity / prompt / class:\n\n{strength_table(result)}"),
 }
 """By the name that a page uses: the file in benchmarks/results, and what makes the table of it."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hybridbooth_core.evaluation.statistics import interval, mean_of
 from hybridbooth_core.miniature.bundle import Miniature
-from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, evaluate
+from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, Scores, evaluate
 from hybridbooth_core.miniature.world import Creatures
 from hybridbooth_core.models.adapter import Piece
 
@@ -31,10 +31,15 @@ def scored(world: Miniature, who: Creatures, pieces: Mapping[str, Sequence[Piece
     found: Scored = {}
     for row, subjects in pieces.items():
         scores = evaluate(world.model, world.judge, who, subjects, SCENES, seed=SAMPLING_SEED)
-        values = {"identity": scores.identity, "prompt": scores.prompt, "novelty": scores.kind}
-        found[row] = {name: [round(value, 4) for value in table.mean(1).tolist()] for name, table in values.items()}
-        found[row]["steps"] = [float(count) for count in steps.get(row, [0] * len(who))]
+        found[row] = listed(scores, steps.get(row, [0] * len(who)))
     return found
+
+
+def listed(scores: Scores, steps: Sequence[int]) -> dict[str, list[float]]:
+    """The means over scenes as lists, with the steps of each creature."""
+    values = {"identity": scores.identity, "prompt": scores.prompt, "novelty": scores.kind}
+    means = {name: [round(value, 4) for value in table.mean(1).tolist()] for name, table in values.items()}
+    return {**means, "steps": [float(count) for count in steps]}
 
 
 def summary(by_creature: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]], gflop: Mapping[str, float]) -> list[dict]:

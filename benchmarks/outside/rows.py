@@ -13,9 +13,13 @@ from torch import Tensor
 
 from hybridbooth_core.encoders.features import Reference, extract_features
 from hybridbooth_core.miniature.bundle import Miniature
+from hybridbooth_core.miniature.captions import scene_prompt
+from hybridbooth_core.miniature.evaluate import reference_scene
+from hybridbooth_core.miniature.world import Creatures
 from hybridbooth_core.models.adapter import Piece, class_embedding
 from hybridbooth_core.probe.probe import Features, Probe
 from hybridbooth_core.probe_free.refining import REFINING
+from hybridbooth_core.refine.captions import SUBJECT
 from hybridbooth_core.refine.config import RefineConfig
 from hybridbooth_core.refine.many import refine_many
 from hybridbooth_core.refine.refine import Refinement, refine
@@ -29,13 +33,23 @@ class Someone:
     nouns: Sequence[str]
     features: Sequence[Features]
     vectors: Sequence[Tensor]  # [d] each, the class nouns' embeddings
+    captions: Sequence[str]  # what the reference photos show, for the rows that are told
 
 
-def someone(world: Miniature, refs: Sequence[Reference], nouns: Sequence[str]) -> Someone:
+def someone(world: Miniature, refs: Sequence[Reference], nouns: Sequence[str], captions: Sequence[str] = ()) -> Someone:
     features = [extract_features(world.model, world.clip, world.dino, ref) for ref in refs]
     with torch.no_grad():
         vectors = [class_embedding(world.model, noun) for noun in nouns]
-    return Someone(refs, nouns, features, vectors)
+    return Someone(refs, nouns, features, vectors, captions)
+
+
+def captions_of(who: Creatures) -> list[str]:
+    """What a user would say of each creature's reference photo: its whole scene."""
+    said = []
+    for row in range(len(who)):
+        before, _, after = scene_prompt(reference_scene(who, row), 0, [""])
+        said.append(f"{before} {SUBJECT} {after}")
+    return said
 
 
 def of_probe(config: RefineConfig) -> Callable[[Miniature, Probe, Someone], list[Refinement]]:
@@ -54,6 +68,15 @@ def without_probe(world: Miniature, probe: Probe, who: Someone) -> list[Refineme
     """The class noun in every token's place, refined by the default for such a start (`methods.from_noun`)."""
     starts = [vector.repeat(probe.config.num_tokens, 1) for vector in who.vectors]
     return refine_many(world.model, who.refs, who.vectors, REFINING, starts=starts)
+
+
+def captioned(config: RefineConfig) -> Callable[[Miniature, Probe, Someone], list[Refinement]]:
+    """The probe's prediction, refined with the photo's scene said."""
+
+    def make(world: Miniature, probe: Probe, who: Someone) -> list[Refinement]:
+        return refine_many(world.model, who.refs, who.vectors, config, probe, who.features, captions=who.captions)
+
+    return make
 
 
 DEFAULT = "default"

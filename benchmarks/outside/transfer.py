@@ -12,13 +12,12 @@ import torch
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.miniature.bundle import Miniature
 from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
-from hybridbooth_core.miniature.training.probe import CONFIG, miniature_context, train_probe
-from hybridbooth_core.miniature.training.source import of_kinds
+from hybridbooth_core.miniature.training.probe import CONFIG, creature_subjects, miniature_context, train_probe
+from hybridbooth_core.miniature.training.source import those
 from hybridbooth_core.miniature.world import KINDS, Creatures, creatures, split_numbers
 from hybridbooth_core.probe.probe import Probe
+from hybridbooth_core.training.calibration import calibrated
 from hybridbooth_core.training.config import ProbeShape
-from hybridbooth_core.training.sample_grids import grid_subject
-from hybridbooth_core.training.unlikeness import with_gradient_norms
 
 from .measure import scored, summary
 from .rows import ROWS, pieces, someone
@@ -32,7 +31,7 @@ SHORT = replace(
     log=replace(CONFIG.log, grid_every=0, validate_every=600, validation_samples=8, keep=1),
 )
 MEASURED = 32
-"""Tune creatures whose gradients say what is usual for a probe."""
+"""Tune creatures on which a probe is calibrated."""
 SEEDS, REGRESSORS = (0, 1, 2), ("resampler", "promptnet")
 
 
@@ -48,6 +47,10 @@ class Split:
     def name(self) -> str:
         return f"{self.regressor}-{'-'.join(KINDS[kind] for kind in self.kinds)}-{self.seed}"
 
+    def knows(self, who: Creatures) -> torch.Tensor:
+        """Whether the probe knows the kind of each creature, bool [B]."""
+        return torch.isin(who.kind, torch.tensor(self.kinds))
+
 
 def splits() -> list[Split]:
     """One pair of kinds and its complement with both regressors and three seeds; every other pair once, with the shipped regressor."""
@@ -57,13 +60,12 @@ def splits() -> list[Split]:
 
 
 def train_split(world: Miniature, split: Split, folder: Path) -> Probe:
-    """The probe of one split, resumed from, or only loaded from, `folder`; its gradient norms are those of tune creatures of its kinds."""
+    """The probe of one split, resumed from, or only loaded from, `folder`; it is calibrated on tune creatures of its kinds."""
     config = replace(SHORT, seed=split.seed, probe=ProbeShape(split.regressor))  # type: ignore[arg-type]
-    probe = train_probe(config, folder / split.name, world.model, world.clip, world.dino, world.judge, of_kinds(*split.kinds))
+    probe = train_probe(config, folder / split.name, world.model, world.clip, world.dino, world.judge, those(split.knows))
     context = miniature_context(config, world.model, world.clip, world.dino)
     who = first_of_kinds("tune", split.kinds, MEASURED // len(split.kinds))
-    pairs = zip([reference_of(who, row) for row in range(len(who))], class_nouns(who), strict=True)
-    return with_gradient_norms(context, probe, [grid_subject(context, ref, noun) for ref, noun in pairs])
+    return calibrated(context, probe, creature_subjects(context, who))
 
 
 def first_of_kinds(split: str, kinds: Sequence[int], each: int) -> Creatures:
@@ -79,8 +81,7 @@ def measure_split(split: Split, folder: Path, each: int, world: Miniature, _: Pr
     who = first_of_kinds("test", range(len(KINDS)), each)
     inputs = someone(world, [reference_of(who, row) for row in range(len(who))], class_nouns(who))
     found, steps = pieces(world, probe, inputs, [row for row in ROWS if row != "no_probe_30"])
-    seen = torch.isin(who.kind, torch.tensor(split.kinds)).tolist()
-    return {"numbers": who.number.tolist(), "seen": seen, "scores": scored(world, who, found, steps)}
+    return {"numbers": who.number.tolist(), "seen": split.knows(who).tolist(), "scores": scored(world, who, found, steps)}
 
 
 def measure_no_probe(each: int, world: Miniature, _: Prior) -> dict:
