@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..models.seeds import refine_generator
 from ..probe.probe import Probe
 from ..refine.config import FAR_STEPS, NEAR_STEPS, RefineConfig
@@ -31,13 +32,19 @@ log = logging.getLogger("hybridbooth")
 
 
 def calibrated(context: TrainingContext, probe: Probe, subjects: Sequence[GridSubject]) -> Probe:
-    """The probe, whose configuration has the deciles of `gradient_norms` and says whether it is weak."""
-    with torch.enable_grad():
-        norms = gradient_norms(context, probe, subjects)
-        if not norms or not bool(torch.isfinite(torch.tensor(norms)).all()):
-            log.warning("the probe's file will not say how unlike a subject is: there is no subject, or a gradient is not finite")
-            return probe
-        gains = free_gains(context, probe, [subject for subject in subjects if subject.other is not None][:PAIRS])
+    """The probe, whose configuration has the deciles of `gradient_norms` and says whether it is weak.
+
+    What cannot be measured is logged and left out: a training must not be lost by it.
+    """
+    try:
+        with torch.enable_grad():
+            norms = gradient_norms(context, probe, subjects)
+            if not norms or not bool(torch.isfinite(torch.tensor(norms)).all()):
+                raise UserError("there is no subject, or a gradient is not finite")
+            gains = free_gains(context, probe, [subject for subject in subjects if subject.other is not None][:PAIRS])
+    except UserError as error:
+        log.warning("the probe's file will not say how unlike a subject is: %s", error)
+        return probe
     probe.config = replace(probe.config, gradient_norms=deciles(norms), weak=is_weak(gains))
     return probe
 

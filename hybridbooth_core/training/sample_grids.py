@@ -24,6 +24,7 @@ from ..models.adapter import Prompt
 from ..models.memory import empty_cache, is_out_of_memory
 from ..models.sampling import generate, initial_noise
 from ..probe.probe import Features, Probe
+from ..refine.captions import SUBJECT
 from ..refine.refine import RefineConfig, refine
 from ..report.drawing import FAINT, Page, fitted, outlined
 from .callbacks import GridContent, GridPrompts, GridSubject
@@ -85,7 +86,8 @@ def _reference(example: Example) -> Reference:
 
 def _subject(row: Row, context: TrainingContext) -> GridSubject:
     example, other = row.target, row.partner
-    paired = {} if other is example else {"other": _reference(other), "caption": other.prompt or ""}
+    said = " ".join((other.prompt or "").split())
+    paired = {} if other is example else {"other": _reference(other), "caption": said if said.count(SUBJECT) == 1 else ""}
     ref, noun = _reference(example), example.class_word or NOUN
     if context.clip is not None:
         return replace(grid_subject(context, ref, noun), **paired)

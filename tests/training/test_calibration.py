@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from hybridbooth_core.data.examples import Example
 from hybridbooth_core.data.prepare import prepare
+from hybridbooth_core.errors import UserError
 from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.training.probe import CONFIG, creature_subjects, miniature_context, miniature_probe
 from hybridbooth_core.miniature.world import creatures, split_numbers
 from hybridbooth_core.refine.config import FAR_STEPS, NEAR_STEPS
+from hybridbooth_core.training import sample_grids as grids
 from hybridbooth_core.training.calibration import calibrated, free_gains, is_weak
 from hybridbooth_core.training.sample_grids import shard_content
 
@@ -65,6 +69,31 @@ def test_drawings_of_one_subject_are_photos_of_each_other(world, tmp_path):
     for subject in content.subjects:
         assert subject.other is not None and not torch.equal(subject.other.images, subject.ref.images)
         assert subject.caption.startswith("a photo of a <subject> on")
+
+
+def test_a_training_is_not_lost_by_a_measurement_that_fails(world, monkeypatch, caplog):
+    shipped = load_miniature()
+    context = miniature_context(CONFIG, world, shipped.clip, shipped.dino)
+    subjects = creature_subjects(context, creatures(split_numbers("tune", 1)))
+
+    def fails(*_):
+        raise UserError("memory does not suffice")
+
+    monkeypatch.setattr("hybridbooth_core.training.calibration.free_gains", fails)
+    before = shipped.probe.config
+    assert calibrated(context, shipped.probe, subjects).config == before and "memory does not suffice" in caplog.text
+    assert calibrated(context, shipped.probe, []).config == before and "no subject" in caplog.text
+
+
+@pytest.mark.parametrize("prompt", ["a cat on snow", "<subject> beside <subject>", None, "a photo of\n<subject> on\nsnow"])
+def test_a_prompt_of_other_shards_is_a_caption_only_if_it_names_the_subject_once(prompt):
+    image = torch.rand(64, 64, 3)
+    one, other = (
+        Example(key, image, None, *[torch.zeros(1, 2)] * 2, *[torch.zeros(1, 8, 8)] * 2, True, "cat", "a", prompt) for key in "12"
+    )
+    context = SimpleNamespace(clip=None, model=SimpleNamespace(device=torch.device("cpu")))
+    found = grids._subject(SimpleNamespace(target=one, partner=other), context)  # type: ignore[arg-type]
+    assert found.caption == ("a photo of <subject> on snow" if prompt and "\n" in prompt else "") and found.other is not None
 
 
 @pytest.mark.slow
