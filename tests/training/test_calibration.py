@@ -12,6 +12,8 @@ from hybridbooth_core.data.examples import Example
 from hybridbooth_core.data.prepare import prepare
 from hybridbooth_core.errors import UserError
 from hybridbooth_core.miniature.bundle import load_miniature
+from hybridbooth_core.miniature.captions import scene_prompt
+from hybridbooth_core.miniature.evaluate import reference_scene
 from hybridbooth_core.miniature.training.probe import CONFIG, creature_subjects, miniature_context, miniature_probe
 from hybridbooth_core.miniature.world import creatures, split_numbers
 from hybridbooth_core.refine.config import FAR_STEPS, NEAR_STEPS
@@ -59,6 +61,19 @@ def test_the_gain_is_measured_on_the_other_photo(world, monkeypatch):
     assert free_gains(context, shipped.probe, [subject]).tolist() == [10 / NEAR_STEPS - 10 / FAR_STEPS]
     assert asked == [(NEAR_STEPS, 1.0, subject.ref), (FAR_STEPS, 0.0, subject.ref)]
     assert judged == [(subject.other, subject.caption)] * 2
+
+
+def test_the_other_photo_of_a_creature_is_another_scene(world):
+    shipped = load_miniature()
+    context = miniature_context(CONFIG, world, shipped.clip, shipped.dino)
+    who = creatures(split_numbers("tune", 12))
+    subjects = creature_subjects(context, who)
+    usual = [scene_prompt(reference_scene(who, row), 0, ["<subject>"]) for row in range(len(who))]
+    said = [
+        (subject.caption.replace("sketch", "photo"), " ".join(map(str, prompt))) for subject, prompt in zip(subjects, usual, strict=True)
+    ]
+    same = [other.split(" at ")[0] == own.strip() for other, own in said]
+    assert sum(same) <= 2, "of a seed that differs in its high bits alone it would be the same"
 
 
 def test_drawings_of_one_subject_are_photos_of_each_other(world, tmp_path):

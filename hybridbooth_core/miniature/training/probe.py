@@ -50,7 +50,7 @@ SIZES = {
 TIMES = (0.35, 1.0)  # at low noise the noisy image itself shows the subject, and the embeddings learn nothing
 RESIDUAL_STEP, LEARNED_STEP = 3e-4, 0.5  # chosen on tune creatures by benchmarks/leads.py
 IDENTITIES = 24  # maximum number of creatures for the judge
-OTHER_SCENE = 1 << 32  # added to a creature's number for the seed of its other photo
+OTHER_SCENE = 1 << 30  # added to a creature's number for the seed of its other photo; of a seed the low 32 bits count
 PROMPTS = GridPrompts("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)  # of sample grids
 ORIGIN = {"trained_on": "train creatures of the miniature world", "licence": "Apache-2.0"}
 

@@ -9,7 +9,7 @@ from hybridbooth_core.methods.registry import METHODS
 
 
 def test_every_registered_method_is_on_the_bench_with_an_equal_search():
-    assert set(ENTRIES) == {"class_noun", *METHODS}
+    assert set(ENTRIES) == {"class_noun", *METHODS} - {"polished"}, "which benchmarks.outside measures"
     rated = {name: entry for name, entry in ENTRIES.items() if entry.few}
     assert {len(set(entry.rates)) for entry in rated.values()} == {4}
     assert all(list(entry.rates) == sorted(entry.rates) for entry in rated.values())
