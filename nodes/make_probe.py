@@ -24,7 +24,7 @@ class MakeProbe(ComfyNode):
             display_name="Make Probe From Checkpoint",
             description=(
                 "Makes a probe for your checkpoint, without photos: the model draws subjects in two scenes "
-                "each, and the probe is trained on them. One queue entry that takes a night on a GPU; stop it whenever you like, and "
+                "each, and the probe is trained on them. One queue entry that takes hours; stop it whenever you like, and "
                 "queue it again to go on. If the file is there already, it is loaded."
             ),
             search_aliases=["hybridbooth", "probe", "train", "checkpoint", "own probe", "distill"],

@@ -34,7 +34,7 @@ MASK_TOOLTIP = (
 INVERT_TOOLTIP = "Turn on if the mask marks the background, as the mask of a cut-out from Load Image does."
 CAPTION_TOOLTIP = (
     "What else the photo shows, so that the words need not learn it: 'on a sofa', or 'a photo of <subject> on a sofa'. Helps most with a "
-    "subject unlike the probe's training. One line for all images, or one for each."
+    "subject unlike the probe's training. One line for all images; a connected text may have one for each."
 )
 PREVIEW_TOOLTIP = "Shows the loss curve while the subject is learned and, in runs of more than ten steps, a small image of it now and then."
 NAME_TOOLTIP = "The subject's name in prompts, without the brackets: subject for <subject>. Any script, spaces too."

@@ -13,10 +13,7 @@ from pathlib import Path
 import torch
 
 from hybridbooth_core.bases.miniature import Miniature as Base
-from hybridbooth_core.data.drawing import Drawing, DrawingSettings, subject_mask
-from hybridbooth_core.data.prepare import prepare
-from hybridbooth_core.data.samples import Standards
-from hybridbooth_core.data.shards import Index
+from hybridbooth_core.data.drawing import subject_mask
 from hybridbooth_core.data.vocabulary import Vocabulary
 from hybridbooth_core.evaluation.statistics import interval, mean_of
 from hybridbooth_core.methods.prior_images import Prior
@@ -24,13 +21,14 @@ from hybridbooth_core.miniature.bundle import Miniature
 from hybridbooth_core.miniature.captions import describe, scene_prompt
 from hybridbooth_core.miniature.drawing_words import vocabulary
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, class_nouns, join, reference_of
-from hybridbooth_core.miniature.render import SIZE, render
+from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.training.probe import creature_subjects, miniature_context, train_probe
 from hybridbooth_core.miniature.training.source import those
 from hybridbooth_core.miniature.world import KINDS, creatures, repeat, split_numbers
 from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training.calibration import calibrated
 from hybridbooth_core.training.config import TrainConfig
+from hybridbooth_core.training.own_probe import SHARDS, VIEWS, draw_shards
 
 from .measure import scored
 from .rows import DEFAULT, pieces, someone
@@ -76,20 +74,13 @@ def words() -> Vocabulary:
     return replace(whole, groups=tuple(replace(group, nouns=tuple(KINDS[kind] for kind in KNOWN.kinds)) for group in whole.groups))
 
 
-def draw_shards(world: Miniature, count: int, folder: Path) -> Index:
-    """Draws so many subjects, or continues; the settings are those of `hybridbooth prepare --draw`."""
-    how = DrawingSettings(count, steps=Base.sampling.steps, guidance=Base.sampling.guidance, batch=Base.batch // 2)
-    drawing = Drawing(world.model, words(), how)
-    folder.mkdir(parents=True, exist_ok=True)
-    return prepare(drawing, folder / f"{count}", Standards(SIZE), workers=1)
-
-
 def train_arm(world: Miniature, arm: Arm, folder: Path) -> Probe:
     """The probe of one arm, resumed from, or only loaded from, `folder`."""
     config: TrainConfig = replace(SHORT, seed=arm.seed)
     if arm.count:
-        draw_shards(world, arm.count, folder.parent / "drawn")
-        data = replace(config.data, shards=folder.parent / "drawn" / f"{arm.count}", cross_pairs=arm.cross)
+        place = folder.parent / "drawn" / f"{arm.count}"
+        draw_shards(Base.drawing(world.model, arm.count, VIEWS, words()), place)
+        data = replace(config.data, shards=place / SHARDS, cross_pairs=arm.cross)
         config = replace(config, data=data)
     place = folder / (arm.name if arm.count else replace(KNOWN, seed=arm.seed).name)
     probe = train_probe(config, place, world.model, world.clip, world.dino, world.judge, those(KNOWN.knows))

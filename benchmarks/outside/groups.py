@@ -58,7 +58,7 @@ EACH = 10
 CAPTIONED, POLISHED, ALONE = "captioned", "polished", "no_probe_30"
 OF_PROBE = ("probe", DEFAULT, "words_25", "paper_5")
 RIVALS = {"textual_inversion_5": {"steps": 100}, "custom_diffusion": {}, "dreambooth_lora": {}}
-"""Methods that train, with the numbers of steps that were best of those in docs/family.md."""
+"""Methods that train, at the miniature's default rates. Not at their best: docs/family.md found other rates and steps for each."""
 
 
 def belong(who: Creatures, group: str = "inside") -> Tensor:

@@ -6,6 +6,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ def add_to(commands) -> None:
         "make-probe",
         help="make a probe from nothing but a checkpoint",
         description="Lets the model draw subjects in several scenes each, with masks from its own attention, and trains a probe on them: "
-        "the file is for Load Probe, and for --probe. Takes a night on a GPU; stop it at any time, the same command continues. See "
-        "docs/own_probe.md.",
+        "the file is for Load Probe, and for --probe. Takes hours (--dry-run says how many); stop it at any time, the same command "
+        "continues. See docs/own_probe.md.",
     )
     command.add_argument(
         "--model", required=True, metavar="MODEL", help="a Stable Diffusion 1.5 checkpoint, a diffusers folder, or miniature"
@@ -104,7 +105,7 @@ def _load(options: argparse.Namespace, device: torch.device) -> tuple[Base, Feat
 
     folders = [*options.encoders, *(encoder_folders(options.comfyui) if options.comfyui else ())]
     encoders = find_encoders(folders, options.dino, device)
-    return base, FeatureCache(encoders, load_autoencoder(options.model, device, options.comfyui), whole_share=0.2)
+    return base, FeatureCache(encoders, load_autoencoder(options.model, device, options.comfyui))
 
 
 def _preset(base: Base) -> TrainConfig:
@@ -143,6 +144,7 @@ def _dry_run(options: argparse.Namespace, subjects: int, folder: Path, device: t
 
     base, cache = _load(options, device)
     config = _config(options, base, folder)
+    config = replace(config, data=replace(config.data, interleave=1))  # a filter may leave fewer images than shards to mix
     few = max(4, 2 * base.batch)
     _draw(options, base, cache, few // 2, folder / "first")  # the first pass is slower
     began = time.perf_counter()

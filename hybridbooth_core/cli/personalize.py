@@ -94,8 +94,9 @@ def run(options: argparse.Namespace) -> None:
         save_image(report, options.report)
     print(f"{made.report}\nmethod: {method.name}, model: {booth.base.model.name}")
     size = f" ({options.out.stat().st_size} bytes)" if options.out.is_file() else ""
-    artefact: Any = made.artefact
-    use = f"<{options.out.stem}>" if isinstance(artefact, Subject) else f"{artefact.info.token} {artefact.info.class_noun}"
+    info: Any = made.artefact.info  # type: ignore[attr-defined]  # of a Subject or of AdapterWeights
+    named = isinstance(made.artefact, Subject) or info.form == "polished"
+    use = f"<{options.out.stem}>" if named else f"{info.token} {info.class_noun}"
     print(f'wrote {options.out}{size}; use it as "a photo of {use} on snow"')
 
 

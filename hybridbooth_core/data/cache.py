@@ -21,6 +21,8 @@ from ..models.diffusers_adapter import ImageCoder
 from .decode import image_tensor, mask_tensor
 from .shards import CLIP, DINO, LATENTS, REFERENCE_LATENTS, SUBJECT, WHOLE
 
+WHOLE_SHARE = 0.2
+
 
 @dataclass(frozen=True, eq=False)
 class Autoencoder:
@@ -41,7 +43,7 @@ class FeatureCache:
     the images, and for those without a mask, it is the whole square, so that a probe also learns from unmasked images.
     """
 
-    def __init__(self, encoders: tuple[Encoder, Encoder] | None, autoencoder: Autoencoder | None, whole_share: float):
+    def __init__(self, encoders: tuple[Encoder, Encoder] | None, autoencoder: Autoencoder | None, whole_share: float = WHOLE_SHARE):
         """
         Args:
             encoders: CLIP and DINOv2, or None to cache no tokens. autoencoder: None to cache no latents.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..refine.captions import SUBJECT as SUBJECT  # stands for the subject in a prompt
+
 REASONS = {
     "unreadable": "not a complete image, or not allowed",
     "large": "too many pixels or bytes",
@@ -17,7 +19,6 @@ REASONS = {
 """All reasons to leave an image out, with descriptions for the user."""
 
 MAX_NAME, MAX_WORD = 512, 64
-SUBJECT = "<subject>"  # stands for the subject in a prompt
 
 
 class LeftOut(Exception):

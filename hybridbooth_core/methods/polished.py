@@ -6,14 +6,14 @@ predicted weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..encoders.features import Reference
 from ..errors import UserError
-from ..files.adapter_weights import WORD, AdapterInfo, AdapterWeights, low_rank_tensors
+from ..files.adapter_weights import WORD, AdapterWeights, low_rank_tensors
 from ..files.subject import Subject
 from ..models.adapter import TrainableModel, check_family
 from ..models.low_rank import attention_projections, low_rank_on, new_low_rank
@@ -25,6 +25,7 @@ from ..refine.task import Task
 from .artefact import Trained
 from .dreambooth import MAX_RANK
 from .method import Inputs, method
+from .prior_preservation import adapter_info
 from .training import OnStep, TrainingConfig, loss_scale, train
 
 NAME = "polished"
@@ -73,21 +74,9 @@ def polish(model: TrainableModel, ref: Reference, subject: Subject, config: Poli
             return task.loss(embeddings, *task.sample(config.batch, generator), with_masks=True, first=(done - 1) * config.batch)
 
     def snapshot(done: int) -> AdapterWeights:
-        info = AdapterInfo(
-            NAME,
-            subject.info.class_noun,
-            subject.info.class_noun,
-            family=model.family,
-            width=model.embedding_width,
-            base_model=model.name,
-            base_fingerprint=model.fingerprint,
-            steps=done,
-            learning_rate=config.learning_rate,
-            seed=config.seed,
-            images=len(ref.images),
-            licence=subject.info.licence,
-        )
-        return AdapterWeights({**low_rank_tensors(residuals), WORD: subject.embeddings}, info)
+        noun = subject.info.class_noun
+        info = adapter_info(NAME, model, config, noun, noun, done, len(ref.images))
+        return AdapterWeights({**low_rank_tensors(residuals), WORD: subject.embeddings}, replace(info, licence=subject.info.licence))
 
     leaves = [leaf for residual in residuals.values() for leaf in (residual.down, residual.up)]
     return train(leaves, loss_at, snapshot, config, on_step, loss_scale(model))

@@ -73,9 +73,7 @@ class Preserving:
         return both[:batch].mean() + self.config.prior_weight * both[batch:].mean()
 
 
-def adapter_info(
-    form: Form, model: TrainableModel, config: PreservationConfig, noun: str, token: str, steps: int, images: int
-) -> AdapterInfo:
+def adapter_info(form: Form, model: TrainableModel, config: TrainingConfig, noun: str, token: str, steps: int, images: int) -> AdapterInfo:
     """What a file of adapter weights says of the run that made them, after so many steps on so many images."""
     return AdapterInfo(
         form,
@@ -89,5 +87,5 @@ def adapter_info(
         learning_rate=config.learning_rate,
         seed=config.seed,
         images=images,
-        prior_weight=config.prior_weight,
+        prior_weight=getattr(config, "prior_weight", 0.0),  # of a method that preserves none
     )

@@ -77,5 +77,5 @@ def free_gains(context: TrainingContext, probe: Probe, subjects: Sequence[GridSu
 
 
 def is_weak(gains: Tensor) -> bool:
-    """Whether the mean of gains [N] is above 0. On tune creatures its sign was right for every probe that was tried."""
+    """Whether the mean of gains [N] is above 0."""
     return len(gains) > 1 and bool(gains.mean() > 0)

@@ -41,7 +41,6 @@ from .weights import embedding_norm
 
 WORK = "hybridbooth_probes"
 """A folder in ComfyUI's output folder, for drawings and checkpoints."""
-WHOLE_SHARE = 0.2
 TRAINED = 16
 """Bytes in memory for a parameter that is trained: itself, its gradient and two moments."""
 
@@ -86,7 +85,7 @@ def _cache(host: HostModel, shape: ProbeConfig, encoders: tuple[FeatureEncoder, 
     """Caches features by the host's networks. The fingerprint tells checkpoints apart, so that a set of another one is not continued."""
     clip, dino = (Encoder(id, network) for id, network in zip((shape.clip, shape.dino), encoders, strict=True))
     mark = weights_fingerprint(host.patcher.model.diffusion_model.out)
-    return FeatureCache((clip, dino), Autoencoder(_Coder(host), mark, host.device), WHOLE_SHARE)
+    return FeatureCache((clip, dino), Autoencoder(_Coder(host), mark, host.device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from .parts import (
 
 NONE_YET = (
     "**Needs a trained probe for Stable Diffusion 1.5, and none has been published yet.** Make one for your checkpoint, from "
-    "nothing but the checkpoint, with the node *Make Probe From Checkpoint* (a night on a GPU, see docs/own_probe.md); until then, open "
+    "nothing but the checkpoint, with the node *Make Probe From Checkpoint* (hours, see docs/own_probe.md); until then, open "
     "*2_one_photo*."
 )
 PROBE = (
