@@ -121,7 +121,6 @@ def main() -> None:
 
     default = refined(world, who, RefineConfig())
     residual = refined(world, who, RefineConfig(mode="residual"))
-    learned = refined(world, who, RefineConfig(mode="learned"))
     literal = refined(world, who, RefineConfig(mode="paper_literal"))
     bare = without_probe(world, who)
     methods: dict[str, Sequence[Piece]] = {
@@ -129,7 +128,6 @@ def main() -> None:
         "probe": [r.start for r in default],
         "refined": [r.embeddings for r in default],
         "refined_residual": [r.embeddings for r in residual],
-        "refined_learned": [r.embeddings for r in learned],
         "no_probe": [r.embeddings for r in bare],
     }
     scores = {name: draw(world, who, name, subjects) for name, subjects in methods.items()}
@@ -140,7 +138,6 @@ def main() -> None:
     gains = {
         "gain": (many["refined"].identity - many["probe"].identity).mean(1),
         "gain_residual": (scores["refined_residual"].identity - scores["probe"].identity).mean(1),
-        "gain_learned": (scores["refined_learned"].identity - scores["probe"].identity).mean(1),
     }
     result = {
         **provenance(command_line("main_job")),
@@ -158,7 +155,6 @@ def main() -> None:
         "effective_step": residual[0].step_size,
         "displacement_default": _mean([r.relative_changes[-1] for r in default]),
         "displacement_effective": _mean([r.relative_changes[-1] for r in residual]),
-        "displacement_learned": _mean([r.relative_changes[-1] for r in learned]),
         "displacement_literal": _mean([r.relative_changes[-1] for r in literal]),
         "base_gates": manifest()["gates"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",

@@ -24,7 +24,6 @@ MAIN_JOB = {
     "probe": "probe alone",
     "refined": "**probe + 10 steps** (the default)",
     "refined_residual": "probe + 5 steps on its cross-attentions (residual, the paper's form)",
-    "refined_learned": "probe + 5 steps of its learned optimizer",
 }
 PROBE_FREE = {
     "class_noun": "class noun alone",
@@ -36,7 +35,7 @@ PROBE_FREE = {
     "probe_free_40": "the same with 40 steps",
     "probe_free_retrieved_noun": "the same, its noun found by CLIP",
     "probe": "trained probe alone",
-    "probe_refined": "trained probe + 5 steps",
+    "probe_refined": "trained probe + 10 steps",
 }
 
 
@@ -73,8 +72,7 @@ def main_job_table(r: dict) -> str:
             *(row(name) for name in MAIN_JOB),
             "",
             f"What the default adds to the probe's identity, paired by creature: {gain('gain')} ({r['gain_identities']} creatures); five "
-            f"steps in the paper's form {gain('gain_residual')}, of the learned optimizer {gain('gain_learned')} "
-            f"({r['n_identities']} creatures).",
+            f"steps in the paper's form {gain('gain_residual')} ({r['n_identities']} creatures).",
             "",
             f"The paper's printed constants (lr 2e-5, lambda 1e-2) move the embeddings by {r['displacement_literal']:.1e} of their norm in "
             f"five steps, the default moves them by {r['displacement_default']:.2f}.",

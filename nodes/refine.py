@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -33,7 +34,11 @@ from .schema import (
 from .validation import noun_problem
 
 OFFERED = ("auto", "words", "residual")
-"""The modes in the menu: the default, and the paper's form. The others win nowhere (docs/findings.md)."""
+"""The modes in the menu: the default, and the paper's form. "paper_literal" wins nowhere (docs/findings.md)."""
+GONE = ("learned",)
+"""Modes of older graphs that are no more."""
+
+log = logging.getLogger("hybridbooth")
 
 
 class RefineEmbedding(ComfyNode):
@@ -87,7 +92,7 @@ class RefineEmbedding(ComfyNode):
 
     @classmethod
     def validate_inputs(cls, class_word: str | None = None, mode: str | None = None) -> bool | str:
-        if mode is not None and mode not in get_args(Mode):  # those of older graphs are known, though not offered
+        if mode is not None and mode not in (*get_args(Mode), *GONE):  # those of older graphs are known, though not offered
             return f"expected one of the modes {', '.join(OFFERED)}, found {str(mode)[:40]!r}"
         return noun_problem(class_word) or True
 
@@ -97,6 +102,9 @@ class RefineEmbedding(ComfyNode):
         mode: Mode, steps: int, effective_step: float, seed: int, preview: bool = True,
         caption: str = "",
     ) -> io.NodeOutput:  # fmt: skip
+        if mode in GONE:
+            log.warning("the mode %s is no more; the words are optimized instead, as by the mode auto", mode)
+            mode = "auto"
         config = RefineConfig(mode=mode, steps=None if steps < 0 else steps, step_size=effective_step or None, caption=caption, seed=seed)
         ref, read = features
         with host_model(model, clip, vae, probe) as host:

@@ -41,8 +41,8 @@ def _refined(title: str) -> Entry:
     return Entry(title, FEW, (), (0.05, 0.1, 0.2, 0.4), {"few": 25})
 
 
-EFFECTIVE_STEPS = {"residual": (1e-4, 3e-4, 1e-3, 3e-3), "words": (0.01, 0.03, 0.1, 0.3), "learned": (0.25, 0.5, 0.75, 1.0)}
-"""HybridBooth's grid, by the mode of refinement that its probe calls for; a learned update cannot be taken more than whole."""
+EFFECTIVE_STEPS = {"residual": (1e-4, 3e-4, 1e-3, 3e-3), "words": (0.01, 0.03, 0.1, 0.3)}
+"""HybridBooth's grid, by the mode of refinement."""
 
 ENTRIES: dict[str, Entry] = {
     "class_noun": Entry("class noun alone"),

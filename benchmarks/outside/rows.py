@@ -56,7 +56,7 @@ def of_probe(config: RefineConfig) -> Callable[[Miniature, Probe, Someone], list
     """The probe's prediction, refined."""
 
     def make(world: Miniature, probe: Probe, who: Someone) -> list[Refinement]:
-        if config.resolved.mode in ("words", "learned"):
+        if config.resolved.mode == "words":
             return refine_many(world.model, who.refs, who.vectors, config, probe, who.features)
         rows = zip(who.refs, who.vectors, who.features, strict=True)
         return [refine(world.model, ref, vector, config, probe, features) for ref, vector, features in rows]

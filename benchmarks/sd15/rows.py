@@ -87,7 +87,7 @@ def refinement(mode: Mode, checkpointing: bool = False) -> Callable[[Setting], d
 
     def row(setting: Setting) -> dict:
         world = setting.world
-        probe, features = (None, None) if mode == "words" else world.probe(learned=mode == "learned")
+        probe, features = (None, None) if mode == "words" else world.probe()
         with ExitStack() as stack:
             plan = MemoryPlan(checkpointing, 1, world.sizes.pixels)
             meter = setting.meter()
@@ -137,10 +137,10 @@ def many(count: int) -> Callable[[Setting], dict]:
 
 
 def subject(setting: Setting) -> dict:
-    """A whole refinement as it is by default, five steps of four rows from a probe with a learned optimizer."""
+    """A whole refinement as it is by default, ten steps of four rows from a probe's prediction."""
     world = setting.world
-    probe, features = world.probe(learned=True)
-    config = RefineConfig(mode="learned")
+    probe, features = world.probe()
+    config = RefineConfig()
     return measured(lambda: refine(world.model, world.ref, world.noun, config, probe, features), setting.meter(), setting.repeats)
 
 
@@ -148,7 +148,6 @@ ROWS: dict[str, tuple[str, Callable[[Setting], dict]]] = {
     "bare_diffusers": ("bare pass: UNet forward and backward to the context, as diffusers computes it", bare_diffusers),
     "words": ("step of HybridBooth on the token embeddings (words)", refinement("words")),
     "words_checkpointed": ("the same with activation checkpointing", refinement("words", checkpointing=True)),
-    "learned": ("step of HybridBooth's learned optimizer", refinement("learned")),
     "residual": ("step of HybridBooth on K, Q, V of a promptnet (the paper's form)", refinement("residual")),
     "validation": ("validation, 4 rows without gradients", validation),
     "textual_inversion": ("step of Textual Inversion, 1 row", trained("textual_inversion")),
@@ -158,6 +157,6 @@ ROWS: dict[str, tuple[str, Callable[[Setting], dict]]] = {
     "many_1": ("1 subject at once", many(1)),
     "many_2": ("2 subjects at once", many(2)),
     "many_4": ("4 subjects at once", many(4)),
-    "subject": ("a whole subject, 5 steps of 4 rows", subject),
+    "subject": ("a whole subject, 10 steps of 4 rows", subject),
 }
 ONLY_ON_GPU = ("dreambooth", "many_1", "many_2", "many_4", "subject")  # too large or too slow for a CPU unless named by --only

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .rows import ONLY_ON_GPU, ROWS
 
 NAMES = {
-    "hybridbooth_learned": "**HybridBooth**, learned optimizer of the probe",
     "hybridbooth_residual": "HybridBooth, K, Q, V of the probe (the paper's form)",
     "hybridbooth_words": "**HybridBooth**, token embeddings (the default)",
     "textual_inversion": "Textual Inversion, 3000 steps of 4 rows",

@@ -33,11 +33,10 @@ class Sizes:
     text_layers: int = 12
     tokens: int = 257  # that an image encoder writes, of `feature_width` each
     feature_width: int = 1024
-    learned_optimizer: int = 1024  # hidden width of the learned steps
 
 
 SD15 = Sizes()
-QUICK = Sizes(pixels=64, channels=(32, 64, 64, 64), width=64, text_layers=2, tokens=17, feature_width=32, learned_optimizer=16)
+QUICK = Sizes(pixels=64, channels=(32, 64, 64, 64), width=64, text_layers=2, tokens=17, feature_width=32)
 
 
 class WordTokenizer:
@@ -88,13 +87,13 @@ class World:
         model.image_size = pixels
         return World(replace(self.sizes, pixels=pixels), model, self.ref, self.noun, self.start)
 
-    def probe(self, learned: bool) -> tuple[Probe, Features]:
+    def probe(self) -> tuple[Probe, Features]:
         """A promptnet probe of the model's own encoder half, untrained, and what it sees."""
         sizes, channels, device = self.sizes, self.sizes.channels, self.model.device
         shape = {"channels": channels[0], "multipliers": [c // channels[0] for c in channels]}
         config = ProbeConfig(
             width=sizes.width, clip="random", clip_width=sizes.feature_width, dino="random", dino_width=sizes.feature_width,
-            sizes=shape, learned_optimizer=sizes.learned_optimizer if learned else 0,
+            sizes=shape,
         )  # fmt: skip
         probe = filled(lambda: Probe(config), device, torch.float32)
         clip, dino = (torch.randn(1, sizes.tokens, sizes.feature_width, device=device) for _ in range(2))

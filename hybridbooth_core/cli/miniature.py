@@ -24,7 +24,7 @@ def add_to(commands) -> None:
     train.add_argument("--out", type=Path, help="where the weights go (default: into the installed package)")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--only-steps", type=int, metavar="N", help="cut every stage to N steps: a trial of the machinery, not a good world")
-    train.add_argument("--probe-only", action="store_true", help="keep the world and train only its probe, with its learned optimizer")
+    train.add_argument("--probe-only", action="store_true", help="keep the world and train only its probe")
     train.set_defaults(run=run_train)
 
     sheet = actions.add_parser(

@@ -64,7 +64,7 @@ class SubjectInfo:
     base_model: str = ""
     base_fingerprint: str = ""
     probe: str = ""
-    method: str = ""  # learned, residual, words, paper_literal, the name of another method, or none
+    method: str = ""  # words, residual, paper_literal, the name of another method, or none
     steps: int = 0
     unlikeness: float = 0.0  # see refine.unlikeness; 0 if unknown
     step_size: float = 0.0

@@ -1,4 +1,4 @@
-"""The probe: a feature merge, a regressor and optionally a learned optimizer, stored in one file.
+"""The probe: a feature merge and a regressor, stored in one file.
 
 It predicts a subject's initial token embeddings from features of its reference images.
 """
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files.safetensors import read_header, read_tensors, write_tensors
-from .learned_optimizer import LearnedOptimizer
 from .merge import FeatureMerge
 from .regressors import build_regressor
 
 FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
 MAX_BYTES = 4 << 30
-_RENAMED = {"words": "num_tokens", "word_norm": "embedding_norm", "stepper": "learned_optimizer"}  # field names in files of 0.1
-_DROPPED = ("words_step",)
+_RENAMED = {"words": "num_tokens", "word_norm": "embedding_norm"}  # field names in files of 0.1
+_DROPPED = ("words_step", "stepper", "learned_optimizer", "learned_step")  # fields of older files that mean nothing any more
+_DROPPED_PARTS = ("stepper.", "learned_optimizer.")  # and their tensors: a network that took the steps of a refinement
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,6 @@ class ProbeConfig:
     num_tokens: int = 5
     embedding_norm: float = 1.0  # mean norm of the vocabulary's embeddings; scales the outputs
     residual_step: float = 5e-5  # default step size for refining this probe's Q, K and V
-    learned_optimizer: int = 0  # hidden width of the learned optimizer, 0 for none
-    learned_step: float = 0.5  # default step size (0..1) for learned updates
     gradient_norms: Sequence[float] = ()  # deciles over subjects like those of the training, see refine.unlikeness; () if not measured
     weak: bool = False  # many steps help even subjects like those of its training, see training.calibration
     family: str = ""  # of base models, by its ModelSpec name; "" in files of 0.1
@@ -56,11 +54,11 @@ class ProbeConfig:
         if not isinstance(self.sizes, dict) or not all(isinstance(text, str) for text in texts):
             raise UserError("the probe's configuration has fields of a wrong type; the probe file is damaged, get it again")
         sizes = [v for value in self.sizes.values() for v in (value if isinstance(value, list | tuple) else [value])]
-        numbers = [self.width, self.clip_width, self.dino_width, self.num_tokens, self.learned_optimizer, *sizes]
+        numbers = [self.width, self.clip_width, self.dino_width, self.num_tokens, *sizes]
         whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65536 for v in numbers)
         if not whole or not 1 <= self.num_tokens <= 75 or min(self.width, self.clip_width, self.dino_width) < 1:
             raise UserError("the sizes in the probe's configuration are not valid integers; the probe file is damaged, get it again")
-        for scale in (self.embedding_norm, self.residual_step, self.learned_step):
+        for scale in (self.embedding_norm, self.residual_step):
             if not (isinstance(scale, int | float) and 0 < scale < 1e4):
                 raise UserError(f"expected positive scales in the probe's configuration, found {scale!r}; the probe file is damaged")
         norms = self.gradient_norms
@@ -72,7 +70,7 @@ class ProbeConfig:
 
     @staticmethod
     def from_table(table: dict[str, Any]) -> ProbeConfig:
-        """The configuration in a JSON object that this version or 0.1 wrote; TypeError if a field is unknown."""
+        """The configuration in a JSON object that this version or an older one wrote; TypeError if a field is unknown."""
         values = {_RENAMED.get(name, name): value for name, value in table.items() if name not in _DROPPED}
         norms = values.get("gradient_norms", ())
         return ProbeConfig(**{**values, "gradient_norms": tuple(norms) if isinstance(norms, list) else norms})
@@ -103,9 +101,6 @@ class Probe(nn.Module):
         self.config = config
         self.merge = FeatureMerge(config.clip_width, config.dino_width, config.width)
         self.regressor = build_regressor(config.regressor, config.num_tokens, config.width, config.sizes)
-        self.learned_optimizer = (
-            LearnedOptimizer(config.num_tokens, config.width, config.learned_optimizer) if config.learned_optimizer else None
-        )
 
     def forward(self, features: Features, nouns: Tensor) -> Tensor:
         """Token embeddings [B, n, d] from the features of B images and their class nouns' embeddings [B, d] (or [d] for all)."""
@@ -113,16 +108,6 @@ class Probe(nn.Module):
         embeddings = output * self._unit
         last = embeddings[:, -1:] + nouns.to(embeddings).expand(len(embeddings), -1)[:, None]
         return torch.cat([embeddings[:, :-1], last], 1)
-
-    def step(self, embeddings: Tensor, gradient: Tensor) -> Tensor:
-        """The learned update [B, n, d] of embeddings [B, n, d], given the gradient [B, n, d] of one photo's denoising loss.
-
-        Raises:
-            ValueError: the shapes differ, or the probe has no learned optimizer.
-        """
-        if self.learned_optimizer is None:
-            raise ValueError("expected a probe with a learned optimizer, found one without")
-        return self.learned_optimizer(embeddings / self._unit, gradient) * self._unit
 
     @property
     def _unit(self) -> float:
@@ -133,14 +118,13 @@ class Probe(nn.Module):
         """A short description for users: base model, training data, licence, encoders and size."""
         c = self.config
         parameters = sum(p.numel() for p in self.parameters()) / 1e6
-        learned = f"; learned optimizer of hidden width {c.learned_optimizer}" if c.learned_optimizer else ""
         return "\n".join(
             [
                 f"{c.num_tokens} token embeddings of width {c.width} for {c.base_model or 'an unnamed base model'}",
                 f"trained on: {c.trained_on or 'not stated'}",
                 f"licence: {c.licence or 'not stated'}",
                 f"image encoders: {c.clip} and {c.dino}",
-                f"regressor: {c.regressor}, {parameters:.3g} M parameters in total{learned}",
+                f"regressor: {c.regressor}, {parameters:.3g} M parameters in total",
             ]
         )
 
@@ -171,12 +155,8 @@ class Probe(nn.Module):
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"the configuration in {path.name} is damaged ({error}); get the probe again") from error
         with torch.device("meta"):
-            shapes = {name: list(tensor.shape) for name, tensor in Probe(config).state_dict().items()}
-        old = any(name.startswith("stepper.") for name in header)  # a file of 0.1
-        stored = {name: name.replace("learned_optimizer.", "stepper.", 1) if old else name for name in shapes}
-        found = read_tensors(path, "probe", header, {stored[name]: shape for name, shape in shapes.items()})
-        tensors = {name: found[stored[name]] for name in shapes}
-        with torch.device("meta"):
             probe = Probe(config)
-        probe.load_state_dict(tensors, assign=True)
+        shapes = {name: list(tensor.shape) for name, tensor in probe.state_dict().items()}
+        header = {name: entry for name, entry in header.items() if not name.startswith(_DROPPED_PARTS)}
+        probe.load_state_dict(read_tensors(path, "probe", header, shapes), assign=True)
         return probe.eval().requires_grad_(False)

@@ -8,11 +8,11 @@ from typing import Literal, get_args
 from ..errors import UserError
 from .losses import MaskLoss
 
-Mode = Literal["auto", "learned", "residual", "words", "paper_literal"]
+Mode = Literal["auto", "words", "residual", "paper_literal"]
 NEAR_STEPS, FAR_STEPS = 10, 25
 """Default steps on the embeddings, for a subject like those that the probe was trained on, and for one unlike them."""
 OTHER_STEPS = 5
-"""Default steps of the modes "learned", "residual" and "paper_literal"."""
+"""Default steps of the modes "residual" and "paper_literal"."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,12 @@ class RefineConfig:
 
     Attributes:
         mode: "words", which "auto" stands for, optimizes the token embeddings themselves; "residual" (the paper's form) optimizes
-            residuals on Q, K and V of the probe's cross-attentions; "learned" applies the probe's learned optimizer; "paper_literal" is
-            "residual" with the printed learning rate and lambda, whose step size of 2e-7 changes the embeddings by far less than a
-            percent.
+            residuals on Q, K and V of the probe's cross-attentions; "paper_literal" is "residual" with the printed learning rate and
+            lambda, whose step size of 2e-7 changes the embeddings by far less than a percent.
         steps: number of steps; 0 keeps the prediction. None lets the image decide: with "words" `NEAR_STEPS`, or `FAR_STEPS` if the
             gradient at the prediction says that the subject is unlike those of the probe's training; else `OTHER_STEPS`.
         step_size: for "words" a fraction of the embeddings' mean norm; for "residual" lambda x lr, the largest change of a weight per
-            step; for "learned" a factor on each update. None uses the probe's default for the mode.
+            step. None uses the mode's default, which for "residual" the probe gives.
         anchor: for "words", the weight of a pull back to the start. None uses 1 for a probe's prediction, or 0 if the subject is unlike
             those of the probe's training, and 0 for another start.
         caption: what the reference shows, "a photo of <subject> on a sofa" or what follows the subject; a line for each image, or one for

@@ -44,7 +44,7 @@ def refine_many(
 
     Args:
         refs, nouns, features, starts: as in `refine`, one per subject; all subjects have the same number of tokens.
-        config: shared by all subjects; the mode must be "words" or "learned".
+        config: shared by all subjects; the mode must be "words".
         on_step: as in `refine`, called for every subject.
         captions: one per subject, in place of the configuration's.
     Raises:
@@ -57,7 +57,7 @@ def refine_many(
     if any(values is not None and len(values) != count for values in (nouns, features, starts, captions)):
         raise ValueError(f"expected as many nouns, captions and features or starts as references ({count})")
     config = config.resolved
-    if config.mode not in ("words", "learned"):
+    if config.mode != "words":
         raise UserError(
             f"the mode {config.mode} changes the probe, which the subjects share; use the mode words, or refine one subject at a time"
         )

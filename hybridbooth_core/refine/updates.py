@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Protocol
 
 import torch
@@ -35,17 +34,7 @@ class UpdateRule(AbstractContextManager, Protocol):
         ...
 
 
-class _NoSetup:
-    """A context manager without setup or cleanup."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
-
-
-class EmbeddingUpdate(_NoSetup):
+class EmbeddingUpdate:
     """Optimizes the embeddings themselves by Adam. The step size is a fraction of `norm`, the mean norm of an embedding.
 
     The loss has the further term `anchor` x |e - start|^2 / (2 norm^2), which ties the embeddings to their start.
@@ -58,28 +47,18 @@ class EmbeddingUpdate(_NoSetup):
         per_entry = step_size * norm / start.shape[1] ** 0.5  # Adam changes every entry by about its learning rate
         self.optimizer = torch.optim.Adam([self.leaf], lr=per_entry)
 
+    def __enter__(self) -> EmbeddingUpdate:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        return None
+
     def embeddings(self) -> Tensor:
         return self.leaf
 
     def step(self, embeddings: Tensor, gradient: Tensor) -> None:
         pull = self.anchor * (self.leaf.detach() - self.start) / self.norm**2
         _optimizer_step(self.optimizer, embeddings, gradient + pull)
-
-
-class LearnedUpdate(_NoSetup):
-    """Applies the updates of the probe's learned optimizer, multiplied by the step size."""
-
-    def __init__(self, probe: Probe, start: Tensor, step_size: float):
-        self.probe, self.step_size = probe, step_size
-        self.leaf = start.detach().clone().float().requires_grad_(True)
-
-    def embeddings(self) -> Tensor:
-        return self.leaf
-
-    def step(self, embeddings: Tensor, gradient: Tensor) -> None:
-        with torch.no_grad():
-            update = self.probe.step(self.leaf[None], gradient[None])[0]
-        self.leaf = (self.leaf.detach() + self.step_size * update).requires_grad_(True)
 
 
 class ResidualUpdate:
@@ -119,7 +98,7 @@ def update_rule(config: RefineConfig, probe: Probe | None, features: Features | 
     """The update rule of a resolved configuration.
 
     Raises:
-        UserError: the mode needs a probe, features or a learned optimizer that is missing.
+        UserError: the mode needs a probe or features that are missing.
     """
     if start is not None:
         if config.mode != "words":
@@ -135,9 +114,4 @@ def update_rule(config: RefineConfig, probe: Probe | None, features: Features | 
         literal = config.mode == "paper_literal"
         return ResidualUpdate(probe, predict, None if literal else config.step_size or probe.config.residual_step)
     with torch.no_grad():
-        initial = predict()
-    if config.mode == "words":
-        return EmbeddingUpdate(initial, config.step_size or WORDS_STEP, probe.config.embedding_norm)
-    if probe.learned_optimizer is None:
-        raise UserError("this probe has no learned optimizer; use the mode residual, or load a probe that has one")
-    return LearnedUpdate(probe, initial, config.step_size or probe.config.learned_step)
+        return EmbeddingUpdate(predict(), config.step_size or WORDS_STEP, probe.config.embedding_norm)

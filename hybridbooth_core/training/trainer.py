@@ -63,8 +63,6 @@ class Trainer:
         self.accumulation = config.accumulation(self.processes.world)
         o = config.optim
         probe.to(context.model.device).requires_grad_(True).train()
-        if probe.learned_optimizer is not None:
-            probe.learned_optimizer.requires_grad_(False)  # trained separately
         self.wrapped = self.processes.wrap(probe)
         self.optimizer = Optimizer([probe], o.lr, o.muon_lr if o.kind == "muon" else None, o.weight_decay, clip=o.clip)
         self.average = Average(probe.state_dict(), o.ema)

@@ -60,10 +60,10 @@ def write_encoders(folder: Path, seed: int = 2) -> list[Path]:
 
 
 def write_probe(path: Path, seed: int = 3) -> Path:
-    """An untrained resampler of few layers for Stable Diffusion 1.5, with a learned optimizer."""
+    """An untrained resampler of few layers for Stable Diffusion 1.5."""
     config = ProbeConfig(
         width=768, clip=CLIP_L.id, clip_width=CLIP_L.width, dino=DINOV2_S.id, dino_width=DINOV2_S.width, regressor="resampler",
-        sizes={"layers": 1, "heads": 8, "inner": 64}, embedding_norm=WORD_NORM, learned_optimizer=16, base_model="Stable Diffusion 1.5",
+        sizes={"layers": 1, "heads": 8, "inner": 64}, embedding_norm=WORD_NORM, base_model="Stable Diffusion 1.5",
         trained_on="nothing: random weights for a test",
     )  # fmt: skip
     with torch.random.fork_rng():

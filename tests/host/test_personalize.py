@@ -80,5 +80,6 @@ def test_modes_of_older_graphs_run_though_the_menu_has_them_no_more(host: Host):
     offered = info[1]["options"] if info[0] == "COMBO" else info[0]
     assert offered == ["auto", "words", "residual"]
     show = {"show": node("PreviewAny", source=["refine", 1])}
-    assert "1 steps (learned" in host.run({**refined(steps=1, mode="learned"), **show})["show"]["text"][0]
+    assert "1 steps (paper_literal" in host.run({**refined(steps=1, mode="paper_literal"), **show})["show"]["text"][0]
+    assert "1 steps (words" in host.run({**refined(steps=1, mode="learned"), **show})["show"]["text"][0], "a mode that is no more"
     assert "expected one of the modes" in host.refused({**refined(steps=1, mode="magic"), **show})

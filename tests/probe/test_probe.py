@@ -102,10 +102,11 @@ def test_invalid_gradient_norms_are_refused(good, norms, refuses):
 
 
 def test_a_file_of_an_earlier_version_may_have_a_step_size_of_its_own():
-    assert ProbeConfig.from_table(BASE | {"words_step": 0.02}) == ProbeConfig(**BASE)
+    old = {"words_step": 0.02, "stepper": 16, "learned_step": 0.5}
+    assert ProbeConfig.from_table(BASE | old) == ProbeConfig(**BASE)
 
 
-@pytest.mark.parametrize("key", ["embedding_norm", "residual_step", "learned_step"])
+@pytest.mark.parametrize("key", ["embedding_norm", "residual_step"])
 @pytest.mark.parametrize("value", [0, -1.0, 1e5, float("nan"), float("inf"), "1", None, [1]], ids=repr)
 def test_an_invalid_scale_is_refused(good, key, value, refuses):
     rewrite(good, BASE | {key: value})

@@ -143,7 +143,7 @@ def test_the_anchor_counts_from_a_given_start_and_in_no_other_mode(run, refuses)
     given = {"probe": None, "features": None, "start": torch.randn(5, 96)}
     free, tied = (run(replace(WORDS, steps=4, anchor=anchor), **given).relative_change for anchor in (None, 100.0))
     assert tied < 0.7 * free
-    for mode in ("residual", "learned", "paper_literal"):
+    for mode in ("residual", "paper_literal"):
         assert "anchor" in refuses(RefineConfig, mode=mode, anchor=1.0)
 
 

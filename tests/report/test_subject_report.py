@@ -9,7 +9,7 @@ from hybridbooth_core.models.adapter import EncodedPrompts
 from hybridbooth_core.models.noise_schedule import NoiseSchedule
 from hybridbooth_core.report.subject_report import CAPTION, EDGE, FIRST_ROW, GAP, INVERT, LARGE, WIDTH, subject_report, token_attention
 
-INFO = SubjectInfo("cat", method="learned", steps=2, step_size=0.5, relative_change=0.1, validation=[0.7, 0.6, 0.65])
+INFO = SubjectInfo("cat", method="words", steps=2, step_size=0.5, relative_change=0.1, validation=[0.7, 0.6, 0.65])
 
 
 class FakeModel:

@@ -25,7 +25,6 @@ from hybridbooth_core.errors import UserError
 from hybridbooth_core.files import atomic
 from hybridbooth_core.miniature.bundle import load_miniature
 from hybridbooth_core.miniature.training.probe import miniature_context, miniature_probe
-from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training import checkpoint
 from hybridbooth_core.training import metrics as records
 from hybridbooth_core.training.callbacks import Callbacks
@@ -61,18 +60,11 @@ def trainer_of(
     config: TrainConfig,
     processes: DistributedEnv | None = None,
     callbacks: Callbacks | None = None,
-    learned_optimizer: int = 0,
 ) -> Trainer:
     """The trainer of an untrained probe."""
     m = the_miniature()
     context = miniature_context(config, m.model, m.clip, m.dino)
     probe = miniature_probe(m.model, m.clip, m.dino, config.probe, config.seed)
-    if learned_optimizer:
-        torch.manual_seed(1)
-        fresh = Probe(replace(probe.config, learned_optimizer=learned_optimizer))
-        fresh.load_state_dict(probe.state_dict(), strict=False)
-        torch.nn.init.ones_(fresh.learned_optimizer.out.bias)
-        probe = fresh
     return Trainer(config, context, probe, callbacks, processes)
 
 
@@ -86,7 +78,7 @@ def together(folder: Path, processes: DistributedEnv) -> None:
     told: dict[str, Any] = {"rank": processes.rank, "world": processes.world, "seen": [], "shards": []}
     for name, changes in SHARED.items():
         drawn = Callbacks(grid=lambda probe, path: path.write_text("an image")) if processes.main else None  # as the command does it
-        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), processes, drawn, learned_optimizer=4 * (name == "ddp"))
+        trainer = trainer_of(replace(CONFIG, out=folder / name, **changes), processes, drawn)
         if name == "ddp":
             watch_rows(trainer.context.source, told["seen"])
         torch.save(trainer.run().state_dict(), folder / f"{name}-{processes.rank}.pt")

@@ -45,7 +45,7 @@ def alone(small, tmp_path_factory):
 
     def run(name, **changes):
         if name not in made:
-            trainer = small.trainer_of(replace(small.CONFIG, out=folder / name, **changes), learned_optimizer=4 * (name == "ddp"))
+            trainer = small.trainer_of(replace(small.CONFIG, out=folder / name, **changes))
             made[name] = (folder / name, trainer.run().state_dict())
         return made[name]
 
@@ -122,7 +122,7 @@ def test_one_goes_on_from_where_two_stopped(small, two, alone, tmp_path):
     folder = shutil.copytree(two.folder / "ddp", tmp_path / "ddp")
     checkpoint_path(folder, 4).unlink()
     changes = small.SHARED["ddp"] | {"micro_batch": 4}
-    probe = small.trainer_of(replace(small.CONFIG, out=folder, **changes), learned_optimizer=4).run(resume=True)
+    probe = small.trainer_of(replace(small.CONFIG, out=folder, **changes)).run(resume=True)
     expected = alone("ddp", **changes)
     losses = [[row["loss"] for row in small.curve(place) if "loss" in row] for place in (folder, expected[0])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5) and len(losses[0]) == 4
@@ -141,13 +141,6 @@ def test_the_estimate_counts_what_processes_exchange_gradients_through(two):
 def test_the_first_process_draws(two):
     assert sorted(path.name for path in (two.folder / "grids" / "grids").iterdir()) == ["step-00000002.png", "step-00000004.png"]
     assert not (two.folder / "ddp" / "grids").exists()
-
-
-@pytest.mark.slow
-def test_learned_steps_are_left_alone(two, small):
-    """They get no gradient, which several processes would wait for."""
-    state = torch.load(two.folder / "ddp-1.pt", weights_only=True)
-    assert torch.equal(state["learned_optimizer.out.bias"], torch.ones_like(state["learned_optimizer.out.bias"]))
 
 
 @pytest.mark.slow

@@ -21,7 +21,6 @@ from ..bundle import WEIGHTS, load_miniature, manifest
 from ..gates import measure_gates, passes
 from .base import train_base
 from .clip_space import train_clip_space
-from .learned_optimizer import train_learned_optimizer
 from .loop import Schedule
 from .probe import CONFIG, train_probe
 from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
@@ -37,7 +36,6 @@ SCHEDULES = {
     "held_out_clip": Schedule(1600, 64, muon_lr=2e-3),
     "base": Schedule(8000, 32, ema=0.998),
     "clip_space": Schedule(800, 128, muon_lr=2e-2, adam_lr=5e-3, ema=0.99),
-    "stepper": Schedule(1000, 6, muon_lr=2e-3, adam_lr=1e-3, ema=0.99),
 }
 CUDA_FACTOR = 4  # on a GPU the schedules are longer
 
@@ -79,7 +77,6 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         model = train_base(plan["base"], work, autoencoder, judge, seed)
         heads = train_clip_space(plan["clip_space"], work, model, clip, seed)
         probe = train_probe(probe_config(device, seed, only_steps), work / "probe", model, clip, dino, judge)
-        probe = train_learned_optimizer(plan["stepper"], work, model, autoencoder, probe, clip, dino, judge, seed)
     finally:
         torch.set_default_device(before)
 
@@ -97,21 +94,18 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
 
 
 def renew_probe(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> dict:
-    """Retrains the probe and its learned optimizer for the world in `out`, and replaces them there.
+    """Retrains the probe for the world in `out`, and replaces it there.
 
     Resumes where it stopped. Returns the new manifest.
 
     Raises:
         UserError: `out` does not contain a complete world.
     """
-    world, plan = load_miniature(out), schedules("cpu", only_steps)
-    model, clip, dino, judge = world.model, world.clip, world.dino, world.judge
+    world = load_miniature(out)
     config = probe_config("cpu", seed, only_steps)
-    probe = train_probe(config, work / "probe", model, clip, dino, judge)
-    probe = train_learned_optimizer(plan["stepper"], work, model, model.coder, probe, clip, dino, judge, seed)
+    probe = train_probe(config, work / "probe", world.model, world.clip, world.dino, world.judge)
     probe.save(out / "probe.safetensors")
-    renewed = {"stepper": asdict(plan["stepper"]), "probe": to_json(config)}
-    return write_manifest(out, manifest(out)["stages"] | renewed, seed, "cpu", identities=4 if only_steps else 64)
+    return write_manifest(out, manifest(out)["stages"] | {"probe": to_json(config)}, seed, "cpu", identities=4 if only_steps else 64)
 
 
 def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe, heads: nn.Module) -> None:

@@ -48,7 +48,7 @@ SIZES = {
     "resampler": {"layers": 3, "heads": 4, "inner": 192},  # about as many parameters as this promptnet
 }
 TIMES = (0.35, 1.0)  # at low noise the noisy image itself shows the subject, and the embeddings learn nothing
-RESIDUAL_STEP, LEARNED_STEP = 3e-4, 0.5  # chosen on tune creatures by benchmarks/leads.py
+RESIDUAL_STEP = 3e-4  # chosen on tune creatures
 IDENTITIES = 24  # maximum number of creatures for the judge
 OTHER_SCENE = 1 << 30  # added to a creature's number for the seed of its other photo; of a seed the low 32 bits count
 PROMPTS = GridPrompts("a photo of a", ("on snow", "with a hat on grass", "in space"), 3.0)  # of sample grids
@@ -80,7 +80,7 @@ def class_embeddings(model: DiffusersModel) -> Tensor:
 def new_probe_fields(regressor: str) -> dict[str, Any]:
     """What a new probe of the miniature reads with, its sizes and its step sizes, as fields of `ProbeConfig`."""
     readers = {"clip": CLIP_ID, "clip_width": WIDTH, "dino": DINO_ID, "dino_width": WIDTH}
-    return {**readers, "regressor": regressor, "sizes": SIZES[regressor], "residual_step": RESIDUAL_STEP, "learned_step": LEARNED_STEP}
+    return {**readers, "regressor": regressor, "sizes": SIZES[regressor], "residual_step": RESIDUAL_STEP}
 
 
 def miniature_probe(
