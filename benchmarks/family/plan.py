@@ -8,9 +8,10 @@ from typing import Literal
 
 from hybridbooth_core.errors import UserError
 from hybridbooth_core.methods.registry import METHODS
+from hybridbooth_core.refine.config import NEAR_STEPS
 
 FEW, MANY = (3, 5, 10, 25), (100, 300)
-HEADLINE = ("hybridbooth", 5)  # what the others are compared with
+HEADLINE = ("hybridbooth", NEAR_STEPS)  # what the others are compared with
 TUNE_START, TEST_START = 2000, 0  # training uses the first tune creatures, benchmarks/leads.py those from 1000
 
 Regime = Literal["few", "many"]
@@ -41,13 +42,13 @@ def _refined(title: str) -> Entry:
     return Entry(title, FEW, (), (0.05, 0.1, 0.2, 0.4), {"few": 25})
 
 
-EFFECTIVE_STEPS = {"residual": (1e-4, 3e-4, 1e-3, 3e-3), "words": (0.01, 0.03, 0.1, 0.3)}
+EFFECTIVE_STEPS = {"residual": (1e-4, 3e-4, 1e-3, 3e-3), "words": (0.025, 0.05, 0.1, 0.2)}
 """HybridBooth's grid, by the mode of refinement."""
 
 ENTRIES: dict[str, Entry] = {
     "class_noun": Entry("class noun alone"),
     "encoder_only": Entry("probe alone"),
-    "hybridbooth": Entry("HybridBooth", FEW, (), EFFECTIVE_STEPS["residual"], {"few": 5}),
+    "hybridbooth": Entry("HybridBooth", FEW, (), EFFECTIVE_STEPS["words"], {"few": NEAR_STEPS}),
     "from_noun": _refined("from the class noun, no probe"),
     "probe_free": _refined("probe-free start"),
     "textual_inversion": _trained("Textual Inversion", (1e-2, 3e-2, 1e-1, 3e-1)),
@@ -97,7 +98,7 @@ class Plan:
     batch: int = 4
     token: str = "picture"
     training_seed: int = 0
-    mode: str = "residual"
+    mode: str = "words"
     repeats: int = 5
     memory: bool = True
 

@@ -44,7 +44,7 @@ def per_identity(records: dict[Unit, dict]) -> dict[Key, PerIdentity]:
 
 
 def result_rows(plan: Plan, scores: dict[Key, PerIdentity], choices: dict[str, dict[Regime, dict]], costs: dict[Key, dict]) -> list[dict]:
-    """One row for each method and number of steps, in the plan's order; `minus_headline` is the paired difference to HybridBooth@5."""
+    """One row for each method and number of steps, in the plan's order; `minus_headline` is the paired difference to `HEADLINE`."""
     rows = []
     for key in sorted(scores, key=lambda key: (plan.methods.index(key[0]), key[1])):
         method, steps = key

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..provenance import made_by
-
-BOLD = ("hybridbooth", 5)
+from .plan import HEADLINE
 
 
 def family_tables(result: dict) -> str:
@@ -20,7 +19,7 @@ def family_tables(result: dict) -> str:
         f"noise for all; each method's learning rate chosen out of {plan['settings']} on {plan['tune_identities']} other creatures.",
         *([] if "note" not in result else ["", result["note"]]),
         "",
-        "| method | steps | identity (95 % interval) | minus HybridBooth@5 | prompt | class | DINO-I | CLIP-I | CLIP-T | leakage "
+        "| method | steps | identity (95 % interval) | minus HybridBooth@10 | prompt | class | DINO-I | CLIP-I | CLIP-T | leakage "
         "| diversity | seconds | GFLOP | memory | stored |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_family_row(row) for row in result["rows"]),
@@ -40,7 +39,7 @@ def family_tables(result: dict) -> str:
 
 
 def _family_row(row: dict) -> str:
-    bold = "**" if (row["method"], row["steps"]) == BOLD else ""
+    bold = "**" if (row["method"], row["steps"]) == HEADLINE else ""
     low, high = row["identity_ci95"]
     minus = row.get("minus_headline")
     cells = [
@@ -75,7 +74,7 @@ def size_text(count: int) -> str:
 def _requirements(verdicts: list[dict]) -> list[str]:
     if not verdicts:
         return []
-    return ["| required of HybridBooth@5 | measured | |", "|---|---|---|", *(_requirement(verdict) for verdict in verdicts), ""]
+    return ["| required of HybridBooth@10 | measured | |", "|---|---|---|", *(_requirement(verdict) for verdict in verdicts), ""]
 
 
 def _requirement(verdict: dict) -> str:

@@ -13,12 +13,11 @@ import torch
 from ..errors import UserError
 
 MAX_BYTES = 1 << 20
-KEPT = 0.7  # probability of an attribute
 
 
 @dataclass(frozen=True)
 class Nouns:
-    """Class nouns, and attributes that may stand before them: at most one of each list, in this order."""
+    """Class nouns, and attributes that stand before them: one of each list, in this order."""
 
     nouns: tuple[str, ...]
     attributes: tuple[tuple[str, ...], ...] = ()
@@ -81,6 +80,6 @@ def describe(vocabulary: Vocabulary, generator: torch.Generator, views: int) -> 
         return options[int(torch.randint(len(options), (), generator=generator))]
 
     group, noun = pick([(group, noun) for group in vocabulary.groups for noun in group.nouns])
-    words = [pick(options) for options in group.attributes if torch.rand((), generator=generator).item() < KEPT]
+    words = [pick(options) for options in group.attributes]  # all of them: what is left open, two scenes fill in differently
     order = torch.randperm(len(vocabulary.scenes), generator=generator)[:views].tolist()
     return Description(noun, " ".join(words), tuple(vocabulary.scenes[index] for index in order))

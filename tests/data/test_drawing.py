@@ -41,7 +41,7 @@ def png(content: bytes) -> np.ndarray:
 def test_descriptions_are_of_the_vocabulary_and_their_scenes_differ():
     found = [describe(WORDS, torch.Generator().manual_seed(seed), 2) for seed in range(300)]
     assert {one.noun for one in found} == {"cat", "fish", "robot"}
-    assert {one.attributes for one in found if one.noun == "cat"} == {"", "red", "blue", "wide", "red wide", "blue wide"}
+    assert {one.attributes for one in found if one.noun == "cat"} == {"red wide", "blue wide"}, "nothing is left open"
     assert {one.attributes for one in found if one.noun == "robot"} == {""}
     assert all(set(one.scenes) == set(WORDS.scenes) for one in found)
     assert min(sum(one.noun == noun for one in found) for noun in ("cat", "fish", "robot")) > 70, "every noun is equally likely"
