@@ -145,7 +145,7 @@ class Plan:
 
 
 QUICK = Plan(
-    identities=4, prompts=2, tune_identities=1, settings=2, most=5, sampling_steps=3, prior_images=2, batch=1, repeats=1, memory=False
+    identities=4, prompts=2, tune_identities=1, settings=2, most=10, sampling_steps=3, prior_images=2, batch=1, repeats=1, memory=False
 )
 """Not a measurement: every part of the command once, in under a minute."""
 

@@ -59,7 +59,7 @@ def test_the_family_tables_say_what_the_results_say(full):
     page = family_tables(full)
     assert len(rows_of(page)) == len(full["rows"]) + len(full["verdicts"]) + 1
     (head,) = [line for line in page.splitlines() if line.startswith("| **HybridBooth**")]
-    row = next(row for row in full["rows"] if (row["method"], row["steps"]) == ("hybridbooth", 5))
+    row = next(row for row in full["rows"] if (row["method"], row["steps"]) == ("hybridbooth", 10))
     assert f"{row['identity']:.2f}" in head and "2.5 kB" in head
     assert ("**missed**" in page) == (not all(verdict["met"] for verdict in full["verdicts"]))
     changed = copy.deepcopy(full)
