@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .config import FAR_STEPS, NEAR_STEPS, RefineConfig
 
-FAR = 1.5
-"""A subject is unlike the others if its gradient is so many times their median."""
+FAR = 2.0
+"""A subject is unlike the others if its gradient is so many times their median. Chosen on tune creatures (docs/findings.md)."""
 ANCHOR = 1.0
 
 

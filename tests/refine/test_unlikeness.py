@@ -24,7 +24,7 @@ def test_a_gradient_is_measured_in_lengths_of_an_embedding():
 
 @pytest.mark.parametrize(
     ("norm", "expected"),
-    [(0.2, Decision(NEAR_STEPS, ANCHOR, 1.0)), (0.29, Decision(NEAR_STEPS, ANCHOR, 1.45)), (0.4, Decision(FAR_STEPS, 0.0, 2.0))],
+    [(0.2, Decision(NEAR_STEPS, ANCHOR, 1.0)), (0.39, Decision(NEAR_STEPS, ANCHOR, 1.95)), (0.5, Decision(FAR_STEPS, 0.0, 2.5))],
 )
 def test_a_large_gradient_takes_more_steps_without_anchor(norm, expected):
     found = decide(RefineConfig(), norm, TRAINED)
@@ -32,8 +32,8 @@ def test_a_large_gradient_takes_more_steps_without_anchor(norm, expected):
 
 
 def test_what_is_given_is_kept():
-    assert decide(RefineConfig(steps=7), 0.4, TRAINED).steps == 7 and decide(RefineConfig(steps=7), 0.4, TRAINED).anchor == 0
-    assert decide(RefineConfig(anchor=3.0), 0.4, TRAINED).anchor == 3 and decide(RefineConfig(anchor=0.0), 0.1, TRAINED).anchor == 0
+    assert decide(RefineConfig(steps=7), 0.5, TRAINED).steps == 7 and decide(RefineConfig(steps=7), 0.5, TRAINED).anchor == 0
+    assert decide(RefineConfig(anchor=3.0), 0.5, TRAINED).anchor == 3 and decide(RefineConfig(anchor=0.0), 0.1, TRAINED).anchor == 0
 
 
 def test_a_weak_probe_needs_many_steps_for_everyone():
@@ -48,7 +48,7 @@ def test_a_probe_that_does_not_say_it_takes_every_subject_for_a_like_one(unknown
 
 
 def test_it_is_said_in_words():
-    assert [likeness(value) for value in (0.5, 1.2, 1.3, FAR, FAR + 0.01)] == [
+    assert [likeness(value) for value in (0.5, 1.4, 1.6, FAR, FAR + 0.01)] == [
         "like those", "like those", "somewhat unlike those", "somewhat unlike those", "unlike those",
     ]  # fmt: skip
 
