@@ -94,8 +94,8 @@ def read_tensors(
             raise UserError(f"{name} in {path.name} should be float16, bfloat16 or float32, found {entry.get('dtype')!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {name: file.get_tensor(name) for name in expected}
-        tensors = {name: tensor.to(dtype or tensor.dtype) for name, tensor in stored.items()}
+            # copies: a tensor of a mapped file would change when the file is written over in place, and end the process when it is cut
+            tensors = {name: (found := file.get_tensor(name)).to(dtype or found.dtype, copy=True) for name in expected}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path.name} is damaged or truncated ({error}); get the {what} again") from error
     for name, tensor in tensors.items():

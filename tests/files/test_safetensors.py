@@ -242,3 +242,16 @@ def test_views_are_written_as_they_look(path):
     write_tensors(path, {"a": wide.T[:2, :3], "b": wide[0].requires_grad_()}, {})
     tensors, _ = read(path)
     assert torch.equal(tensors["a"], wide.T[:2, :3]) and torch.equal(tensors["b"], wide[0])
+
+
+def test_tensors_are_copies_that_outlive_their_file(tmp_path):
+    """A file that is written over in place must not change what was read from it."""
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.ones(64, 1024)}, {})
+    header, _ = read_header(path, "file", 1 << 30)
+    found = [read_tensors(path, "file", header, {"a": [64, 1024]}, dtype=dtype)["a"] for dtype in (torch.float32, None)]
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size - 64 * 1024)
+        file.write(bytes(64 * 1024))
+        file.flush()
+    assert all(torch.equal(tensor, torch.ones(64, 1024)) for tensor in found)
