@@ -2,9 +2,11 @@
 
 Tensors are named as other programs read them:
     full              a stock checkpoint (`bases.whole_model`), or the parameters of diffusers' UNet2DConditionModel alone
-    lora              kohya's layout, `lora_unet_..._attn1_to_q.lora_down.weight`, `.lora_up.weight`, `.alpha`: stock LoraLoader, diffusers
+    lora              kohya's layout, `lora_unet_..._attn1_to_q.lora_down.weight`, `.lora_up.weight`, `.alpha`, and
+                      `lora_te_...` of the text encoder: stock LoraLoader, diffusers
     custom_diffusion  `....attn2.processor.to_k_custom_diffusion.weight`, as diffusers' saver writes them, and the word as `emb_params`
     polished          the keys of a LoRA, and a subject's embeddings as `emb_params`
+    lidb              `theta`, the numbers of Lightweight DreamBooth (`models.lidb`), which only this program reads
 Everything else is metadata. It never holds pixels or paths.
 """
 
@@ -15,32 +17,37 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from torch import Tensor, tensor
+from torch import Tensor, nn, tensor
 
 from ..errors import UserError
 from ..models.adapter import Prompt, TrainableModel, check_family, class_embedding
 from ..models.ldm_layout import UNET, from_checkpoint
-from ..models.low_rank import LowRank, attention_projections, kohya_name, low_rank_on
+from ..models.lidb import BASIS, LiDBSpace, Targets, lidb_layers
+from ..models.low_rank import TEXT, LowRank, attention_layers, low_rank_on, text_layers
 from .modelspec import modelspec
 from .safetensors import read_header, read_tensors, write_tensors
 from .subject import Subject, SubjectInfo, check_name
 
 log = logging.getLogger("hybridbooth")
 
-Form = Literal["full", "lora", "custom_diffusion", "polished"]
+Form = Literal["full", "lora", "custom_diffusion", "polished", "lidb"]
 FORMAT, FORMAT_VERSION = "hybridbooth.tuned", 1
 MAX_BYTES = 8 << 30
-WORD = "emb_params"
+WORD, NUMBERS = "emb_params", "theta"
 LOW_RANK = ("lora", "polished")
 _OLD_NAMES = {"class_word": "class_noun", "pictures": "images"}  # of fields in files of 0.1
 _NAMES = {
     "full": re.compile(r"[a-z0-9_.]{1,200}\.(weight|bias)"),
-    "lora": re.compile(r"(lora_unet_[a-z0-9_]{1,200}_attn[12]_to_(?:q|k|v|out_0))\.(?:lora_down\.weight|lora_up\.weight|alpha)"),
+    "lora": re.compile(
+        r"(lora_unet_[a-z0-9_]{1,200}_attn[12]_to_(?:q|k|v|out_0)|lora_te_text_model_encoder_layers_\d{1,3}_\w{1,30})"
+        r"\.(?:lora_down\.weight|lora_up\.weight|alpha)"
+    ),
     "polished": re.compile(r"(lora_unet_[a-z0-9_]{1,200}_attn2_to_[kv])\.(?:lora_down\.weight|lora_up\.weight|alpha)|" + WORD),
+    "lidb": re.compile(NUMBERS),
     "custom_diffusion": re.compile(r"[a-z0-9_.]{1,200}\.attn2\.processor\.to_[kv]_custom_diffusion\.weight|" + WORD),
 }
 
@@ -62,15 +69,20 @@ class AdapterInfo:
     images: int = 0
     prior_weight: float = 0.0
     licence: str = ""
+    subspace: tuple[int, int] = (0, 0)  # of lidb: a and b
+    targets: str = ""  # of lidb: which layers
+    basis: str = ""  # of lidb: the fixed matrices
 
     def __post_init__(self):
         texts = (self.form, self.class_noun, self.token, self.family, self.base_model, self.base_fingerprint, self.licence)
-        numbers = (self.width, self.steps, self.learning_rate, self.seed, self.images, self.prior_weight)
+        numbers = (self.width, self.steps, self.learning_rate, self.seed, self.images, self.prior_weight, *self.subspace)
         plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
         if not plain or not all(isinstance(text, str) and len(text) <= 4096 for text in texts):
             raise UserError("the metadata of the file mixes up text and numbers; the file is damaged")
         if self.form not in get_args(Form) or not self.class_noun.strip() or not self.token.strip():
             raise UserError(f"expected one of {', '.join(get_args(Form))}, a class noun and a token in the file, found {self.form[:40]!r}")
+        if self.form == "lidb" and (self.basis != BASIS or self.targets not in get_args(Targets) or min(self.subspace) < 1):
+            raise UserError(f"expected the subspace {BASIS} in the file, found {str(self.basis)[:40]!r}; update this program")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +98,7 @@ class AdapterWeights:
         check_name(path.stem)
         if path.exists() and not overwrite:
             raise UserError(f"{path.name} exists already; choose another name or allow overwriting")
-        kind = {"full": "", "lora": "lora", "custom_diffusion": "custom-diffusion", "polished": "lora"}[self.info.form]
+        kind = {"full": "", "lora": "lora", "custom_diffusion": "custom-diffusion", "polished": "lora", "lidb": ""}[self.info.form]
         trigger = f"<{path.stem}>" if self.info.form == "polished" else f"{self.info.token} {self.info.class_noun}"
         metadata = {
             "format": FORMAT,
@@ -114,7 +126,10 @@ class AdapterWeights:
             raise UserError(f"{path.name} has format {found!r}, this program reads {FORMAT_VERSION}; update it")
         try:
             stored: dict[str, Any] = json.loads(metadata["info"])
-            info = AdapterInfo(**{_OLD_NAMES.get(name, name): value for name, value in stored.items()})
+            values: dict[str, Any] = {
+                _OLD_NAMES.get(name, name): tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+            }
+            info = AdapterInfo(**values)
         except UserError as error:
             raise UserError(f"{path.name}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -181,7 +196,10 @@ class AdapterWeights:
         if self.info.form in LOW_RANK:
             if not same_words:
                 log.warning("the LoRA was made on %s, whose words differ from those of %s", self.info.base_model, model.name)
-            return low_rank_on(model.denoiser, self._low_rank(model), strength)
+            layers = self._layers(model)
+            return low_rank_on(layers, self._low_rank(model, layers), strength)
+        if self.info.form == "lidb":
+            return low_rank_on(lidb_layers(model, self.info.targets), self.residuals(model), strength)  # type: ignore[arg-type]
         if not same_words:  # W' - W means something for its own W only
             raise self._misfit(model)
         own = dict(model.denoiser.named_parameters())
@@ -198,25 +216,46 @@ class AdapterWeights:
             moved[name] = value if strength == 1 else weight + strength * (value - weight)
         return model.replaced(moved)
 
-    def _low_rank(self, model: TrainableModel) -> dict[str, LowRank]:
-        """The residuals by the names of the model's layers."""
-        layers = {kohya_name(name): (name, layer) for name, layer in attention_projections(model.denoiser).items()}
+    def residuals(self, model: TrainableModel) -> dict[str, LowRank]:
+        """The rank-1 LoRA that the numbers of a lidb stand for, by kohya's names, on the model's device.
+
+        Raises:
+            UserError: the model has other layers.
+        """
+        try:
+            space = LiDBSpace.of(lidb_layers(model, self.info.targets), *self.info.subspace)  # type: ignore[arg-type]
+            return space.residuals(self.tensors[NUMBERS].to(model.device))
+        except ValueError:
+            raise self._misfit(model) from None
+
+    def as_lora(self, model: TrainableModel) -> AdapterWeights:
+        """A lidb as the rank-1 LoRA that it is exactly, for programs that do not know its subspace.
+
+        Raises:
+            UserError: it is of another form, or the model has other layers.
+        """
+        if self.info.form != "lidb":
+            raise UserError(f"expected Lightweight DreamBooth (lidb) to export as a LoRA, found {self.info.form}; it needs no export")
+        info = replace(self.info, form="lora", subspace=(0, 0), targets="", basis="")
+        return AdapterWeights(low_rank_tensors(self.residuals(model)), info)
+
+    def _layers(self, model: TrainableModel) -> dict[str, nn.Linear]:
+        """The model's layers that a LoRA may change, by kohya's names."""
+        text = any(name.startswith(TEXT) for name in self.tensors)
+        return attention_layers(model.denoiser) | (text_layers(model.text_encoder) if text else {})
+
+    def _low_rank(self, model: TrainableModel, layers: Mapping[str, nn.Linear]) -> dict[str, LowRank]:
         residuals = {}
         for key in {name.partition(".")[0]: None for name in self.tensors if name != WORD}:
             down, up, alpha = (self.tensors[f"{key}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
-            if key not in layers or layers[key][1].weight.shape != (len(up), down.shape[1]):
+            if key not in layers or layers[key].weight.shape != (len(up), down.shape[1]):
                 raise self._misfit(model)
-            residuals[layers[key][0]] = LowRank(down.to(model.device), up.to(model.device), alpha.item())
+            residuals[key] = LowRank(down.to(model.device), up.to(model.device), alpha.item())
         return residuals
 
     def _misfit(self, model: TrainableModel) -> UserError:
         made_for = self.info.base_model or "another model"
         return UserError(f"these weights ({self.info.form}) were made for {made_for} and do not fit {model.name}; make the subject again")
-
-
-def is_adapter_weights(path: Path) -> bool:
-    """Whether a file says it holds adapter weights. UserError: it is no `.safetensors`."""
-    return read_header(path, "subject file", MAX_BYTES)[1].get("format") == FORMAT
 
 
 def custom_diffusion_name(parameter: str) -> str:
@@ -230,10 +269,9 @@ def parameter_name(key: str) -> str:
 
 
 def low_rank_tensors(residuals: Mapping[str, LowRank]) -> dict[str, Tensor]:
-    """Residuals by layer, as a file names them."""
+    """Residuals by kohya's names, as a file names them."""
     tensors = {}
-    for layer, residual in residuals.items():
-        key = kohya_name(layer)
+    for key, residual in residuals.items():
         tensors[f"{key}.lora_down.weight"] = residual.down.detach().cpu().clone()
         tensors[f"{key}.lora_up.weight"] = residual.up.detach().cpu().clone()
         tensors[f"{key}.alpha"] = tensor(float(residual.alpha))
@@ -253,6 +291,8 @@ def _expected(file: str, header: Mapping[str, dict], form: Form, width: int | No
             expected |= {f"{match[1]}.lora_down.weight": [rank, -1], f"{match[1]}.lora_up.weight": [-1, rank], f"{match[1]}.alpha": []}
     if form in ("custom_diffusion", "polished"):
         expected[WORD] = [1 if form == "custom_diffusion" else -1, -1 if width is None else width]
+    if form == "lidb":
+        expected[NUMBERS] = [-1, -1]
     if not expected:
         raise UserError(f"{file} holds no tensor; it is damaged")
     return expected

@@ -19,17 +19,56 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .noise_schedule import NoiseSchedule
 
-Piece = str | Tensor  # text, or token embeddings [n, d] inserted into the prompt
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A piece of a prompt that is written into the encoded text (InstantBooth, arXiv 2304.03411, section 3.2).
+
+    `embeddings` [n, d] stand in its place while the text is encoded, for the tokens behind to read; then its rows of the context become
+    `context` [n, d].
+    """
+
+    embeddings: Tensor
+    context: Tensor
+
+
+Piece = str | Tensor | Written  # text, or token embeddings [n, d] inserted into the prompt, or rows of the context
 Prompt = Sequence[Piece]
 
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """`context` [B, T, d]; int64 `columns` [B, n], positions of the prompts' tensors in T, and `ends` [B], positions of the end tokens."""
+    """`context` [B, T, d]; int64 `columns` [B, n], positions of the prompts' tensors and written rows in T, and `ends` [B], positions of
+    the end tokens.
+    """
 
     context: Tensor
     columns: Tensor
     ends: Tensor
+
+
+def with_written(context: Tensor, columns: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    """The context [B, T, d] with the written pieces of B prompts in their places.
+
+    `columns` [B, n] are those of all pieces that are no text.
+
+    Without written pieces it is the very same tensor.
+    """
+    rows, places, written = [], [], []
+    for row, prompt in enumerate(prompts):
+        start = 0
+        for piece in prompt:
+            if isinstance(piece, str):
+                continue
+            count = len(piece.context if isinstance(piece, Written) else piece)
+            if isinstance(piece, Written):
+                rows += [row] * count
+                places.append(columns[row, start : start + count])
+                written.append(piece.context.to(context))
+            start += count
+    if not written:
+        return context
+    return context.index_put((torch.tensor(rows, device=context.device), torch.cat(places)), torch.cat(written))
 
 
 @dataclass
@@ -126,6 +165,11 @@ class TrainableModel(DiffusionModel, Protocol):
     @property
     def vocabulary(self) -> Mapping[str, int]:
         """The text encoder's tokens ("</w>" ends a word, as in CLIP's vocabulary) to their ids; higher ids are rarer."""
+        ...
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """A CLIP text transformer, with the parameter names of transformers' CLIPTextModel. Add hooks, but do not change it."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import UserError
-from .adapter import AttentionCapture, EncodedPrompts, Prompt, vocabulary_fingerprint
+from .adapter import AttentionCapture, EncodedPrompts, Prompt, Written, vocabulary_fingerprint, with_written
 from .attention import head_probabilities
 from .checkpointing import checkpointed
 from .free_memory import free_memory
@@ -128,7 +128,7 @@ class DiffusersModel:
         ends = torch.tensor([end for _, _, _, end in laid_out], device=self.device)
         with self._with_embeddings(columns, embeddings):
             context = self.text_encoder(ids).last_hidden_state
-        return EncodedPrompts(context, columns, ends)
+        return EncodedPrompts(with_written(context, columns, prompts), columns, ends)
 
     def _lay_out(self, prompt: Prompt) -> tuple[list[int], list[int], Tensor | None, int]:
         """Padded token ids of a prompt, the columns of its embeddings, these embeddings [n, d], and the column of the end token."""
@@ -137,6 +137,7 @@ class DiffusersModel:
             if isinstance(piece, str):
                 ids += self.tokenizer.encode(piece)
                 continue
+            piece = piece.embeddings if isinstance(piece, Written) else piece
             if piece.ndim != 2 or piece.shape[1] != self.embedding_width:
                 raise ValueError(f"expected subject embeddings [n, {self.embedding_width}], found {list(piece.shape)}")
             columns += range(len(ids), len(ids) + len(piece))
