@@ -21,10 +21,13 @@ from .methods.artefact import Trained
 from .methods.method import Method, OnStep
 from .methods.prior_images import Prior
 from .methods.registry import find_method, load_artefact, run_method
-from .models.adapter import Prompt, class_embedding
+from .models.adapter import Prompt, check_family, class_embedding
 from .models.prompts import split_prompt
 from .models.sampling import generate, initial_noise
+from .probe.hypernetwork import Hypernetwork
+from .probe.instant import InstantBooth
 from .probe.probe import Probe
+from .probe.reading import Reading
 from .refine.personalize import check_probe
 
 if TYPE_CHECKING:
@@ -39,16 +42,25 @@ MAX_BATCH = 64
 
 
 class HybridBooth:
-    """A base model, its probe if there is one, and where encoders are found.
+    """A base model, its trained networks if there are some, and where encoders are found.
 
     Attributes:
         base: the base model; `base.model` is its adapter.
         probe: predicts initial embeddings; None where nobody has trained one.
         encoders: folders with CLIP ViT-L/14 and DINOv2 under any names.
+        hypernetwork, adapter: of HyperDreamBooth and InstantBooth; None where nobody has trained one.
     """
 
-    def __init__(self, base: Base, probe: Probe | None = None, encoders: Sequence[str | Path] = ()):
+    def __init__(
+        self,
+        base: Base,
+        probe: Probe | None = None,
+        encoders: Sequence[str | Path] = (),
+        hypernetwork: Hypernetwork | None = None,
+        adapter: InstantBooth | None = None,
+    ):
         self.base, self.probe, self.encoders = base, probe, [Path(folder) for folder in encoders]
+        self.hypernetwork, self.adapter = hypernetwork, adapter
         self._prior: Prior | None = None
 
     @classmethod
@@ -57,6 +69,8 @@ class HybridBooth:
         model: str | Path = "miniature",
         *,
         probe: str | Path | Probe | None = None,
+        hypernetwork: str | Path | Hypernetwork | None = None,
+        adapter: str | Path | InstantBooth | None = None,
         encoders: Sequence[str | Path] = (),
         device: str | None = None,
         dtype: str | None = None,
@@ -67,25 +81,36 @@ class HybridBooth:
         Args:
             model: "miniature", a diffusers folder, a Stable Diffusion 1.5 checkpoint (`.safetensors`), the id of a hub repository that is
                 in the cache, or the name of a checkpoint in `comfyui`.
-            probe: its file; None takes the one that comes with the base, if any.
-            encoders: folders with CLIP ViT-L/14 and DINOv2, which a probe for Stable Diffusion 1.5 reads images with.
+            probe, hypernetwork, adapter: their files; None takes those that come with the base, if any.
+            encoders: folders with CLIP ViT-L/14 and DINOv2, which they read images with for Stable Diffusion 1.5.
             device, dtype: see `load_base`.
-            comfyui: a ComfyUI folder, whose checkpoints, encoders and probes are found.
+            comfyui: a ComfyUI folder, whose checkpoints, encoders and trained networks are found.
         Raises:
             UserError: a file is missing, damaged or of another family.
         """
         base = load_base(model, device=device, dtype=dtype, comfyui=comfyui)
         folders = [Path(folder) for folder in encoders]
-        if comfyui is not None:
-            from .bases.comfyui import encoder_folders, find_model
+        from .bases.comfyui import encoder_folders, find_model
 
+        if comfyui is not None:
             folders += encoder_folders(Path(comfyui))
-            if isinstance(probe, str | Path) and not Path(probe).exists():
-                probe = find_model(Path(comfyui), "hybridbooth", str(probe)) or probe
-        if isinstance(probe, str | Path):
-            probe = Probe.load(Path(probe))
-        found = base.default_probe() if probe is None else probe
-        return cls(base, None if found is None else found.to(base.model.device), folders)
+
+        def network(given: Any, load: Callable[[Path], Any], default: Callable[[], Any]) -> Any:
+            if isinstance(given, str | Path):
+                path = Path(given)
+                if comfyui is not None and not path.exists():
+                    path = find_model(Path(comfyui), "hybridbooth", str(given)) or path
+                given = load(path)
+            found = default() if given is None else given
+            return None if found is None else found.to(base.model.device)
+
+        return cls(
+            base,
+            network(probe, Probe.load, base.default_probe),
+            folders,
+            network(hypernetwork, Hypernetwork.load, base.default_hypernetwork),
+            network(adapter, InstantBooth.load, base.default_adapter),
+        )
 
     def personalize(
         self,
@@ -98,7 +123,7 @@ class HybridBooth:
         seed: int = 0,
         on_step: OnStep | None = None,
         **options: Any,
-    ) -> Subject | AdapterWeights:
+    ) -> Subject | AdapterWeights | Reading:
         """Make a subject from one or more images of it.
 
         Args:
@@ -111,7 +136,8 @@ class HybridBooth:
             on_step: called with a `Step` (done, steps, loss, current) after every step; may raise to stop, and nothing is changed.
             options: further fields of the method's configuration, such as learning_rate=1e-3 or rank=8.
         Returns:
-            A `Subject` (token embeddings) or, of a method that tunes weights, `AdapterWeights`; both have `save(path)`.
+            A `Subject` (token embeddings); of a method that tunes weights `AdapterWeights`; of InstantBooth a `Reading`. All have
+            `save(path)`.
         Raises:
             UserError: an image that cannot be used, a missing class noun, probe or encoder, or an option out of range.
         """
@@ -143,8 +169,9 @@ class HybridBooth:
         elif "class_noun" in found.needs:
             raise UserError(f"the method {found.name} needs a class noun such as cat or backpack; say what kind of thing the subject is")
         inputs: dict[str, Any] = {}
-        if "probe" in found.needs:
-            inputs |= self._features(ref)
+        for name in ("probe", "hypernetwork", "adapter"):
+            if name in found.needs:
+                inputs |= self._network(name, ref)
         if "clip_space" in found.needs:
             inputs["clip_space"] = self.base.clip_space(self.encoders)
         if "prior_images" in found.needs:
@@ -166,16 +193,20 @@ class HybridBooth:
             log.warning("%s", notice)
         return ref
 
-    def _features(self, ref: Reference) -> dict[str, Any]:
-        if self.probe is None:
+    def _network(self, name: str, ref: Reference) -> dict[str, Any]:
+        """A trained network by its name, and the features that it reads."""
+        network, model = getattr(self, name), self.base.model
+        if network is None:
             raise UserError(
-                f"{self.base.title} comes without a trained probe; give one with --probe (in Python: probe=...), or choose the method "
+                f"{self.base.title} comes without a trained {name}; give one with --{name} (in Python: {name}=...), or choose the method "
                 "probe_free or from_noun, which need none"
             )
-        model = self.base.model
-        check_probe(model, self.probe)
-        clip, dino = (encoder.to(model.device) for encoder in self.base.encoders(self.probe.config, self.encoders, device=model.device))  # type: ignore[attr-defined]
-        return {"probe": self.probe, "features": extract_features(model, clip, dino, ref).to(model.device)}
+        if isinstance(network, Probe):
+            check_probe(model, network)
+        else:
+            check_family(model, f"the {name}", network.config.width, network.config.family, network.config.base_model)
+        clip, dino = (encoder.to(model.device) for encoder in self.base.encoders(network.config, self.encoders, device=model.device))  # type: ignore[attr-defined]
+        return {name: network, "features": extract_features(model, clip, dino, ref).to(model.device)}
 
     def _class_images(
         self, method: Method, class_noun: str, options: Mapping[str, Any], on_images: Callable[[int, int], None] | None
@@ -193,7 +224,7 @@ class HybridBooth:
         self,
         prompt: str,
         *,
-        subjects: Mapping[str, Subject | AdapterWeights | str | Path] | None = None,
+        subjects: Mapping[str, Subject | AdapterWeights | Reading | str | Path] | None = None,
         strength: float = 1.0,
         delay: float = 0.0,
         negative: str = "",
@@ -229,7 +260,7 @@ class HybridBooth:
         prompt: str,
         count: int,
         *,
-        subjects: Mapping[str, Subject | AdapterWeights | str | Path] | None = None,
+        subjects: Mapping[str, Subject | AdapterWeights | Reading | str | Path] | None = None,
         strength: float = 1.0,
         delay: float = 0.0,
         negative: str = "",
@@ -274,10 +305,13 @@ class HybridBooth:
             )  # fmt: skip
         return [to_image(image) for image in images]
 
-    def _artefact(self, given: Subject | AdapterWeights | str | Path) -> Subject | AdapterWeights:
-        return load_artefact(Path(given)) if isinstance(given, str | Path) else given
+    def _artefact(self, given: Subject | AdapterWeights | Reading | str | Path) -> Subject | AdapterWeights | Reading:
+        artefact = load_artefact(Path(given)) if isinstance(given, str | Path) else given
+        if isinstance(artefact, Reading) and artefact.adapter is None and self.adapter is not None:
+            return artefact.with_adapter(self.adapter)
+        return artefact
 
-    def save(self, artefact: Subject | AdapterWeights, path: str | Path, overwrite: bool = False) -> None:
+    def save(self, artefact: Subject | AdapterWeights | Reading, path: str | Path, overwrite: bool = False) -> None:
         """Write a file as the programs of this base's family read it.
 
         A subject is an embedding, a LoRA has kohya's keys; a whole tuned model becomes a stock checkpoint (`NAME.safetensors`) or a
@@ -297,6 +331,6 @@ class HybridBooth:
         return to_image(subject_report(self.base.model, self.reference(images, mask), subject).image)
 
 
-def _noun_of(artefact: Subject | AdapterWeights, model: Any) -> Prompt:
+def _noun_of(artefact: Subject | AdapterWeights | Reading, model: Any) -> Prompt:
     with artefact.applied(model, 0.0) as noun:
         return noun

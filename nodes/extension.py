@@ -10,6 +10,7 @@ from .encoders import DownloadEncoders
 from .host.folders import register_probe_folder
 from .host.prompt_hook import register_prompt_hook
 from .inject import InjectSubjectTokens
+from .instant import ApplyInstantSubject, LoadInstantAdapter, ReadReferences
 from .make_probe import MakeProbe
 from .mappers import MapperWords
 from .miniature import LoadMiniatureWorld, MiniatureCreature
@@ -20,6 +21,7 @@ from .probe_free import ProbeFreeStart, RefineSubject
 from .refine import RefineEmbedding
 from .subject_files import LoadSubject, SaveSubject
 from .train import TrainSubject
+from .weights import ApplyWeights, FinetuneWeights, LoadHypernetwork, LoadWeights, PredictWeights, SaveWeights
 
 
 class HybridBooth(ComfyExtension):
@@ -44,4 +46,13 @@ class HybridBooth(ComfyExtension):
             PolishSubject,
             TrainSubject,
             MakeProbe,
+            LoadHypernetwork,
+            PredictWeights,
+            FinetuneWeights,
+            ApplyWeights,
+            SaveWeights,
+            LoadWeights,
+            LoadInstantAdapter,
+            ReadReferences,
+            ApplyInstantSubject,
         ]

@@ -16,12 +16,18 @@ from .host.folders import root_folders
 ProbeSocket = io.Custom("HB_PROBE")
 FeaturesSocket = io.Custom("HB_FEATURES")
 SubjectSocket = io.Custom("HB_SUBJECT")
+HypernetworkSocket = io.Custom("HB_HYPERNETWORK")
+WeightsSocket = io.Custom("HB_WEIGHTS")
+InstantSocket = io.Custom("HB_INSTANT")
+ReadingSocket = io.Custom("HB_READING")
 
-FIRST, STEPS, PROBE, TRAINING, MINIATURE = (
+FIRST, STEPS, PROBE, TRAINING, WEIGHTS, INSTANT, MINIATURE = (
     "HybridBooth",
     "HybridBooth/step by step",
     "HybridBooth/probe",
     "HybridBooth/training",
+    "HybridBooth/hyperdreambooth",
+    "HybridBooth/instantbooth",
     "HybridBooth/miniature",
 )
 """The menu: what most people need comes first, the parts of it and special purposes in folders."""

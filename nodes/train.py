@@ -50,7 +50,8 @@ class TrainSubject(ComfyNode):
                     default=METHODS[0],
                     tooltip=(
                         "textual_inversion_5: five new token embeddings; textual_inversion: one. dreambooth_lora: a LoRA of the "
-                        "attentions. custom_diffusion: keys and values of the cross-attentions and a new token."
+                        "attentions. lidb: Lightweight DreamBooth, 30,000 numbers. custom_diffusion: keys and values of the "
+                        "cross-attentions and a new token."
                     ),
                 ),
                 noun_input(),
@@ -84,7 +85,7 @@ class TrainSubject(ComfyNode):
                 SubjectSocket.Output(display_name="subject", tooltip="The embeddings of Textual Inversion; other methods make no subject."),
                 io.Image.Output(display_name="image", tooltip="The subject report of embeddings; of weights an image drawn with them."),
                 io.String.Output(display_name="report", tooltip="Steps, losses, and how to load the file, for Preview as Text."),
-                io.String.Output(display_name="file name", tooltip="The file in models/loras or models/embeddings."),
+                io.String.Output(display_name="file name", tooltip="The file in models/loras, embeddings, or (lidb) hybridbooth."),
             ],
         )  # fmt: skip
 

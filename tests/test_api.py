@@ -12,10 +12,14 @@ pytest.importorskip("diffusers")
 from hybridbooth_core import AdapterWeights, HybridBooth, Subject, load_artefact
 from hybridbooth_core.encoders.clip_space import ClipSpace
 from hybridbooth_core.methods.registry import METHODS
+from hybridbooth_core.models.lidb import LiDBSpace, lidb_layers
+from hybridbooth_core.probe.hypernetwork import Hypernetwork, HypernetworkConfig
+from hybridbooth_core.probe.instant import InstantBooth, InstantConfig, block_sizes
 
 SIDE = 64  # pixels, so that the reduced checkpoint takes seconds; its own 512 are for the slow tests
 FEW = {"dreambooth": {"prior_images": 2, "batch": 1}, "probe_free": {"inversion_steps": 1}}
-FEW |= dict.fromkeys(("dreambooth_lora", "custom_diffusion"), FEW["dreambooth"])
+FEW |= dict.fromkeys(("dreambooth_lora", "custom_diffusion", "lidb"), FEW["dreambooth"])
+SMALL = {"sd15": {"lidb": {"subspace": (16, 8)}}}  # the reduced checkpoint has layers of 32
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,7 @@ def sd15(stock_checkpoint, new_probe) -> HybridBooth:
     """The reduced checkpoint with an untrained probe, whose encoders and CLIP space have random weights too."""
     booth = HybridBooth.load(stock_checkpoint, device="cpu", probe=new_probe("resampler", width=64, clip_width=8, dino_width=8))
     booth.base.model.image_size = SIDE
+    booth.hypernetwork, booth.adapter = _untrained(booth.base.model)
 
     class Encoder(torch.nn.Module):
         size, width = 28, 8
@@ -49,6 +54,20 @@ def sd15(stock_checkpoint, new_probe) -> HybridBooth:
         yield booth
 
 
+def _untrained(model) -> tuple[Hypernetwork, InstantBooth]:
+    """A hypernetwork and an adapter for the reduced checkpoint, off their start, so that they do something."""
+    shared = {"width": 64, "clip": "test/clip@1", "clip_width": 8, "dino": "test/dino@1", "dino_width": 8}
+    shared |= {"family": model.family, "base_model": model.name}
+    space = LiDBSpace.of(lidb_layers(model), 16, 8)
+    sizes = {"matrices": space.shape[0], "subspace": (16, 8), "token": "sks", "targets": "all", "inner": 16, "heads": 2}
+    hypernetwork = Hypernetwork(HypernetworkConfig(**shared, **sizes))
+    torch.nn.init.normal_(hypernetwork.heads.weight)
+    adapter = InstantBooth(InstantConfig(**shared, blocks=block_sizes(model.unet), heads=2))
+    for layer in adapter.adapters:
+        torch.nn.init.constant_(layer.gate, 0.1)
+    return hypernetwork.eval().requires_grad_(False), adapter.eval().requires_grad_(False)
+
+
 @pytest.fixture(params=["miniature", "sd15"])
 def booth(request) -> HybridBooth:
     return request.getfixturevalue(request.param)
@@ -57,8 +76,9 @@ def booth(request) -> HybridBooth:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_subject_is_made_saved_loaded_and_drawn(booth, method, photo, tmp_path):
     before = {name: tensor.clone() for name, tensor in booth.base.model.unet.state_dict().items()}
-    steps = {} if method == "encoder_only" else {"steps": 1}
-    made = booth.personalize(photo, "cat", method=method, **steps, **FEW.get(method, {}))
+    steps = {} if METHODS[method].rate is None else {"steps": 1}
+    own = SMALL.get("sd15", {}).get(method, {}) if booth.base.family != "miniature" else {}
+    made = booth.personalize(photo, "cat", method=method, **steps, **FEW.get(method, {}), **own)
     assert isinstance(made, Subject) == (METHODS[method].makes == "subject")
     booth.save(made, tmp_path / "pet.safetensors")
     loaded = load_artefact(tmp_path / "pet.safetensors", booth.base.model.embedding_width)

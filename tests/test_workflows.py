@@ -93,7 +93,8 @@ def test_both_prompts_are_read_by_the_clip_that_knows_the_subject(path: Path):
         for node in workflow["nodes"] if node["type"] == "CLIPTextEncode"
         for entry in node["inputs"] if entry["name"] == "clip"
     }  # fmt: skip
-    assert read_by <= {"HybridBooth_PersonalizeSubject", "HybridBooth_InjectSubjectTokens"}, "the negative prompt too"
+    knowing = ("PersonalizeSubject", "InjectSubjectTokens", "ApplyWeights", "ApplyInstantSubject")
+    assert read_by <= {f"HybridBooth_{name}" for name in knowing}, "the negative prompt too"
 
 
 def test_those_that_need_a_probe_come_last_and_say_so():

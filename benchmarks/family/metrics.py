@@ -18,7 +18,7 @@ from hybridbooth_core.miniature.evaluate import class_nouns, score
 from hybridbooth_core.miniature.nets import ImageEncoder
 from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import Creatures, Scenes, repeat
-from hybridbooth_core.models.adapter import AttentionCapture, DiffusionModel, Prompt
+from hybridbooth_core.models.adapter import AttentionCapture, DiffusionModel, Piece, Prompt
 from hybridbooth_core.models.attention import mask_at
 from hybridbooth_core.models.sampling import initial_noise
 
@@ -82,9 +82,9 @@ def diversity(encoder: ImageEncoder, images: Tensor) -> Tensor:
     return torch.stack([perceptual_distance(encoder, images[a], images[b]) for a, b in pairs]).mean(0)
 
 
-def subject_rows(model: DiffusionModel, pieces: Prompt) -> Tensor:
-    """Everything that stands for the subject as token embeddings [n, d]: text among the pieces gets the rows of its tokens."""
-    return torch.cat([model.token_embeddings(piece) if isinstance(piece, str) else piece.to(model.device).float() for piece in pieces])
+def subject_pieces(model: DiffusionModel, pieces: Prompt) -> list[Piece]:
+    """Everything that stands for the subject without text, so that all of it has columns: text gets the rows of its tokens."""
+    return [model.token_embeddings(piece) if isinstance(piece, str) else piece for piece in pieces]
 
 
 @torch.no_grad()
@@ -97,8 +97,7 @@ def leakage(model: DiffusionModel, pieces: Prompt, who: Creatures, where: Scenes
     latents = model.encode_image(images)
     noise = initial_noise(len(latents), tuple(latents.shape[1:]), seed).to(latents)
     t = torch.full((len(latents),), LEAKAGE_TIME, device=latents.device)
-    rows = subject_rows(model, pieces)
-    encoded = model.encode_prompts([scene_prompt(where, row, [rows]) for row in range(len(where))])
+    encoded = model.encode_prompts([scene_prompt(where, row, subject_pieces(model, pieces)) for row in range(len(where))])
     capture = AttentionCapture(encoded.columns)
     model.predict_noise(model.schedule.add_noise(latents, noise, t), t, encoded.context, capture)
     return attention_off_mask(capture.maps, masks)

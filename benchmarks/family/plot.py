@@ -19,6 +19,10 @@ COLOURS = {
     "dreambooth": "#2e7d32",
     "dreambooth_lora": "#7cb342",
     "custom_diffusion": "#7b3fa0",
+    "lidb": "#5d4037",
+    "hypernetwork": "#b0a000",
+    "hyperdreambooth": "#ff7f0e",
+    "instantbooth": "#00897b",
 }
 SMALLEST, LARGEST = 25.0, 900.0  # areas in points^2 of the cheapest and the dearest disc
 AROUND = [(10 * x, 10 * y, 10 * math.hypot(x, y)) for x, y in ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))]

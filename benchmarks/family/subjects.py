@@ -6,19 +6,25 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from hybridbooth_core.encoders.features import Reference, extract_features
 from hybridbooth_core.methods.artefact import Artefact
 from hybridbooth_core.methods.prior_images import Prior
-from hybridbooth_core.methods.registry import run_method
-from hybridbooth_core.miniature.bundle import WEIGHTS, Miniature
+from hybridbooth_core.methods.registry import METHODS, run_method
+from hybridbooth_core.miniature.bundle import WEIGHTS, Miniature, load_adapter, load_hypernetwork
 from hybridbooth_core.miniature.evaluate import class_nouns, reference_of
 from hybridbooth_core.miniature.world import Creatures, creatures, split_numbers
 from hybridbooth_core.models.adapter import Prompt, TrainableModel
+from hybridbooth_core.probe.hypernetwork import Hypernetwork
+from hybridbooth_core.probe.instant import InstantBooth
 from hybridbooth_core.refine.config import RefineConfig
 
 from .plan import Plan, needs, refines
+
+FILES = {"adapter": "instantbooth"}
+"""Files of the miniature that have another name than the need."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +62,36 @@ def personalised(
     if method == "class_noun":
         return {0: NounArtefact(someone.noun)}
     needed = needs(method)
-    features = extract_features(world.model, world.clip, world.dino, someone.ref) if "probe" in needed else None
+    reads = {"probe", "hypernetwork", "adapter"} & set(needed)
+    features = extract_features(world.model, world.clip, world.dino, someone.ref) if reads else None
     trained = run_method(
         method,
         world.model,
         someone.ref,
         someone.noun,
-        steps=max(keep),
+        steps=max(keep) if METHODS[method].rate else None,
         keep=[count for count in keep if count],
         rate=rate,
         seed=plan.training_seed,
         probe=world.probe if "probe" in needed else None,
         features=features,
+        hypernetwork=_hypernetwork() if "hypernetwork" in needed else None,
+        adapter=_adapter() if "adapter" in needed else None,
         clip_space=world.space if "clip_space" in needed else None,
         prior=prior if "prior_images" in needed else None,
         **plan.options(method),
     )
     return {count: trained.artefacts[count] for count in keep}
+
+
+@cache
+def _hypernetwork() -> Hypernetwork:
+    return load_hypernetwork()
+
+
+@cache
+def _adapter() -> InstantBooth:
+    return load_adapter()
 
 
 def shipped_mode() -> str:
@@ -85,7 +104,7 @@ def inputs_digest(method: str, folder: Path = WEIGHTS) -> str:
 
     A better probe makes the probe's methods stale, and nothing else.
     """
-    extra = [name for name in ("probe", "clip_space") if name in needs(method)]
+    extra = [FILES.get(name, name) for name in ("probe", "hypernetwork", "adapter", "clip_space") if name in needs(method)]
     return weights_digest(folder, extra, refines(method))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..encoders.features import FeatureEncoder
-    from ..probe.probe import ProbeConfig
+    from ..probe.learner import Reads
 
 __all__ = ["BASES", "Base", "SamplingDefaults", "family_of_width", "load_base", "load_encoders"]
 
@@ -60,7 +60,7 @@ def family_of_width(width: int) -> str:
 
 
 def load_encoders(
-    config: ProbeConfig, folders: Sequence[Path] = (), clip_vision: FeatureEncoder | None = None, device: torch.device | str = "cpu"
+    config: Reads, folders: Sequence[Path] = (), clip_vision: FeatureEncoder | None = None, device: torch.device | str = "cpu"
 ) -> tuple[FeatureEncoder, FeatureEncoder]:
     """The CLIP and the DINO encoder of a probe, whichever base it is for; see `encoders.load_encoders`."""
     kind = next(kind for kind in BASES if kind.reads_with(config))

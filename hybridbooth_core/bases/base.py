@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from ..miniature.example import Example
     from ..models.adapter import ProbeTeacher
     from ..models.diffusers_adapter import DiffusersModel
-    from ..probe.probe import Probe, ProbeConfig
+    from ..probe.hypernetwork import Hypernetwork
+    from ..probe.instant import InstantBooth
+    from ..probe.learner import Learner, Reads
+    from ..probe.probe import Probe
+    from ..probe.reading import Reading
     from ..training.callbacks import Callbacks
     from ..training.config import TrainConfig
     from ..training.context import TrainingContext
@@ -87,16 +91,24 @@ class Base(ABC):
     def default_probe(self) -> Probe | None:
         """The probe that comes with the base, None where there is none."""
 
+    def default_hypernetwork(self) -> Hypernetwork | None:
+        """The hypernetwork that comes with the base, None where there is none."""
+        return None
+
+    def default_adapter(self) -> InstantBooth | None:
+        """The InstantBooth adapter that comes with the base, None where there is none."""
+        return None
+
     @classmethod
     @abstractmethod
-    def reads_with(cls, config: ProbeConfig) -> bool:
+    def reads_with(cls, config: Reads) -> bool:
         """Whether a probe reads images with encoders of this base."""
 
     @classmethod
     @abstractmethod
     def encoders(
         cls,
-        config: ProbeConfig,
+        config: Reads,
         folders: Sequence[Path] = (),
         clip_vision: FeatureEncoder | None = None,
         device: torch.device | str = "cpu",
@@ -116,8 +128,8 @@ class Base(ABC):
     @abstractmethod
     def prepare_training(
         cls, config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
-    ) -> tuple[TrainingContext, Probe, Callbacks]:
-        """What a training of a probe starts from: frozen networks and data, the untrained probe, and the base's callbacks.
+    ) -> tuple[TrainingContext, Learner, Callbacks]:
+        """What a training starts from: frozen networks and data, the untrained learner, and the base's callbacks.
 
         Args:
             model: the configuration's model where it is loaded already; its dtype changes to the configuration's.
@@ -164,6 +176,6 @@ class Base(ABC):
         if not path.suffix:
             raise UserError(f"expected an output file that ends in .safetensors, found {path.name!r}")
 
-    def write(self, artefact: Subject | AdapterWeights, path: Path, overwrite: bool = False) -> None:
+    def write(self, artefact: Subject | AdapterWeights | Reading, path: Path, overwrite: bool = False) -> None:
         """Write an artefact as this family's programs read it. UserError: it exists, or the place cannot be written."""
         artefact.save(path, overwrite)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from ..encoders.features import FeatureEncoder
     from ..miniature.example import Example
     from ..models.diffusers_adapter import DiffusersModel
-    from ..probe.probe import Probe, ProbeConfig
+    from ..probe.hypernetwork import Hypernetwork
+    from ..probe.instant import InstantBooth
+    from ..probe.learner import Learner, Reads
+    from ..probe.probe import Probe
     from ..training.callbacks import Callbacks
     from ..training.config import TrainConfig
     from ..training.context import TrainingContext
@@ -60,6 +63,16 @@ class Miniature(Base):
 
         return load_probe().to(self.model.device)
 
+    def default_hypernetwork(self) -> Hypernetwork | None:
+        from ..miniature.bundle import load_hypernetwork
+
+        return load_hypernetwork()
+
+    def default_adapter(self) -> InstantBooth | None:
+        from ..miniature.bundle import load_adapter
+
+        return load_adapter()
+
     @classmethod
     def vocabulary(cls) -> Vocabulary:
         from ..miniature.drawing_words import vocabulary
@@ -73,7 +86,7 @@ class Miniature(Base):
         return new_probe_fields("resampler")
 
     @classmethod
-    def reads_with(cls, config: ProbeConfig) -> bool:
+    def reads_with(cls, config: Reads) -> bool:
         from ..miniature.bundle import CLIP_ID, DINO_ID
 
         return (config.clip, config.dino) == (CLIP_ID, DINO_ID)
@@ -81,7 +94,7 @@ class Miniature(Base):
     @classmethod
     def encoders(
         cls,
-        config: ProbeConfig,
+        config: Reads,
         folders: Sequence[Path] = (),
         clip_vision: FeatureEncoder | None = None,
         device: torch.device | str = "cpu",
@@ -96,14 +109,19 @@ class Miniature(Base):
 
     @classmethod
     def presets(cls) -> Presets:
+        from ..miniature.training.learners import CONFIGS
         from ..miniature.training.probe import CONFIG
 
-        return {cls.family: ("the miniature world's own probe, on a CPU, downloading nothing", lambda: CONFIG)}
+        return {
+            cls.family: ("the miniature world's own probe, on a CPU, downloading nothing", lambda: CONFIG),
+            "miniature-hypernetwork": ("its hypernetwork", lambda: CONFIGS["hypernetwork"]),
+            "miniature-adapter": ("its InstantBooth adapter", lambda: CONFIGS["instantbooth"]),
+        }
 
     @classmethod
     def prepare_training(
         cls, config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
-    ) -> tuple[TrainingContext, Probe, Callbacks]:
+    ) -> tuple[TrainingContext, Learner, Callbacks]:
         from ..miniature.training.probe import prepare_miniature_training
 
         return prepare_miniature_training(config, device, model)

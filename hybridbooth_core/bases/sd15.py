@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ..files.adapter_weights import AdapterWeights
     from ..files.subject import Subject
     from ..models.diffusers_adapter import DiffusersModel
-    from ..probe.probe import Probe, ProbeConfig
+    from ..probe.learner import Learner, Reads
+    from ..probe.reading import Reading
     from ..training.callbacks import Callbacks
     from ..training.config import TrainConfig
     from ..training.context import TrainingContext
@@ -81,13 +82,13 @@ class StableDiffusion15(Base):
         return {"regressor": "resampler", **readers}
 
     @classmethod
-    def reads_with(cls, config: ProbeConfig) -> bool:
+    def reads_with(cls, config: Reads) -> bool:
         return True
 
     @classmethod
     def encoders(
         cls,
-        config: ProbeConfig,
+        config: Reads,
         folders: Sequence[Path] = (),
         clip_vision: FeatureEncoder | None = None,
         device: torch.device | str = "cpu",
@@ -105,7 +106,7 @@ class StableDiffusion15(Base):
     @classmethod
     def prepare_training(
         cls, config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
-    ) -> tuple[TrainingContext, Probe, Callbacks]:
+    ) -> tuple[TrainingContext, Learner, Callbacks]:
         from ..training.setup import prepare_training
         from .autoencoder import load_autoencoder
 
@@ -129,7 +130,7 @@ class StableDiffusion15(Base):
 
         check_whole_model(self.source, path)
 
-    def write(self, artefact: Subject | AdapterWeights, path: Path, overwrite: bool = False) -> None:
+    def write(self, artefact: Subject | AdapterWeights | Reading, path: Path, overwrite: bool = False) -> None:
         from ..files.adapter_weights import AdapterWeights
 
         if isinstance(artefact, AdapterWeights) and artefact.info.form == "full":

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..api import AUTO
 from ..errors import UserError
 from ..files.images import save_image
+from ..methods.registry import METHODS
 from ..models.progress import Step
 from .options import add_model_options, load
 
@@ -30,7 +32,10 @@ def add_to(commands) -> None:
     command.add_argument("--image", type=Path, metavar="FILE", help="your photo instead of a creature")
     command.add_argument("--mask", type=Path, metavar="FILE", help="of your photo: white on the subject")
     command.add_argument("--class-noun", "--class-word", dest="class_noun", default="", metavar="NOUN", help="what your photo shows")
-    command.add_argument("--steps", type=int, help="of the refinement (default: the method's own)")
+    command.add_argument(
+        "--method", choices=[AUTO, *METHODS], default=AUTO, metavar="NAME", help=f"{', '.join(METHODS)} (default: the best start there is)"
+    )
+    command.add_argument("--steps", type=int, help="of the method (default: its own)")
     add_model_options(command)
     command.set_defaults(run=run)
 
@@ -45,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     booth = load(options)
     example = _example(booth, options)
     loaded = time.perf_counter()
-    made, method = _made(booth, example, options.steps)
+    made, method = _made(booth, example, options.method, options.steps)
     finished = time.perf_counter()
     rows, lines = _rows(booth, example, made, method)
     save_image(_board(booth, example, made, rows), out / "board.png")
@@ -72,12 +77,12 @@ def _example(booth: HybridBooth, options: argparse.Namespace) -> Example:
     return Example(booth.reference(options.image, options.mask), options.class_noun.strip(), titles, prompts)
 
 
-def _made(booth: HybridBooth, example: Example, steps: int | None) -> tuple[Any, str]:
-    """The best start there is, refined; and the name of the method."""
+def _made(booth: HybridBooth, example: Example, method: str, steps: int | None) -> tuple[Any, str]:
+    """The subject, and the name of the method: by default the best start there is, refined."""
     from tqdm import tqdm
 
-    method, masks = booth.best_method().name, example.ref.masks
-    with tqdm(desc="refining") as bar:
+    method, masks = booth.best_method().name if method == AUTO else method, example.ref.masks
+    with tqdm(desc="refining" if method == "hybridbooth" else method) as bar:
 
         def on_step(step: Step) -> None:
             bar.total = step.steps
@@ -89,47 +94,67 @@ def _made(booth: HybridBooth, example: Example, steps: int | None) -> tuple[Any,
 
 
 def _rows(booth: HybridBooth, example: Example, made: Any, method: str) -> tuple[list[Any], list[str]]:
-    """The class noun, the start, the refined subject and the truth in all scenes; and a line of scores for each that is generated."""
-    import torch
+    """The class noun, the start if any, the subject and the truth in all scenes; and a line of scores for each that is generated."""
     from tqdm import tqdm
 
     from ..files.images import as_images
-    from ..models.prompts import split_prompt
-    from ..models.sampling import generate, initial_noise
+    from ..files.subject import Subject
     from ..report.board import Row
 
-    start = "probe alone" if method == "hybridbooth" else "start"
     steps = len(made.losses)
-    variants = [(f'"{example.noun}"', example.noun), (start, made.refinement.start), (f"refined, {steps} steps", made.artefact.embeddings)]
-    rows, lines, how, model = [], [], booth.base.sampling, booth.base.model
+    variants: list[tuple[str, Any]] = [(f'"{example.noun}"', None)]
+    if made.refinement is not None:
+        start = "probe alone" if method in ("hybridbooth", "polished", "encoder_only") else "start"
+        variants.append((start, Subject(made.refinement.start)))
+    title = f"refined, {steps} steps" if method == "hybridbooth" else method.replace("_", " ") + (f",\n{steps} steps" if steps else "")
+    if method != "encoder_only":
+        variants.append((title, made.artefact))
+    rows, lines = [], []
     for title, subject in tqdm(variants, desc="drawing", unit="row"):
-        prompts = [split_prompt(prompt, {"subject": subject}) for prompt in example.prompts]
-        noise = initial_noise(len(prompts), model.latent_shape(), 0)
-        batch = booth.base.batch
-        parts = [
-            generate(model, prompts[i : i + batch], noise[i : i + batch], how.steps, how.guidance, sampler=how.sampler)
-            for i in range(0, len(prompts), batch)
-        ]
-        images = torch.cat(parts).cpu()
-        note = ""
+        images, note = _drawn(booth, example, subject), ""
         if example.judge is not None:
             identity, prompt = example.judge(images)
             note = f"identity {identity:.2f}\nprompt {prompt:.2f}"
-            lines.append(f"{title:>18}: identity {identity:.2f}, prompt {prompt:.2f}")
+            lines.append(f"{title.replace(chr(10), ' '):>18}: identity {identity:.2f}, prompt {prompt:.2f}")
         rows.append(Row(title, images, note))
     if example.truth is not None:
         rows.append(Row("the creature itself", as_images(example.truth), "(drawn, not generated)"))
     return rows, lines
 
 
+def _drawn(booth: HybridBooth, example: Example, subject: Any) -> Any:
+    """The example's prompts with a subject, or with the class noun if it is None: images [S, H, W, 3]."""
+    from contextlib import nullcontext
+
+    import torch
+
+    from ..models.prompts import split_prompt
+    from ..models.sampling import generate, initial_noise
+
+    how, model, batch = booth.base.sampling, booth.base.model, booth.base.batch
+    with nullcontext([example.noun]) if subject is None else subject.applied(model) as pieces:
+        prompts = [split_prompt(prompt, {"subject": pieces}) for prompt in example.prompts]
+        noise = initial_noise(len(prompts), model.latent_shape(), 0)
+        parts = [
+            generate(model, prompts[i : i + batch], noise[i : i + batch], how.steps, how.guidance, sampler=how.sampler)
+            for i in range(0, len(prompts), batch)
+        ]
+    return torch.cat(parts).cpu()
+
+
 def _board(booth: HybridBooth, example: Example, made: Any, rows: list[Any]) -> Any:
     from ..encoders.features import target_squares
+    from ..files.subject import Subject
     from ..report.board import Board, board_image
     from ..report.subject_report import stride_of, token_attention
 
     model, refinement = booth.base.model, made.refinement
-    square = target_squares(example.ref, model.image_size)
-    attention = token_attention(model, square.images[0], made.artefact.embeddings).mean(0)
-    stride = stride_of(refinement.validated, len(refinement.validation))
-    board = Board(square, attention, rows, refinement.validation, stride, example.noun, example.titles)
+    square, attention = target_squares(example.ref, model.image_size), None
+    if isinstance(made.artefact, Subject):
+        attention = token_attention(model, square.images[0], made.artefact.embeddings).mean(0)
+    if refinement is None:
+        board = Board(square, attention, rows, made.losses, 1.0, example.noun, example.titles, "training loss by step")
+    else:
+        stride = stride_of(refinement.validated, len(refinement.validation))
+        board = Board(square, attention, rows, refinement.validation, stride, example.noun, example.titles)
     return board_image(board)

@@ -24,7 +24,11 @@ def add_to(commands) -> None:
     train.add_argument("--out", type=Path, help="where the weights go (default: into the installed package)")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--only-steps", type=int, metavar="N", help="cut every stage to N steps: a trial of the machinery, not a good world")
-    train.add_argument("--probe-only", action="store_true", help="keep the world and train only its probe")
+    alone = train.add_mutually_exclusive_group()
+    alone.add_argument("--probe-only", action="store_true", help="keep the world and train only its probe")
+    alone.add_argument(
+        "--learners-only", action="store_true", help="keep the world and train only its hypernetwork and InstantBooth adapter"
+    )
     train.set_defaults(run=run_train)
 
     sheet = actions.add_parser(
@@ -38,11 +42,11 @@ def add_to(commands) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     from ..miniature.bundle import WEIGHTS
-    from ..miniature.training.make import make_world, renew_probe
+    from ..miniature.training.make import make_world, renew_learners, renew_probe
 
     if options.only_steps is not None and options.only_steps < 1:
         raise UserError(f"expected at least one step a stage, found {options.only_steps}")
-    make = renew_probe if options.probe_only else make_world
+    make = renew_probe if options.probe_only else renew_learners if options.learners_only else make_world
     manifest = make(options.work, options.out or WEIGHTS, options.seed, options.only_steps)
     print(json.dumps(manifest["gates"], indent=2))
     print("all gates passed" if manifest["gates_passed"] else "a gate is missed: these weights are not good enough to build on")

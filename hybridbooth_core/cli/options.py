@@ -29,6 +29,10 @@ def add_model_options(command: argparse.ArgumentParser, probe: bool = True, requ
     )
     if probe:
         group.add_argument("--probe", metavar="FILE", help="a trained probe (default: the model's own, if it has one)")
+        group.add_argument(
+            "--hypernetwork", metavar="FILE", help="of the methods hypernetwork and hyperdreambooth (default: the model's own)"
+        )
+    group.add_argument("--adapter", metavar="FILE", help="of InstantBooth, for its method and its subjects (default: the model's own)")
     group.add_argument(
         "--encoders", type=Path, nargs="+", default=[], metavar="DIR", help="folders with CLIP ViT-L/14 and DINOv2, under any names"
     )
@@ -50,6 +54,8 @@ def load(options: argparse.Namespace) -> HybridBooth:
     return HybridBooth.load(
         options.model,
         probe=getattr(options, "probe", None),
+        hypernetwork=getattr(options, "hypernetwork", None),
+        adapter=getattr(options, "adapter", None),
         encoders=options.encoders,
         device=options.device,
         dtype=options.dtype,

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..probe.probe import ProbeConfig
+from ..probe.learner import Reads
 from .catalogue import CATALOGUE, CLIP_L, EncoderFile
 from .features import FeatureEncoder
 from .files import require_encoder
 
 
 def load_encoders(
-    config: ProbeConfig, folders: Sequence[Path] = (), clip_vision: FeatureEncoder | None = None, device: torch.device | str = "cpu"
+    config: Reads, folders: Sequence[Path] = (), clip_vision: FeatureEncoder | None = None, device: torch.device | str = "cpu"
 ) -> tuple[FeatureEncoder, FeatureEncoder]:
     """Loads the CLIP and the DINO encoder of a probe on the CPU, from local files.
 

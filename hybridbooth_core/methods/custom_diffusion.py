@@ -60,7 +60,7 @@ def custom_diffusion(
     def loss_at(generator: torch.Generator) -> Tensor:
         context = model.encode_prompts([["a photo of a", word, noun]]).context
         with model.replaced({name: copy.to(own[name].dtype) for name, copy in copies.items()}):
-            return task.loss(context, generator)
+            return task.loss(context, task.class_context, generator)
 
     def snapshot(done: int) -> AdapterWeights:
         tensors = {custom_diffusion_name(name): copy.detach().cpu().clone() for name, copy in copies.items()}

@@ -1,21 +1,24 @@
 """DreamBooth (Ruiz et al. 2023, arXiv 2208.12242): the denoiser learns what "<rare token> <class>" looks like, and keeps its class.
 
-The whole denoiser moves, or low-rank residuals on its attentions. The text encoder stays, as in diffusers' scripts by default.
+The whole denoiser moves, or low-rank residuals on its attentions; the text encoder stays, as in diffusers' scripts by default. Lightweight
+DreamBooth (Ruiz et al. 2023, arXiv 2307.06949) moves 150 numbers of each attention and text layer, see `models.lidb`.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from ..encoders.features import Reference
 from ..errors import UserError
-from ..files.adapter_weights import AdapterWeights, Form, low_rank_tensors
+from ..files.adapter_weights import NUMBERS, AdapterWeights, Form, low_rank_tensors
 from ..models.adapter import TrainableModel, class_embedding
-from ..models.low_rank import attention_projections, low_rank_on, new_low_rank
+from ..models.lidb import BASIS, IN, OUT, LiDBSpace, Targets, lidb_layers
+from ..models.low_rank import attention_layers, low_rank_on, new_low_rank
 from ..models.seeds import method_generator
 from .artefact import Trained
 from .method import Inputs, method
@@ -49,6 +52,28 @@ class DreamBoothLoraConfig(DreamBoothConfig):
             raise UserError(f"expected a rank from 1 to {MAX_RANK}, found {self.rank}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LiDBConfig(DreamBoothConfig):
+    """Numbers in a fixed random subspace; the learning rate is that of a public implementation, the paper gives none.
+
+    Attributes:
+        subspace: a and b.
+        targets: "unet", "unet+text", or "all", which is the text encoder's MLPs too.
+    """
+
+    steps: int = 300
+    learning_rate: float = 1e-3
+    subspace: tuple[int, int] = (OUT, IN)
+    targets: Targets = "all"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.subspace) != 2 or not all(1 <= int(size) <= 320 and size == int(size) for size in self.subspace):
+            raise UserError(f"expected two whole numbers from 1 to 320 for the subspace, found {' '.join(map(str, self.subspace))}")
+        if self.targets not in get_args(Targets):
+            raise UserError(f"expected the targets {', '.join(get_args(Targets))}, found {self.targets[:40]!r}")
+
+
 def dreambooth(
     model: TrainableModel,
     ref: Reference,
@@ -60,7 +85,7 @@ def dreambooth(
     """Tune the denoiser to a subject by the prompt "a photo of a <token> <class>". The model itself is never written to.
 
     Args:
-        config: of `DreamBoothLoraConfig` for low-rank residuals.
+        config: of `DreamBoothLoraConfig` for low-rank residuals, of `LiDBConfig` for Lightweight DreamBooth.
         prior: class images to share between subjects; made if None.
     Raises:
         UserError: no class noun, a token that the model cannot read, or a loss that is not finite.
@@ -69,22 +94,51 @@ def dreambooth(
     noun = class_noun.strip()
     class_embedding(model, noun)  # refuses an empty one
     token = config.token_for(model)
+    prompt = ["a photo of a", f"{token} {noun}"]
     with torch.no_grad():
-        context = model.encode_prompts([["a photo of a", f"{token} {noun}"]]).context
+        context = model.encode_prompts([prompt]).context
     task = Preserving(model, ref, noun, config, prior)
-    moved = _LowRank(model, config) if isinstance(config, DreamBoothLoraConfig) else _Full(model)
+    moved = _moved(model, config)
 
     def loss_at(generator: torch.Generator) -> Tensor:
         with moved.computing():
-            return task.loss(context, generator)
+            if moved.text:  # the class's prompt passes the moved text encoder too, as in diffusers' scripts
+                both = [model.encode_prompts([text]).context for text in (prompt, task.class_prompt)]
+                return task.loss(both[0], both[1], generator)
+            return task.loss(context, task.class_context, generator)
 
     def snapshot(done: int) -> AdapterWeights:
-        return AdapterWeights(moved.tensors(), adapter_info(moved.form, model, config, noun, token, done, len(ref.images)))
+        info = adapter_info(moved.form, model, config, noun, token, done, len(ref.images), **moved.described())
+        return AdapterWeights(moved.tensors(), info)
 
     return train(moved.leaves, loss_at, snapshot, config, on_step, loss_scale(model))
 
 
-class _Full:
+class _Moved:
+    """What a training moves: its leaves, a context manager under which they act, and the tensors and facts of a file."""
+
+    form: Form
+    leaves: list[Tensor]
+    text = False  # whether it moves the text encoder too
+
+    def computing(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def described(self) -> dict[str, Any]:
+        """Fields of `AdapterInfo` beyond the usual ones."""
+        return {}
+
+
+def _moved(model: TrainableModel, config: DreamBoothConfig) -> _Moved:
+    if isinstance(config, LiDBConfig):
+        return _Numbers(model, config)
+    return _LowRank(model, config) if isinstance(config, DreamBoothLoraConfig) else _Full(model)
+
+
+class _Full(_Moved):
     """What moves is a copy of every parameter, in float32 whatever the denoiser's own precision is."""
 
     form: Form = "full"
@@ -101,22 +155,45 @@ class _Full:
         return {name: copy.detach().cpu().clone() for name, copy in self.copies.items()}
 
 
-class _LowRank:
+class _LowRank(_Moved):
     """What moves is a residual on each attention projection, zero at the start."""
 
     form: Form = "lora"
 
     def __init__(self, model: TrainableModel, config: DreamBoothLoraConfig):
-        self.denoiser, generator = model.denoiser, method_generator(config.seed, 0)
-        layers = attention_projections(self.denoiser)
-        self.residuals = {name: new_low_rank(layer, config.rank, generator, model.device) for name, layer in layers.items()}
+        self.layers, generator = attention_layers(model.denoiser), method_generator(config.seed, 0)
+        self.residuals = {name: new_low_rank(layer, config.rank, generator, model.device) for name, layer in self.layers.items()}
         self.leaves = [leaf for residual in self.residuals.values() for leaf in (residual.down, residual.up)]
 
     def computing(self) -> AbstractContextManager[None]:
-        return low_rank_on(self.denoiser, self.residuals)
+        return low_rank_on(self.layers, self.residuals)
 
     def tensors(self) -> dict[str, Tensor]:
         return low_rank_tensors(self.residuals)
+
+
+class _Numbers(_Moved):
+    """What moves are the numbers of Lightweight DreamBooth; at their start nothing is changed."""
+
+    form: Form = "lidb"
+
+    def __init__(self, model: TrainableModel, config: LiDBConfig):
+        self.config, self.layers = config, lidb_layers(model, config.targets)
+        try:
+            self.space = LiDBSpace.of(self.layers, int(config.subspace[0]), int(config.subspace[1]))
+        except ValueError as error:
+            raise UserError(f"{error}; {model.name} has smaller layers") from error
+        self.numbers = self.space.start().to(model.device).requires_grad_(True)
+        self.leaves, self.text = [self.numbers], config.targets != "unet"
+
+    def computing(self) -> AbstractContextManager[None]:
+        return low_rank_on(self.layers, self.space.residuals(self.numbers))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {NUMBERS: self.numbers.detach().cpu().clone()}
+
+    def described(self) -> dict[str, Any]:
+        return {"subspace": (self.space.a, self.space.b), "targets": self.config.targets, "basis": BASIS}
 
 
 @method(
@@ -134,6 +211,14 @@ class _LowRank:
     needs=("class_noun", "prior_images"),
     makes="lora",
     defaults={"miniature": {"steps": 100, "learning_rate": 1e-3, "batch": 4, "prior_images": 32}},
+)
+@method(
+    "lidb",
+    "30,000 numbers in a random subspace of all attentions and the text encoder (Lightweight DreamBooth)",
+    LiDBConfig,
+    needs=("class_noun", "prior_images"),
+    makes="lidb",
+    defaults={"miniature": {"steps": 100, "learning_rate": 3e-2, "batch": 4, "prior_images": 32, "subspace": (32, 16)}},
 )
 def run(inputs: Inputs, config: DreamBoothConfig, on_step: OnStep | None = None) -> Trained:
     """See `dreambooth`."""

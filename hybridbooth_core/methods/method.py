@@ -14,11 +14,13 @@ from ..encoders.features import Reference
 from ..errors import UserError
 from ..models.adapter import TrainableModel
 from ..models.progress import OnStep
+from ..probe.hypernetwork import Hypernetwork
+from ..probe.instant import InstantBooth
 from ..probe.probe import Features, Probe
 from .artefact import Trained
 from .prior_images import Prior
 
-Need = Literal["probe", "clip_space", "prior_images", "class_noun"]
+Need = Literal["probe", "hypernetwork", "adapter", "clip_space", "prior_images", "class_noun"]
 Run = TypeVar("Run", bound=Callable[..., Trained])
 
 ARGUMENTS = ("steps", "learning_rate", "step_size", "seed", "keep")
@@ -31,7 +33,7 @@ class Inputs:
     Attributes:
         ref: the reference images of the subject.
         class_noun: may be empty for a method that finds one itself.
-        probe, features: a probe, and the features of `ref` that it reads.
+        probe, hypernetwork, adapter: trained networks; `features` are those of `ref` that the one of them reads which the method needs.
         prior: class images to share between subjects; a method makes its own if None.
     """
 
@@ -42,6 +44,8 @@ class Inputs:
     features: Features | None = None
     clip_space: ClipSpace | None = None
     prior: Prior | None = None
+    hypernetwork: Hypernetwork | None = None
+    adapter: InstantBooth | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,7 @@ class Method:
         config: a frozen dataclass whose defaults are the published ones.
         run: (inputs, config, on_step) -> Trained.
         needs: what must be given besides a model and images.
-        makes: the kind of artefact, "subject" or a form of `AdapterWeights`.
+        makes: the kind of artefact, "subject", "reading" or a form of `AdapterWeights`.
         fixed: fields of the configuration that the method's name decides.
         defaults: fields that differ from the published defaults on a family of base models.
     """
@@ -63,7 +67,7 @@ class Method:
     config: type
     run: Callable[[Inputs, Any, OnStep | None], Trained]
     needs: tuple[Need, ...] = ("class_noun",)
-    makes: Literal["subject", "full", "lora", "custom_diffusion", "polished"] = "subject"
+    makes: Literal["subject", "full", "lora", "custom_diffusion", "polished", "lidb", "reading"] = "subject"
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -102,6 +106,9 @@ class Method:
         """
         if "probe" in self.needs and (inputs.probe is None or inputs.features is None):
             raise UserError(f"the method {self.name} starts from a probe's prediction; load a probe and its encoders, or use from_noun")
+        for need, given in (("hypernetwork", inputs.hypernetwork), ("adapter", inputs.adapter)):
+            if need in self.needs and (given is None or inputs.features is None):
+                raise UserError(f"the method {self.name} predicts by a trained {need}; load one and its encoders")
         if "clip_space" in self.needs and inputs.clip_space is None:
             raise UserError(
                 f"the method {self.name} compares image and text by CLIP; load CLIP ViT-L/14, or use from_noun, which needs none"

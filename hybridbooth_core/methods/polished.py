@@ -6,17 +6,18 @@ predicted weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..encoders.features import Reference
 from ..errors import UserError
 from ..files.adapter_weights import WORD, AdapterWeights, low_rank_tensors
 from ..files.subject import Subject
 from ..models.adapter import TrainableModel, check_family
-from ..models.low_rank import attention_projections, low_rank_on, new_low_rank
+from ..models.low_rank import LowRank, attention_layers, low_rank_on, new_low_rank
 from ..models.progress import Step
 from ..models.seeds import method_generator
 from ..refine.config import RefineConfig
@@ -29,7 +30,7 @@ from .prior_preservation import adapter_info
 from .training import OnStep, TrainingConfig, loss_scale, train
 
 NAME = "polished"
-LAYERS = (".attn2.to_k", ".attn2.to_v")
+LAYERS = ("_attn2_to_k", "_attn2_to_v")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,34 @@ def polish(model: TrainableModel, ref: Reference, subject: Subject, config: Poli
     check_family(model, "the subject", subject.embeddings.shape[1], subject.info.family, subject.info.base_model)
     if not subject.info.class_noun:
         raise UserError("the subject's file names no class noun, which a polished subject needs; make the subject again with this program")
-    embeddings, generator = subject.embeddings.to(model.device), method_generator(config.seed, 0)
-    layers = {name: layer for name, layer in attention_projections(model.denoiser).items() if name.endswith(LAYERS)}
+    layers = {name: layer for name, layer in attention_layers(model.denoiser).items() if name.endswith(LAYERS)}
+    noun = subject.info.class_noun
+
+    def made(residuals: Mapping[str, LowRank], done: int) -> AdapterWeights:
+        info = adapter_info(NAME, model, config, noun, noun, done, len(ref.images), licence=subject.info.licence)
+        return AdapterWeights({**low_rank_tensors(residuals), WORD: subject.embeddings}, info)
+
+    return train_low_rank(model, ref, subject.embeddings, layers, {}, made, config, on_step)
+
+
+def train_low_rank(
+    model: TrainableModel,
+    ref: Reference,
+    embeddings: Tensor,
+    layers: Mapping[str, nn.Linear],
+    start: Mapping[str, LowRank],
+    made: Callable[[Mapping[str, LowRank], int], AdapterWeights],
+    config: PolishConfig,
+    on_step: OnStep | None = None,
+) -> Trained:
+    """Trains a fresh LoRA of the layers, beside a frozen one, on the loss of a refinement: the rank-relaxed finetuning.
+
+    Args:
+        embeddings: [n, d], what stands for the subject in a prompt; they stay as they are.
+        start: what acts already, by the layers' names; {} for nothing.
+        made: the artefact of the fresh LoRA after so many steps.
+    """
+    embeddings, generator = embeddings.to(model.device), method_generator(config.seed, 0)
     residuals = {name: new_low_rank(layer, config.rank, generator, model.device) for name, layer in layers.items()}
     task = Task(model, ref, RefineConfig(caption=config.caption, batch=config.batch, seed=config.seed))
     done = 0
@@ -70,16 +97,11 @@ def polish(model: TrainableModel, ref: Reference, subject: Subject, config: Poli
     def loss_at(generator: torch.Generator) -> Tensor:
         nonlocal done
         done += 1
-        with low_rank_on(model.denoiser, residuals):
+        with low_rank_on(layers, start), low_rank_on(layers, residuals):
             return task.loss(embeddings, *task.sample(config.batch, generator), with_masks=True, first=(done - 1) * config.batch)
 
-    def snapshot(done: int) -> AdapterWeights:
-        noun = subject.info.class_noun
-        info = adapter_info(NAME, model, config, noun, noun, done, len(ref.images))
-        return AdapterWeights({**low_rank_tensors(residuals), WORD: subject.embeddings}, replace(info, licence=subject.info.licence))
-
     leaves = [leaf for residual in residuals.values() for leaf in (residual.down, residual.up)]
-    return train(leaves, loss_at, snapshot, config, on_step, loss_scale(model))
+    return train(leaves, loss_at, lambda count: made(residuals, count), config, on_step, loss_scale(model))
 
 
 @method(

@@ -6,6 +6,7 @@ Axes: B rows of the subject in a step (and as many of its class), T tokens, d wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,11 +57,12 @@ class Preserving:
         self.latents = image_latents(model, ref)
         if config.prior_weight > 0:
             self.class_latents = (prior or Prior(model)).latents(class_noun, config.prior_images).to(self.latents)
-            with torch.no_grad():
-                self.class_context = model.encode_prompts([[class_prompt(class_noun)]]).context
+        self.class_prompt = [class_prompt(class_noun)]
+        with torch.no_grad():
+            self.class_context = model.encode_prompts([self.class_prompt]).context
 
-    def loss(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        """mean |eps' - eps|^2 over the subject's rows + prior_weight x the same over the class's, for the subject's context [1, T, d].
+    def loss(self, context: Tensor, class_context: Tensor, generator: torch.Generator) -> Tensor:
+        """mean |eps' - eps|^2 over the subject's rows + prior_weight x the same over the class's, for their contexts [1, T, d].
 
         Both parts go through the network as one batch, as in diffusers' script.
         """
@@ -69,12 +71,14 @@ class Preserving:
         if self.config.prior_weight == 0:
             return row_losses(self.model, rows, contexts).mean()
         rows = rows.joined(draw_rows(self.class_latents, batch, times, generator))
-        both = row_losses(self.model, rows, torch.cat([contexts, self.class_context.expand(batch, -1, -1)]))
+        both = row_losses(self.model, rows, torch.cat([contexts, class_context.expand(batch, -1, -1)]))
         return both[:batch].mean() + self.config.prior_weight * both[batch:].mean()
 
 
-def adapter_info(form: Form, model: TrainableModel, config: TrainingConfig, noun: str, token: str, steps: int, images: int) -> AdapterInfo:
-    """What a file of adapter weights says of the run that made them, after so many steps on so many images."""
+def adapter_info(
+    form: Form, model: TrainableModel, config: TrainingConfig, noun: str, token: str, steps: int, images: int, **more: Any
+) -> AdapterInfo:
+    """What a file of adapter weights says of the run that made them, after so many steps on so many images; `more` are further fields."""
     return AdapterInfo(
         form,
         noun,
@@ -88,4 +92,5 @@ def adapter_info(form: Form, model: TrainableModel, config: TrainingConfig, noun
         seed=config.seed,
         images=images,
         prior_weight=getattr(config, "prior_weight", 0.0),  # of a method that preserves none
+        **more,
     )

@@ -8,6 +8,10 @@
 | `probe_free`          | a start found by CLIP, then steps on the embeddings                | `Subject`                       |
 | `from_noun`           | the class noun, then steps on the embeddings                       | `Subject`                       |
 | `textual_inversion`   | one new token (Gal et al. 2022); `textual_inversion_5`: five       | `Subject`                       |
+| `lidb`                | DreamBooth in 30,000 numbers (Ruiz et al. 2023b)                   | `AdapterWeights`, lidb          |
+| `hypernetwork`        | a hypernetwork's prediction alone (Ruiz et al. 2023b)              | `AdapterWeights`, lidb          |
+| `hyperdreambooth`     | the same, then a few steps of a LoRA beside it                     | `AdapterWeights`, lora          |
+| `instantbooth`        | a concept token and adapter layers (Shi et al. 2023)               | `Reading`                       |
 | `dreambooth`          | the whole denoiser and a rare token (Ruiz et al. 2023)             | `AdapterWeights`, full          |
 | `dreambooth_lora`     | the same as a LoRA (Hu et al. 2021)                                | `AdapterWeights`, lora          |
 | `custom_diffusion`    | K, V of the cross-attentions and a token (Kumari et al. 2023)      | `AdapterWeights`, custom_diffusion |
@@ -23,10 +27,16 @@ from typing import Any
 from ..encoders.clip_space import ClipSpace
 from ..encoders.features import Reference
 from ..errors import UserError
-from ..files.adapter_weights import AdapterWeights, is_adapter_weights
+from ..files.adapter_weights import FORMAT as TUNED
+from ..files.adapter_weights import AdapterWeights
+from ..files.safetensors import declared_format
 from ..files.subject import Subject
 from ..models.adapter import TrainableModel
+from ..probe.hypernetwork import Hypernetwork
+from ..probe.instant import InstantBooth
 from ..probe.probe import Features, Probe
+from ..probe.reading import FORMAT as READING
+from ..probe.reading import Reading
 
 # Importing a method's file registers it; help texts list them in this order.
 # isort: off
@@ -38,6 +48,8 @@ from . import from_noun  # noqa: F401
 from . import textual_inversion  # noqa: F401
 from . import dreambooth  # noqa: F401
 from . import custom_diffusion  # noqa: F401
+from . import hyperdreambooth  # noqa: F401
+from . import instantbooth  # noqa: F401
 
 # isort: on
 from .artefact import Trained
@@ -69,6 +81,8 @@ def run_method(
     features: Features | None = None,
     clip_space: ClipSpace | None = None,
     prior: Prior | None = None,
+    hypernetwork: Hypernetwork | None = None,
+    adapter: InstantBooth | None = None,
     on_step: OnStep | None = None,
     **options: Any,
 ) -> Trained:
@@ -79,7 +93,7 @@ def run_method(
             method that refines.
         keep: numbers of steps after which an artefact is kept too, each the same as a run of that many steps gives. A method that trains
             keeps them from one run; one that refines runs once for each, since it keeps its best step.
-        probe, features, clip_space, prior: see `Inputs`.
+        probe, features, clip_space, prior, hypernetwork, adapter: see `Inputs`.
         on_step: called after every step; may raise to stop, and the model is as it was.
         options: further fields of the method's configuration (`METHODS[name].options`), such as batch=8, rank=8 or prior_images=50.
     Raises:
@@ -98,7 +112,7 @@ def run_method(
     if "keep" in found.fields:
         given["keep"] = tuple(keep)
     config = found.configuration(model.family, **given)
-    inputs = Inputs(model, ref, class_noun, probe, features, clip_space, prior)
+    inputs = Inputs(model, ref, class_noun, probe, features, clip_space, prior, hypernetwork, adapter)
     if not keep or "keep" in found.fields:
         return found(inputs, config, on_step)
     most = 1000 if config.steps is None else config.steps  # None: the image decides
@@ -109,7 +123,7 @@ def run_method(
     return replace(whole, artefacts={**shorter, **whole.artefacts})
 
 
-def load_artefact(path: Path, width: int | None = None) -> Subject | AdapterWeights:
+def load_artefact(path: Path, width: int | None = None) -> Subject | AdapterWeights | Reading:
     """Read a subject's file, whatever method made it: known by its content, never by its name.
 
     Args:
@@ -117,4 +131,7 @@ def load_artefact(path: Path, width: int | None = None) -> Subject | AdapterWeig
     Raises:
         UserError: the file is damaged, of another kind, or of another width.
     """
-    return AdapterWeights.load(path, width) if is_adapter_weights(path) else Subject.load(path, width)
+    kind = declared_format(path)
+    if kind == READING:
+        return Reading.load(path, width)
+    return AdapterWeights.load(path, width) if kind == TUNED else Subject.load(path, width)

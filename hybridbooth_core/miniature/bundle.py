@@ -13,6 +13,8 @@ from ..encoders.clip_space import ClipSpace
 from ..errors import UserError
 from ..files.safetensors import read_header, read_tensors
 from ..models.diffusers_adapter import DiffusersModel
+from ..probe.hypernetwork import Hypernetwork
+from ..probe.instant import InstantBooth
 from ..probe.probe import Probe
 from .nets import Autoencoder, ClipHeads, ImageEncoder, Judge
 
@@ -87,6 +89,14 @@ def load_model(folder: Path = WEIGHTS) -> DiffusersModel:
 
 def load_probe(folder: Path = WEIGHTS) -> Probe:
     return Probe.load(folder / "probe.safetensors")
+
+
+def load_hypernetwork(folder: Path = WEIGHTS) -> Hypernetwork:
+    return Hypernetwork.load(folder / "hypernetwork.safetensors")
+
+
+def load_adapter(folder: Path = WEIGHTS) -> InstantBooth:
+    return InstantBooth.load(folder / "instantbooth.safetensors")
 
 
 def load_encoders(folder: Path = WEIGHTS) -> tuple[ImageEncoder, ImageEncoder]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..encoders.features import Reference, reference
-from ..models.adapter import Piece, Prompt
+from ..models.adapter import Piece, Prompt, Written
 from ..models.diffusers_adapter import DiffusersModel
 from ..models.sampling import generate, initial_noise
 from ..models.seeds import new_generator
@@ -98,7 +98,7 @@ def draw(
     where = join(scenes)
     count, skipped = len(who) * len(where), first * len(where)
     noise = initial_noise(skipped + count, LATENT_SHAPE, seed)[skipped:]
-    pieces = [[subject] if isinstance(subject, str | Tensor) else subject for subject in subjects]
+    pieces = [[subject] if isinstance(subject, str | Tensor | Written) else subject for subject in subjects]
     prompts = [scene_prompt(where, row % len(where), pieces[row // len(where)]) for row in range(count)]
     images = torch.cat([generate(model, prompts[i : i + 64], noise[i : i + 64], steps, guidance) for i in range(0, count, 64)])
     return images.view(len(who), len(where), *images.shape[1:])

@@ -10,15 +10,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files.safetensors import read_header, read_tensors, write_tensors
+from ..models.adapter import Prompt
+from .learner import Features, Learner
 from .merge import FeatureMerge
-from .regressors import build_regressor
+from .regressors import Regressor, build_regressor
 
 FORMAT, FORMAT_VERSION = "hybridbooth.probe", 1
 MAX_BYTES = 4 << 30
@@ -76,25 +78,14 @@ class ProbeConfig:
         return ProbeConfig(**{**values, "gradient_norms": tuple(norms) if isinstance(norms, list) else norms})
 
 
-@dataclass(frozen=True, eq=False)
-class Features:
-    """A probe's inputs for B reference images: CLIP tokens [B, L, C_c], DINO tokens [B, L, C_d], clean latents [B, C, h, w]."""
-
-    clip: Tensor
-    dino: Tensor
-    latents: Tensor
-
-    def to(self, device: torch.device) -> Features:
-        """The features on a device."""
-        return Features(self.clip.to(device), self.dino.to(device), self.latents.to(device))
-
-
-class Probe(nn.Module):
+class Probe(Learner):
     """Predicts token embeddings from features: e_i = s x output_i, and for the last token e_n = E[class] + s x output_n.
 
     s scales outputs of unit standard deviation to the mean norm of the vocabulary. Since the last token starts from the class noun's
     embedding E[class], a prompt such as "a photo of <subject> on snow" needs no extra noun.
     """
+
+    kind = "probe"
 
     def __init__(self, config: ProbeConfig):
         super().__init__()
@@ -108,6 +99,20 @@ class Probe(nn.Module):
         embeddings = output * self._unit
         last = embeddings[:, -1:] + nouns.to(embeddings).expand(len(embeddings), -1)[:, None]
         return torch.cat([embeddings[:, :-1], last], 1)
+
+    @property
+    def reads_latents(self) -> bool:
+        return self.regressor.reads_latents  # type: ignore[return-value]
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return cast(Regressor, self.regressor).blocks()
+
+    def prompts(self, predicted: Tensor, templates: Sequence[tuple[str, str]], nouns: Sequence[str], model: Any) -> list[Prompt]:
+        return [[before, row, after] for row, (before, after) in zip(predicted, templates, strict=True)]
+
+    def penalty(self, predicted: Tensor) -> Tensor:
+        """The mean squared norm of the embeddings, relative to the vocabulary's mean norm."""
+        return ((predicted.float().norm(dim=-1) / self.config.embedding_norm) ** 2).mean()
 
     @property
     def _unit(self) -> float:

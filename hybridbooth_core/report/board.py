@@ -31,19 +31,21 @@ class Board:
     """The contents of a sample grid.
 
     Attributes:
-        attention: cross-attention [H, W] of the subject's tokens.
-        validation, stride: validation losses from the start to the end, and the steps between two of them.
+        attention: cross-attention [H, W] of the subject's tokens; None for a subject that is no tokens.
+        validation, stride: losses from the start to the end, and the steps between two of them; empty for a method without steps.
+        measured: what the losses are.
         noun: the class noun.
         titles: one title per scene.
     """
 
     ref: Reference
-    attention: Tensor
+    attention: Tensor | None
     rows: Sequence[Row]
     validation: Sequence[float]
     stride: float
     noun: str
     titles: Sequence[str]
+    measured: str = "validation loss by step"
 
 
 def board_image(board: Board) -> Tensor:
@@ -68,8 +70,10 @@ def _left_column(page: Page, board: Board) -> None:
     panels = [("reference image", image)]
     if board.ref.masks is not None:
         panels.append(("mask", outlined(image, board.ref.masks[0])))
-    panels.append(("attention of its words", with_heatmap(image, board.attention)))
+    if board.attention is not None:
+        panels.append(("attention of its words", with_heatmap(image, board.attention)))
     for number, (caption, panel) in enumerate(panels):
         page.show(panel, EDGE + 26, TOP - 22 + number * PITCH, SMALL, SMALL, caption)
-    y = TOP - 22 + len(panels) * PITCH
-    page.curve(board.validation, EDGE - 8, y, SMALL + 44, SMALL, "validation loss by step", stride=board.stride)
+    if len(board.validation) > 1:
+        y = TOP - 22 + len(panels) * PITCH
+        page.curve(board.validation, EDGE - 8, y, SMALL + 44, SMALL, board.measured, stride=board.stride)

@@ -1,4 +1,6 @@
-"""Command line of `train-probe`: a preset, a stored configuration or a run to resume, with options that override single settings.
+"""Command line of `train-probe`, `train-hypernetwork` and `train-adapter`.
+
+A preset, a stored configuration or a run to resume, with options that override single settings.
 
 tyro derives the options and their help from the fields and docstrings of `config.TrainConfig`.
 """
@@ -13,34 +15,45 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 from ..errors import UserError
-from .config import OLD_DTYPES, TrainConfig, from_json
+from .config import OLD_DTYPES, LearnerKind, TrainConfig, from_json
 from .presets import Presets, preset
 from .trainer import CONFIG
 
-PROGRAM = "hybridbooth train-probe"
+PROGRAMS = {
+    "probe": "hybridbooth train-probe",
+    "hypernetwork": "hybridbooth train-hypernetwork",
+    "instantbooth": "hybridbooth train-adapter",
+}
+PROGRAM = PROGRAMS["probe"]
 RESUME, HELP = "--resume", ("-h", "--help")
 _OLD_OPTIONS = {"--base": "--model", "--precision": "--dtype"}
 USAGE = f"""\
-usage: {PROGRAM} CONFIG [options]
-       {PROGRAM} {RESUME} RUN [options]
+usage: {{program}} CONFIG [options]
+       {{program}} {RESUME} RUN [options]
 
-Trains a probe and writes checkpoints, the training curve and sample grids to one folder (--out). Stop it at any time and continue with
+Trains {{what}} and writes checkpoints, the training curve and sample grids to one folder (--out). Stop it at any time and continue with
 {RESUME}. See docs/training.md.
 
 CONFIG is a .json file (like {CONFIG} in a run folder), or one of:
 """
 MORE = f"""
-Every setting is an option; `{PROGRAM} CONFIG --help` lists them with their values in CONFIG. The most common:
+Every setting is an option; `{{program}} CONFIG --help` lists them with their values in CONFIG. The most common:
   --model DIR --data.shards DIR   the base model and the training images (made by `hybridbooth prepare`)
   --out DIR                       the folder of the run
   --dry-run                       load everything, report memory and time, write nothing
 
 examples:
-  {PROGRAM} miniature --out trial --steps 200
-  {PROGRAM} sd15-consumer --model sd15 --data.shards shards --dry-run --price 0.5
-  {PROGRAM} {RESUME} probe_sd15_consumer
-  accelerate launch --config_file docs/accelerate_ddp.yaml --num_processes 4 -m hybridbooth_core.training sd15 --model sd15 ...
+  {{program}} {{small}} --out trial --steps 200
+  {{program}} {{large}} --model sd15 --data.shards shards --dry-run --price 0.5
+  {{program}} {RESUME} RUN
+  accelerate launch --config_file docs/accelerate_ddp.yaml --num_processes 4 -m hybridbooth_core.training {{large}} --model sd15 ...
 """
+WHAT = {"probe": "a probe", "hypernetwork": "HyperDreamBooth's hypernetwork", "instantbooth": "InstantBooth's adapter"}
+EXAMPLES = {
+    "probe": ("miniature", "sd15-consumer"),
+    "hypernetwork": ("miniature-hypernetwork", "sd15-hypernetwork"),
+    "instantbooth": ("miniature-adapter", "sd15-adapter"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,25 +65,26 @@ class Request:
     dry_run: bool
 
 
-def parse(arguments: Sequence[str], presets: Presets, verbose: bool = True) -> Request:
+def parse(arguments: Sequence[str], presets: Presets, verbose: bool = True, learner: LearnerKind = "probe") -> Request:
     """The request in command-line arguments (without the program's name). `--help` exits with 0, an unknown option with 2.
 
     Args:
         verbose: False exits without printing anything.
+        learner: whose command it is; it decides names in messages and the presets in the overview.
     Raises:
         UserError: the configuration does not exist, or tyro is not installed.
     """
     if not arguments or arguments[0] in HELP:
         if verbose:
-            print(overview(presets))
+            print(overview(presets, learner))
         raise SystemExit(0 if arguments else 2)
-    first, rest = arguments[0], new_names(arguments[1:])
+    command, first, rest = PROGRAMS[learner], arguments[0], new_names(arguments[1:])
     resume = first == RESUME or first.startswith(f"{RESUME}=")
     if resume:
         name = first.removeprefix(RESUME).removeprefix("=") or (rest.pop(0) if rest else "")
-        config, program = stored_config(name), f"{PROGRAM} {RESUME} {name}"
+        config, program = stored_config(name), f"{command} {RESUME} {name}"
     else:
-        config, program = named_config(first, presets), f"{PROGRAM} {first}"
+        config, program = named_config(first, presets), f"{command} {first}"
     if any(word == RESUME or word.startswith(f"{RESUME}=") for word in rest):
         raise UserError(f"{RESUME} reads the configuration of its folder; write {RESUME} RUN first and leave out {first}")
     changed, dry_run = _override(config, rest, program, verbose)
@@ -92,10 +106,13 @@ def new_names(words: Sequence[str]) -> list[str]:
     return renamed
 
 
-def overview(presets: Presets) -> str:
+def overview(presets: Presets, learner: LearnerKind = "probe") -> str:
     """The help text without a configuration."""
-    names = "\n".join(f"  {name:<14} {about}" for name, (about, _) in presets.items())
-    return f"{USAGE}{names}\n{MORE}"
+    own = {name: about for name, (about, made) in presets.items() if made().learner == learner}
+    names = "\n".join(f"  {name:<24} {about}" for name, about in own.items())
+    small, large = EXAMPLES[learner]
+    words = {"program": PROGRAMS[learner], "what": WHAT[learner], "small": small, "large": large}
+    return f"{USAGE}{names}\n{MORE}".format(**words)
 
 
 def named_config(name: str, presets: Presets) -> TrainConfig:
@@ -155,7 +172,7 @@ def _override(config: TrainConfig, arguments: Sequence[str], program: str, verbo
         default=options(config),
         args=arguments,
         prog=program,
-        description="Trains a probe. See docs/training.md.",
+        description="Trains what --learner says. See docs/training.md.",
         registry=registry,
         console_outputs=verbose,
     )

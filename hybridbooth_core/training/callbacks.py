@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..encoders.features import Reference
 from ..models.progress import OnStep
-from ..probe.probe import Features, Probe
+from ..probe.learner import Features, Learner
 from .config import TrainConfig
 from .context import TrainingContext
 
@@ -58,8 +59,8 @@ class Callbacks:
         grid_content: so many subjects, and prompts, for grids before the training, and for the calibration after it.
     """
 
-    check: Callable[[Probe], dict[str, float]] | None = None
-    grid: Callable[[Probe, Path], None] | None = None
+    check: Callable[[Any], dict[str, float]] | None = None
+    grid: Callable[[Any, Path], None] | None = None
     on_step: OnStep | None = None
     grid_content: Callable[[int], GridContent] | None = None
 
@@ -75,5 +76,5 @@ class TrainingBases:
     """
 
     presets: Mapping[str, tuple[str, Callable[[], TrainConfig]]]
-    prepare: Callable[[TrainConfig, torch.device], tuple[TrainingContext, Probe, Callbacks]]
+    prepare: Callable[[TrainConfig, torch.device], tuple[TrainingContext, Learner, Callbacks]]
     hub_model: Callable[[str], str]

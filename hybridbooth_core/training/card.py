@@ -1,4 +1,4 @@
-"""The model card of a probe: Markdown with the YAML front matter of model hubs."""
+"""The model card of a trained network: Markdown with the YAML front matter of model hubs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from .. import __version__
+from ..probe.learner import Learner
 from ..probe.probe import Probe
 from .config import TrainConfig, to_json
 
@@ -13,19 +14,30 @@ SPDX = {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-3.0"
 """Licence identifiers that hubs accept; anything else is `other`."""
 
 
+ABOUT = {
+    "probe": "A HybridBooth probe: it predicts {tokens} token embeddings from one image of a subject, and a few gradient steps through the "
+    "frozen\nmodel refine them. No weight of the diffusion model changes.",
+    "hypernetwork": "A hypernetwork of HyperDreamBooth: it predicts a small set of weights (Lightweight DreamBooth) from one image of a "
+    "subject,\nwhich a few steps may refine and which export as a LoRA.",
+    "instantbooth": "An adapter of InstantBooth: it reads one or more images of a subject and draws it without any step.",
+}
+LOADER = {"probe": "Load Probe", "hypernetwork": "Load Hypernetwork", "instantbooth": "Load Instant Adapter"}
+
+
 def model_card(
-    name: str, digest: str, size: int, probe: Probe, config: TrainConfig, step: int, curve: list[dict[str, Any]], hub_model: str = ""
+    name: str, digest: str, size: int, learner: Learner, config: TrainConfig, step: int, curve: list[dict[str, Any]], hub_model: str = ""
 ) -> str:
-    """The card of a probe file.
+    """The card of a network's file.
 
     Args:
         name, digest, size: file name, sha256 and bytes. step: of the checkpoint. curve: rows of the training curve.
         hub_model: the base model's id on hubs, "" if it has none.
     """
-    c = probe.config
-    parameters = sum(p.numel() for p in probe.parameters())
+    c, about = learner.config, ABOUT[learner.kind]
+    regressor = c.regressor if isinstance(learner, Probe) else ""
+    parameters = sum(p.numel() for p in learner.parameters())
     return f"""---
-license: {"other" if c.regressor == "promptnet" else _hub_licence(c.licence)}
+license: {"other" if regressor == "promptnet" else _hub_licence(c.licence)}
 library_name: hybridbooth
 pipeline_tag: text-to-image
 {f"base_model: {hub_model}" + chr(10) if hub_model else ""}tags:
@@ -37,13 +49,12 @@ pipeline_tag: text-to-image
 
 # {name}
 
-A HybridBooth probe: it predicts {c.num_tokens} token embeddings from one image of a subject, and a few gradient steps through the frozen
-model refine them. No weight of the diffusion model changes.
+{about.format(tokens=getattr(c, "num_tokens", 0))}
 
 | | |
 |---|---|
 | base model | {_line(c.base_model)} (token embeddings of width {c.width}) |
-| regressor | {c.regressor}, {parameters / 1e6:.3g} M parameters in total, float16, {size / 1e6:.1f} MB |
+| network | {regressor or learner.kind}, {parameters / 1e6:.3g} M parameters in total, float16, {size / 1e6:.1f} MB |
 | image encoders | {c.clip} and {c.dino} |
 | training data | {_line(c.trained_on) or "not stated"} |
 | licence of the data | {_line(c.licence) or "not stated"} |
@@ -53,23 +64,23 @@ model refine them. No weight of the diffusion model changes.
 ## Evaluation
 {_verdict(curve, step)}
 
-The loss shows that the token embeddings help the frozen model to denoise. It does not measure likeness: try your own subjects before
-you rely on the probe.
+The loss shows that what is predicted helps the frozen model to denoise. It does not measure likeness: try your own subjects before
+you rely on it.
 
 ## Usage
-In ComfyUI with the HybridBooth nodes: put the file into `models/hybridbooth/` and select it in **Load Probe**. In Python:
+In ComfyUI with the HybridBooth nodes: put the file into `models/hybridbooth/` and select it in **{LOADER[learner.kind]}**. In Python:
 
 ```python
 from pathlib import Path
-from hybridbooth_core.probe.probe import Probe
+from {type(learner).__module__} import {type(learner).__name__}
 
-probe = Probe.load(Path("{name}"))
-print(probe.about())
+network = {type(learner).__name__}.load(Path("{name}"))
+print(network.about())
 ```
 
 ## Limits
 - It works for subjects like those it was trained on; for others the prediction may show little more than the class.
-{_inherited(c.regressor)}- Images of people: ask for consent. A probe makes likenesses of faces.
+{_inherited(regressor)}- Images of people: ask for consent. It makes likenesses of faces.
 - The licence above comes from your dataset; check it before you share or sell results.
 
 ## Training
@@ -94,8 +105,8 @@ def _verdict(curve: list[dict[str, Any]], step: int) -> str:
         return "The training ran no validation."
     last = validated[-1]
     return (
-        f"Denoising loss on held-out noise after {last['step']} steps: {last['validation']:.4f}; with the class noun instead of the token "
-        f"embeddings: {last['validation_noun']:.4f}."
+        f"Denoising loss on held-out noise after {last['step']} steps: {last['validation']:.4f}; with the class noun instead of what is "
+        f"predicted: {last['validation_noun']:.4f}."
     )
 
 

@@ -1,4 +1,7 @@
-"""The command `hybridbooth train-probe`, also run by `accelerate launch -m hybridbooth_core.training`."""
+"""The commands `hybridbooth train-probe`, `train-hypernetwork` and `train-adapter`.
+
+`accelerate launch -m hybridbooth_core.training` runs the first, which takes the presets of all.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import UserError
-from .arguments import PROGRAM, RESUME, Request, parse, rank
+from .arguments import PROGRAMS, RESUME, Request, parse, rank
 from .callbacks import TrainingBases
 from .checkpoint import checkpoints, refuse_existing_run
-from .config import TrainConfig
+from .config import LearnerKind, TrainConfig
 from .distributed import DistributedEnv
 from .dry_run import dry_run
 from .metrics import read_curve
@@ -22,8 +25,8 @@ from .trainer import Trainer
 log = logging.getLogger("hybridbooth")
 
 
-def run(arguments: Sequence[str], bases: TrainingBases) -> int:
-    """Train a probe. Returns 0, or 130 after Ctrl-C. `--help` and unknown options exit.
+def run(arguments: Sequence[str], bases: TrainingBases, learner: LearnerKind = "probe") -> int:
+    """Train a learner. Returns 0, or 130 after Ctrl-C. `--help` and unknown options exit.
 
     With several processes only the first one prints; the others print errors of their own steps, such as a missing shard.
 
@@ -34,7 +37,7 @@ def run(arguments: Sequence[str], bases: TrainingBases) -> int:
     if not main:
         log.setLevel(logging.ERROR)
     try:
-        request = parse(arguments, bases.presets, verbose=main)
+        request = parse(arguments, bases.presets, main, learner)
         processes = _processes(request.config)
         return _execute(request, bases, processes)
     except UserError:
@@ -59,13 +62,13 @@ def _execute(request: Request, bases: TrainingBases, processes: DistributedEnv) 
     config = request.config
     if not (request.resume or request.dry_run):
         refuse_existing_run(config.out)  # before loading, which takes a while
-    context, probe, callbacks = bases.prepare(config, processes.device)
+    context, learner, callbacks = bases.prepare(config, processes.device)
     if request.dry_run:
-        dry_run(config, context, probe, processes)
+        dry_run(config, context, learner, processes)
         return 0
     if config.log.grid_every and processes.main and callbacks.grid_content:
         callbacks = replace(callbacks, grid=grid(config, context, callbacks.grid_content(config.log.grid_subjects)))
-    trainer = Trainer(config, context, probe, callbacks, processes)
+    trainer = Trainer(config, context, learner, callbacks, processes)
     try:
         trainer.run(request.resume)
     except KeyboardInterrupt:
@@ -85,7 +88,8 @@ def _interrupted_message(config: TrainConfig, step: int) -> str:
     found = checkpoints(config.out)
     if not found:
         return f"interrupted after {step} steps, before the first checkpoint; the same command starts again"
-    return f"interrupted after {step} steps; {PROGRAM} {RESUME} {config.out} continues from step {found[0][0]}, the last checkpoint"
+    again = f"{PROGRAMS[config.learner]} {RESUME} {config.out}"
+    return f"interrupted after {step} steps; {again} continues from step {found[0][0]}, the last checkpoint"
 
 
 def _summary(config: TrainConfig) -> str:

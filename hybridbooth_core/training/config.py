@@ -14,6 +14,7 @@ from ..errors import UserError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 OptimizerKind = Literal["adamw", "muon"]
+LearnerKind = Literal["probe", "hypernetwork", "instantbooth"]
 
 
 class _Strict:
@@ -68,6 +69,44 @@ class ProbeShape(_Strict):
 
 
 @dataclass(frozen=True)
+class HypernetworkShape(_Strict):
+    """Architecture of a hypernetwork (`--learner hypernetwork`)."""
+
+    inner: int = 512
+    """Hidden width of the decoder."""
+    layers: int = 2
+    """Of the decoder."""
+    heads: int = 8
+    """Of its attentions."""
+    iterations: int = 2
+    """How often the decoder corrects its own prediction; training draws from 1 to this."""
+    subspace: tuple[int, int] = (100, 50)
+    """Numbers on the output's and on the input's side of each matrix."""
+    targets: Literal["unet", "unet+text", "all"] = "all"
+    """Layers: the denoiser's attentions; the text encoder's too; its MLPs too."""
+    token: str = ""
+    """Text before the class noun that the weights answer to; empty takes the model's rarest."""
+
+    def __post_init__(self):
+        _positive(self, "inner", "layers", "heads", "iterations")
+
+
+@dataclass(frozen=True)
+class AdapterShape(_Strict):
+    """Architecture of InstantBooth's adapter (`--learner instantbooth`)."""
+
+    heads: int = 8
+    """Of every adapter layer."""
+    alpha: float = 0.4
+    """Of the concept token when images are drawn, 0 to 2. The paper's; 1 after a training on cross pairs."""
+    beta: float = 0.3
+    """Of the adapter layers when images are drawn, 0 to 2."""
+
+    def __post_init__(self):
+        _positive(self, "heads")
+
+
+@dataclass(frozen=True)
 class Loss(_Strict):
     """Loss weights and timesteps."""
 
@@ -78,7 +117,8 @@ class Loss(_Strict):
     mask_weight: float = 1e-3
     """Weight of the mask regularisation (alpha in the paper)."""
     norm_weight: float = 1e-3
-    """Weight of the squared norm of the token embeddings, relative to the vocabulary's mean norm."""
+    """Weight of what the learner keeps small: the squared norm of a probe's embeddings, relative to the vocabulary's mean norm, or of a
+    hypernetwork's differences."""
 
     def __post_init__(self):
         low, high = self.times
@@ -140,7 +180,7 @@ class LogConfig(_Strict):
 
 @dataclass(frozen=True)
 class TrainConfig(_Strict):
-    """One training run of a probe."""
+    """One training run of a probe, a hypernetwork or an adapter."""
 
     out: Path = Path("probe_run")
     """Folder of the run: configuration, checkpoints, training curve, sample grids."""
@@ -166,8 +206,12 @@ class TrainConfig(_Strict):
     """cpu, cuda or cuda:1; empty takes a GPU if there is one."""
     price: float = 0.0
     """Price of this machine in dollars per hour, for the cost estimate of --dry-run."""
+    learner: LearnerKind = "probe"
+    """What is trained: HybridBooth's probe, HyperDreamBooth's hypernetwork or InstantBooth's adapter."""
     data: Data = field(default_factory=Data)
     probe: ProbeShape = field(default_factory=ProbeShape)
+    hypernetwork: HypernetworkShape = field(default_factory=HypernetworkShape)
+    adapter: AdapterShape = field(default_factory=AdapterShape)
     loss: Loss = field(default_factory=Loss)
     optim: Optim = field(default_factory=Optim)
     log: LogConfig = field(default_factory=LogConfig)

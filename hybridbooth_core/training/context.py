@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..encoders.features import FeatureEncoder
 from ..models.adapter import ProbeTeacher, class_embedding
-from ..probe.probe import Features, Probe
+from ..probe.learner import Features, Learner
 from .batch import Batch, Source
 from .objective import Inputs
 
@@ -40,15 +40,13 @@ class TrainingContext:
         return self._nouns[word]
 
     @torch.no_grad()
-    def inputs(self, probe: Probe, batch: Batch) -> Inputs:
+    def inputs(self, learner: Learner, batch: Batch) -> Inputs:
         """Features of the references, latents of the targets and class-noun embeddings, on the model's device."""
         device = self.model.device
         features = Features(
             clip=_tokens(self.clip, batch.clip, device),
             dino=_tokens(self.dino, batch.dino, device),
-            latents=self._latents(batch.reference)
-            if getattr(probe, "module", probe).regressor.reads_latents
-            else batch.reference.to(device),
+            latents=self._latents(batch.reference) if learner.reads_latents else batch.reference.to(device),
         )
         return Inputs(features, self.latents(batch), torch.stack([self.noun(noun) for noun in batch.nouns]))
 

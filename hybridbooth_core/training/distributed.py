@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..probe.probe import Probe
+from ..probe.learner import Learner
 
 TIMEOUT = timedelta(hours=6)  # the other processes wait while the first one validates; the launcher notices processes that die
 
@@ -22,7 +22,7 @@ log = logging.getLogger("hybridbooth")
 
 @dataclass(frozen=True, eq=False)
 class DistributedEnv:
-    """Rank and number of processes. Every process holds the whole probe. `accelerator` is None for a single process."""
+    """Rank and number of processes. Every process holds the whole learner. `accelerator` is None for a single process."""
 
     device: torch.device
     rank: int = 0
@@ -64,11 +64,11 @@ class DistributedEnv:
         """True for the process that writes files."""
         return self.rank == 0
 
-    def wrap(self, probe: Probe) -> Probe:
-        """The probe, wrapped so that its gradients are averaged over the processes."""
-        return probe if self.world == 1 else self.accelerator.prepare(probe)
+    def wrap(self, learner: Learner) -> Learner:
+        """The learner, wrapped so that its gradients are averaged over the processes."""
+        return learner if self.world == 1 else self.accelerator.prepare(learner)
 
-    def accumulate(self, wrapped: Probe, last: bool) -> AbstractContextManager[Any]:
+    def accumulate(self, wrapped: Learner, last: bool) -> AbstractContextManager[Any]:
         """Context for the backward pass of a micro-batch: gradients are exchanged only after the last one."""
         return nullcontext() if last or self.world == 1 else self.accelerator.no_sync(wrapped)
 

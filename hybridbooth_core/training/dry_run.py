@@ -6,7 +6,7 @@ import time
 
 from ..models.memory import gigabytes
 from ..models.peak_memory import PeakMemory, watch_peak
-from ..probe.probe import Probe
+from ..probe.learner import Learner
 from .config import TrainConfig
 from .context import TrainingContext
 from .distributed import DistributedEnv
@@ -17,7 +17,7 @@ from .trainer import Trainer
 STEPS, SECONDS = 10, 30.0  # at most, for timing; at least two steps
 
 
-def dry_run(config: TrainConfig, context: TrainingContext, probe: Probe, processes: DistributedEnv) -> None:
+def dry_run(config: TrainConfig, context: TrainingContext, learner: Learner, processes: DistributedEnv) -> None:
     """Prints the estimated memory, runs a few steps, and prints the measured memory, time and cost.
 
     Raises:
@@ -28,11 +28,11 @@ def dry_run(config: TrainConfig, context: TrainingContext, probe: Probe, process
         if processes.main:
             print(line, flush=True)
 
-    probe.to(context.model.device)
-    estimate = estimate_memory(context, probe, config, processes.world)
+    learner.to(context.model.device)
+    estimate = estimate_memory(context, learner, config, processes.world)
     report(f"estimated memory: {estimate}" + (" in each process" if processes.world > 1 else ""))
     used = watch_peak(context.model.device)
-    rate = _samples_per_second(Trainer(config, context, probe, processes=processes))
+    rate = _samples_per_second(Trainer(config, context, learner, processes=processes))
     report(f"measured memory: {_measured(used(), estimate)}")
     for line in duration(config, rate):
         report(line)

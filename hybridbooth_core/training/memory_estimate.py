@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..models.memory import gigabytes
-from ..probe.probe import Probe
+from ..probe.learner import Learner
 from .batch import Batch, DataShard
 from .config import TrainConfig
 from .context import TrainingContext
@@ -60,8 +60,8 @@ class Memory:
         )
 
 
-def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig, world: int = 1) -> Memory:
-    """The memory of training this probe in each of `world` processes. Changes neither the probe nor the context.
+def estimate_memory(context: TrainingContext, learner: Learner, config: TrainConfig, world: int = 1) -> Memory:
+    """The memory of training this learner in each of `world` processes. Changes neither the learner nor the context.
 
     Raises:
         UserError: as the context's source, which makes one batch.
@@ -74,7 +74,7 @@ def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig,
     with FakeCopyMode(fake):
         frozen, batch = copy.deepcopy(context, memo), copy.deepcopy(batch)
     with fake, device:
-        trained = Probe(probe.config)
+        trained = type(learner)(learner.config)  # type: ignore[call-arg]
     vars(trained)["to"] = lambda device: trained  # already on the device; fake parameters cannot be moved in place
     weights = [*memo.values(), *trained.state_dict().values()]
     live = _LiveBytes(device, [*weights, *vars(batch).values()])
@@ -85,10 +85,10 @@ def estimate_memory(context: TrainingContext, probe: Probe, config: TrainConfig,
     return Memory(_bytes(weights, device), permanent + buckets, max(live.peak - permanent, 0))
 
 
-def _fake_step(config: TrainConfig, context: TrainingContext, probe: Probe, batch: Batch) -> tuple[int, int]:
+def _fake_step(config: TrainConfig, context: TrainingContext, learner: Learner, batch: Batch) -> tuple[int, int]:
     """Runs one training step. Returns the bytes of the gradients, and of the moments and the moving average."""
     accumulates = config.batch > config.micro_batch
-    trainer = Trainer(replace(config, batch=config.micro_batch), context, probe)
+    trainer = Trainer(replace(config, batch=config.micro_batch), context, learner)
     trainer.scaler = None  # needs the values of tensors
     optimizer, device = trainer.optimizer, context.model.device
     _set_gradients(optimizer.parameters)

@@ -1,18 +1,21 @@
-"""The training loss: denoising with the predicted token embeddings, plus regularisation.
+"""The training loss: denoising with what a learner predicts, plus regularisation.
 
-Axes: B rows, n token embeddings of width d, latents C h w.
+Axes: B rows, n columns of the subject in the context, latents C h w.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..models.adapter import AttentionCapture, ProbeTeacher
+from ..models.adapter import AttentionCapture, ProbeTeacher, Prompt
 from ..models.seeds import row_generator
-from ..probe.probe import Features, Probe
+from ..probe.learner import Features, Learner
 from ..refine.losses import denoising_loss, mask_regularisation, subject_weight
 from ..refine.timesteps import stratified_timesteps
 from .batch import Batch
@@ -23,7 +26,7 @@ NOISE = 1 << 20  # added to row numbers, so that noise is independent of what a 
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """`total` and its parts; scalars, means over the batch."""
+    """`total` and its parts; scalars, means over the batch. `length` is the learner's penalty."""
 
     total: Tensor
     denoising: Tensor
@@ -47,39 +50,49 @@ def times_and_noise(loss: Loss, batch: Batch, size: int, shape: tuple[int, ...],
     return t, torch.stack(noise)
 
 
-def objective(probe: Probe, model: ProbeTeacher, loss: Loss, batch: Batch, inputs: Inputs, t: Tensor, noise: Tensor) -> Losses:
-    """The denoising loss of the targets, weighted towards the subject, plus mask regularisation and a penalty on the embeddings' norm.
+@contextmanager
+def objective(
+    wrapped: nn.Module, model: ProbeTeacher, loss: Loss, batch: Batch, inputs: Inputs, t: Tensor, noise: Tensor
+) -> Iterator[Losses]:
+    """While open, what is predicted acts in the model; yields the losses, whose backward pass belongs inside.
 
-    Each row's weight has mean 1, so the loss of a global batch is the mean over its rows however they are distributed.
+    The denoising loss of the targets is weighted towards the subject; mask regularisation and the learner's penalty come on top. Each
+    row's weight has mean 1, so the loss of a global batch is the mean over its rows however they are distributed.
+
+    Args:
+        wrapped: the learner, or what wraps it for several processes.
     """
-    embeddings = probe(inputs.features, inputs.nouns)
+    learner = unwrapped(wrapped)
+    predicted = wrapped(inputs.features, inputs.nouns)
     maps: list[Tensor] = []
-    rows = denoising_losses(model, loss, batch, embeddings, inputs.latents, t, noise, maps)
-    masked = batch.masked.to(embeddings.device)
-    attention = torch.zeros((), device=embeddings.device)
-    if loss.mask_weight and bool(masked.any()):
-        attention = (
-            mask_regularisation([layer[masked] for layer in maps], batch.masks.to(embeddings.device)[masked]) * masked.float().mean()
-        )
-    length = ((embeddings.float().norm(dim=-1) / probe_config(probe).embedding_norm) ** 2).mean()
-    denoising = rows.mean()
-    return Losses(denoising + loss.mask_weight * attention + loss.norm_weight * length, denoising, attention, length)
+    with learner.applied(model, predicted):  # type: ignore[arg-type]
+        prompts = learner.prompts(predicted, batch.templates, batch.nouns, model)
+        rows = denoising_losses(model, loss, batch, prompts, inputs.latents, t, noise, maps)
+        masked = batch.masked.to(rows.device)
+        attention = torch.zeros((), device=rows.device)
+        if maps and bool(masked.any()):
+            masks = batch.masks.to(rows.device)[masked]
+            attention = mask_regularisation([layer[masked] for layer in maps], masks) * masked.float().mean()
+        length, denoising = learner.penalty(predicted), rows.mean()
+        yield Losses(denoising + loss.mask_weight * attention + loss.norm_weight * length, denoising, attention, length)
 
 
 def denoising_losses(
     model: ProbeTeacher,
     loss: Loss,
     batch: Batch,
-    embeddings: Tensor,
+    prompts: Sequence[Prompt],
     latents: Tensor,
     t: Tensor,
     noise: Tensor,
     maps: list[Tensor] | None = None,
 ) -> Tensor:
-    """The rows' denoising losses [B] in the units of the network's output. Appends the tokens' attention maps to `maps`, if given."""
-    prompts = [[before, row, after] for row, (before, after) in zip(embeddings, batch.templates, strict=True)]
+    """The rows' denoising losses [B] in the units of the network's output.
+
+    Appends to `maps`, if given, the attention maps of the columns that the prompts insert.
+    """
     encoded = model.encode_prompts(prompts)
-    capture = AttentionCapture(encoded.columns) if maps is not None and loss.mask_weight else None
+    capture = AttentionCapture(encoded.columns) if maps is not None and loss.mask_weight and encoded.columns.shape[1] else None
     noisy = model.schedule.add_noise(latents, noise, t)
     output = model.network_output(noisy, t, encoded.context, capture)
     target = noise if model.schedule.prediction == "epsilon" else model.schedule.velocity(latents, noise, t)
@@ -89,6 +102,6 @@ def denoising_losses(
     return denoising_loss(output, target, weight)
 
 
-def probe_config(probe):
-    """The configuration of a probe, which may be wrapped for several processes."""
-    return getattr(probe, "module", probe).config
+def unwrapped(learner: nn.Module) -> Learner:
+    """A learner, which may be wrapped for several processes."""
+    return cast(Learner, getattr(learner, "module", learner))

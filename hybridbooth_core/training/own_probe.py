@@ -16,6 +16,7 @@ from ..data.prepare import prepare
 from ..data.samples import Standards
 from ..errors import UserError
 from ..models.progress import OnStep
+from ..probe.learner import Learner
 from ..probe.probe import Probe
 from .callbacks import Callbacks
 from .config import TrainConfig
@@ -28,7 +29,7 @@ SHARDS, RUN = "shards", "run"
 NEUTRAL = 0.1
 """Fraction of prompts that say nothing of the scene, since the prompts of drawings are known."""
 
-Prepare = Callable[[TrainConfig], tuple[TrainingContext, Probe, Callbacks]]
+Prepare = Callable[[TrainConfig], tuple[TrainingContext, Learner, Callbacks]]
 """Loads the frozen networks and the shards of a configuration, and makes an untrained probe."""
 
 
@@ -77,6 +78,7 @@ def train_on_drawings(config: TrainConfig, prepare_training: Prepare, out: Path,
     """
     check_export(out)
     context, probe, callbacks = prepare_training(config)
+    assert isinstance(probe, Probe)
     trained = Trainer(config, context, probe, replace(callbacks, on_step=on_step)).run(resume=True)
     export_probe(config.out, out)
     return trained

@@ -1,6 +1,6 @@
-"""Sample grids: reference, predicted and refined subjects, and the subjects in new contexts.
+"""Sample grids: reference, predicted and (of a probe) refined subjects, and the subjects in new contexts.
 
-All grids of a training show the same subjects with the same noise, so that only the probe differs.
+All grids of a training show the same subjects with the same noise, so that only the learner differs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ..files.images import save_image
 from ..models.adapter import Prompt
 from ..models.memory import empty_cache, is_out_of_memory
 from ..models.sampling import generate, initial_noise
-from ..probe.probe import Features, Probe
+from ..probe.learner import Features, Learner
+from ..probe.probe import Probe
 from ..refine.captions import SUBJECT
 from ..refine.refine import RefineConfig, refine
 from ..report.drawing import FAINT, Page, fitted, outlined
@@ -36,6 +37,7 @@ REFINE = RefineConfig()
 CANDIDATES = 256  # examples that are searched for different subjects with masks
 EDGE, GAP, WIDE_GAP, TOP, FOOT, LEFT = 28, 10, 34, 132, 56, 128
 SMALL, LARGE = 180, 256  # cell side for images up to 128 pixels, and for larger ones
+TITLES = {"hypernetwork": "weights by a hypernetwork", "instantbooth": "InstantBooth"}
 BATCH_PIXELS = 512  # sum of the sides of images that are generated together: one of 512, since the training is in memory too
 
 log = logging.getLogger("hybridbooth")
@@ -95,18 +97,18 @@ def _subject(row: Row, context: TrainingContext) -> GridSubject:
     return GridSubject(ref, Features(*tokens).to(context.model.device), noun, **paired)
 
 
-def grid(config: TrainConfig, context: TrainingContext, content: GridContent) -> Callable[[Probe, Path], None]:
-    """A function that writes a sample grid of a probe to a PNG file.
+def grid(config: TrainConfig, context: TrainingContext, content: GridContent) -> Callable[[Learner, Path], None]:
+    """A function that writes a sample grid of a learner to a PNG file.
 
-    It changes neither the probe nor any random state. If a grid fails (out of memory, disk full), it only logs a warning.
+    It changes neither the learner nor any random state. If a grid fails (out of memory, disk full), it only logs a warning.
     """
 
-    def draw(probe: Probe, path: Path) -> None:
+    def draw(learner: Learner, path: Path) -> None:
         devices = [context.model.device] if context.model.device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices):
-                rows = [_row(config, context, subject, content.prompts, probe) for subject in content.subjects]
-            save_image(_page(config, context, rows, content, path), path)
+                rows = [_row(config, context, subject, content.prompts, learner) for subject in content.subjects]
+            save_image(_page(config, context, rows, content, path, isinstance(learner, Probe)), path)
         except Exception as error:
             if not (isinstance(error, UserError) or is_out_of_memory(error)):
                 raise
@@ -118,15 +120,17 @@ def grid(config: TrainConfig, context: TrainingContext, content: GridContent) ->
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """A subject and its images: predicted, refined, and in the contexts."""
+    """A subject and its images: predicted, refined (by a probe), and in the contexts."""
 
     subject: GridSubject
     images: list[Tensor]
     change: str
 
 
-def _row(config: TrainConfig, context: TrainingContext, subject: GridSubject, texts: GridPrompts, probe: Probe) -> _Row:
-    model = context.model
+def _row(config: TrainConfig, context: TrainingContext, subject: GridSubject, texts: GridPrompts, learner: Learner) -> _Row:
+    if not isinstance(learner, Probe):
+        return _predicted_row(config, context, subject, texts, learner)
+    model, probe = context.model, learner
     noun = context.noun(subject.noun)
     with torch.no_grad():
         predicted = probe(subject.features, noun)[0]
@@ -138,14 +142,31 @@ def _row(config: TrainConfig, context: TrainingContext, subject: GridSubject, te
         refined, change = predicted, "not refined"
     rows = [predicted, refined, *[refined] * len(texts.contexts)]
     prompts: list[Prompt] = [[texts.before, row, *after] for row, after in zip(rows, _endings(texts), strict=True)]
-    noise = initial_noise(len(prompts) - 1, tuple(subject.features.latents.shape[1:]), config.seed)
+    noise = _noise(config, subject, len(prompts) - 1)
     noise = torch.cat([noise[:1], noise])  # predicted and refined with the same noise
-    batch = max(1, BATCH_PIXELS // model.image_size)
-    images = [
-        generate(model, prompts[i : i + batch], noise[i : i + batch], config.log.grid_steps, texts.guidance).float().cpu()
+    return _Row(subject, _images(config, context, prompts, noise, texts), change)
+
+
+@torch.no_grad()
+def _predicted_row(config: TrainConfig, context: TrainingContext, subject: GridSubject, texts: GridPrompts, learner: Learner) -> _Row:
+    model, endings = context.model, ["", *texts.contexts]
+    predicted = learner(subject.features, context.noun(subject.noun)[None])[:1]
+    with learner.applied(model, predicted):  # type: ignore[arg-type]
+        prompts = [learner.prompts(predicted, [(texts.before, ending)], [subject.noun], model)[0] for ending in endings]
+        return _Row(subject, _images(config, context, prompts, _noise(config, subject, len(prompts)), texts), "")
+
+
+def _noise(config: TrainConfig, subject: GridSubject, count: int) -> Tensor:
+    return initial_noise(count, tuple(subject.features.latents.shape[1:]), config.seed)
+
+
+def _images(config: TrainConfig, context: TrainingContext, prompts: list[Prompt], noise: Tensor, texts: GridPrompts) -> list[Tensor]:
+    batch = max(1, BATCH_PIXELS // context.model.image_size)
+    parts = [
+        generate(context.model, prompts[i : i + batch], noise[i : i + batch], config.log.grid_steps, texts.guidance).float().cpu()
         for i in range(0, len(prompts), batch)
     ]
-    return _Row(subject, list(torch.cat(images)), change)
+    return list(torch.cat(parts))
 
 
 def _endings(texts: GridPrompts) -> list[list[str]]:
@@ -153,13 +174,15 @@ def _endings(texts: GridPrompts) -> list[list[str]]:
     return [[], [], *([scene] for scene in texts.contexts)]
 
 
-def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], content: GridContent, path: Path) -> Tensor:
+def _page(
+    config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], content: GridContent, path: Path, refined: bool = True
+) -> Tensor:
     texts = content.prompts
     cell = SMALL if rows[0].subject.ref.images.shape[1] <= 128 else LARGE
     groups = {
         "input": ["reference"],
-        f"\u201c{texts.before} <subject>\u201d": ["predicted", "refined"],
-        "refined, in new contexts": [f"\u201c\u2026 {scene}\u201d" for scene in texts.contexts],
+        f"\u201c{texts.before} <subject>\u201d": ["predicted", "refined"] if refined else ["predicted"],
+        "refined, in new contexts" if refined else "in new contexts": [f"\u201c\u2026 {scene}\u201d" for scene in texts.contexts],
     }
     left, places = LEFT, []
     heads = []
@@ -190,7 +213,10 @@ def _page(config: TrainConfig, context: TrainingContext, rows: Sequence[_Row], c
 def _title(config: TrainConfig, context: TrainingContext, path: Path) -> str:
     step = re.fullmatch(r"step-(\d+)", path.stem)
     after = f"after {int(step[1]):,} of {config.steps:,} steps" if step else "current state"
-    return f"{config.probe.num_tokens} token embeddings by a {config.probe.regressor} for {context.model.name}, {after}"
+    what = (
+        f"{config.probe.num_tokens} token embeddings by a {config.probe.regressor}" if config.learner == "probe" else TITLES[config.learner]
+    )
+    return f"{what} for {context.model.name}, {after}"
 
 
 def _foot(config: TrainConfig, content: GridContent) -> str:

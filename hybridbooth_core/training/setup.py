@@ -1,4 +1,4 @@
-"""Prepares a training on shards: loads the frozen networks and makes the untrained probe."""
+"""Prepares a training on shards: loads the frozen networks and makes the untrained learner."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from ..data.shards import CLIP, DINO, LATENTS, Index, read_index
 from ..encoders.catalogue import CATALOGUE, CLIP_L
 from ..encoders.published import DINO_SIZES, Encoder, find_encoders
 from ..errors import UserError
+from ..methods.rare_tokens import rare_token
 from ..models.diffusers_adapter import DiffusersModel
 from ..models.ldm_layout import to_ldm_layout
+from ..models.lidb import LiDBSpace, lidb_layers
+from ..probe.hypernetwork import Hypernetwork, HypernetworkConfig
+from ..probe.instant import InstantBooth, InstantConfig, block_sizes
+from ..probe.learner import Learner
 from ..probe.probe import Probe, ProbeConfig
 from ..probe.regressors import KINDS
 from ..probe.untrained import new_probe, promptnet_sizes
@@ -29,8 +34,8 @@ MAX_LICENCES = 8  # listed by name
 
 def prepare_training(
     config: TrainConfig, device: torch.device, load_model: Callable[[], DiffusersModel], autoencoder_fingerprint: Callable[[], str]
-) -> tuple[TrainingContext, Probe, Callbacks]:
-    """The frozen networks and the shards, an untrained probe, and callbacks for sample grids.
+) -> tuple[TrainingContext, Learner, Callbacks]:
+    """The frozen networks and the shards, an untrained learner, and callbacks for sample grids.
 
     The UNet has the configuration's dtype, the text encoder is float32. The autoencoder is kept only to encode images or for sample
     grids. Encoders are not needed with cached tokens.
@@ -45,20 +50,20 @@ def prepare_training(
         read_index(config.data.shards)
     encoders = None if config.data.cached else _encoders(config, device)
     sides = (encoders[0].network.size, encoders[1].network.size) if encoders else (0, 0)
-    reads_latents = KINDS[config.probe.regressor].reads_latents  # type: ignore[attr-defined]
+    reads_latents = config.learner == "probe" and KINDS[config.probe.regressor].reads_latents  # type: ignore[attr-defined]
     source = ShardSource(config.data, config.seed, config.micro_batch, sides, bool(reads_latents))
     readers = [(encoder.id, encoder.network.width) for encoder in encoders] if encoders else _cached_readers(source.index, config)
     model = load_model()
     _check_images(source, model, autoencoder_fingerprint, config)
     origin = provenance(source.index)
-    probe = _untrained(config, model, readers, origin)
+    learner = untrained_learner(config, model, readers, origin)
     nn.Module.to(model.unet, config.torch_dtype)  # diffusers' own `to` logs a false warning
     grids = bool(config.log.grid_every)
     if not source.needs_autoencoder and not grids:
         model.coder = NoAutoencoder()
     clip, dino = (encoders[0].network, encoders[1].network) if encoders else (None, None)
     context = TrainingContext(model, clip, dino, source, origin)
-    return context, probe, Callbacks(grid_content=partial(shard_content, config, context) if source.needs_autoencoder or grids else None)
+    return context, learner, Callbacks(grid_content=partial(shard_content, config, context) if source.needs_autoencoder or grids else None)
 
 
 class NoAutoencoder:
@@ -106,6 +111,37 @@ def _check_images(source: ShardSource, model: DiffusersModel, autoencoder_finger
                 f"the latents in {config.data.shards} were made with another autoencoder than that of {model.name}; prepare the images "
                 f"with --model {config.model}"
             )
+
+
+def untrained_learner(config: TrainConfig, model: DiffusersModel, readers: list[tuple[str, int]], origin: dict[str, str]) -> Learner:
+    """The untrained network of a configuration, for a model. `readers`: ids and widths of CLIP and DINO.
+
+    Raises:
+        UserError: sizes that do not fit the model.
+    """
+    if config.learner == "probe":
+        return _untrained(config, model, readers, origin)
+    (clip, clip_width), (dino, dino_width) = readers
+    shared = {
+        "width": model.embedding_width, "clip": clip, "clip_width": clip_width, "dino": dino, "dino_width": dino_width,
+        "family": model.family, "base_model": model.name, "base_fingerprint": model.fingerprint, **origin,
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        try:
+            if config.learner == "instantbooth":
+                a = config.adapter
+                made = InstantConfig(**shared, blocks=block_sizes(model.denoiser), heads=a.heads, alpha=a.alpha, beta=a.beta)
+                return InstantBooth(made)
+            h = config.hypernetwork
+            space = LiDBSpace.of(lidb_layers(model, h.targets), *h.subspace)
+            sizes = {name: getattr(h, name) for name in ("inner", "layers", "heads", "iterations", "targets", "subspace")}
+            token = h.token or rare_token(model.vocabulary)
+            return Hypernetwork(HypernetworkConfig(**shared, **sizes, matrices=space.shape[0], token=token))
+        except ValueError as error:
+            raise UserError(
+                f"--{'adapter' if config.learner == 'instantbooth' else 'hypernetwork'}: {error}; choose other sizes"
+            ) from error
 
 
 def _untrained(config: TrainConfig, model: DiffusersModel, readers: list[tuple[str, int]], origin: dict[str, str]) -> Probe:

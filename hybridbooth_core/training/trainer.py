@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ from ..files.atomic import write_atomic
 from ..models.checkpointing import checkpointed
 from ..models.memory import MemoryPlan, use_plan
 from ..models.progress import Step
+from ..probe.learner import Learner
 from ..probe.probe import Probe
-from ..probe.regressors import Regressor
 from .batch import Batch, DataShard
 from .calibration import SUBJECTS, calibrated
 from .callbacks import Callbacks
@@ -40,9 +40,11 @@ MIN_SCALE = 1.0  # of float16 gradients; below it, scaling is not the problem
 
 log = logging.getLogger("hybridbooth")
 
+L = TypeVar("L", bound=Learner)
 
-class Trainer:
-    """Trains a probe in place.
+
+class Trainer(Generic[L]):
+    """Trains a learner, such as a probe, in place.
 
     The data and noise of a step depend on the seed and the step only, and checkpoints hold everything else, so a resumed training gives
     the same result as an uninterrupted one.
@@ -52,28 +54,28 @@ class Trainer:
         self,
         config: TrainConfig,
         context: TrainingContext,
-        probe: Probe,
+        learner: L,
         callbacks: Callbacks | None = None,
         processes: DistributedEnv | None = None,
     ):
         """UserError if the batch is not divisible among the processes."""
-        self.config, self.context, self.probe, self.callbacks = config, context, probe, callbacks or Callbacks()
+        self.config, self.context, self.learner, self.callbacks = config, context, learner, callbacks or Callbacks()
         self.processes = processes or DistributedEnv.alone(context.model.device)
         self.shard = DataShard(config.batch, config.micro_batch, self.processes.rank, self.processes.world)
         self.accumulation = config.accumulation(self.processes.world)
         o = config.optim
-        probe.to(context.model.device).requires_grad_(True).train()
-        self.wrapped = self.processes.wrap(probe)
-        self.optimizer = Optimizer([probe], o.lr, o.muon_lr if o.kind == "muon" else None, o.weight_decay, clip=o.clip)
-        self.average = Average(probe.state_dict(), o.ema)
+        learner.to(context.model.device).requires_grad_(True).train()
+        self.wrapped = self.processes.wrap(learner)
+        self.optimizer = Optimizer([learner], o.lr, o.muon_lr if o.kind == "muon" else None, o.weight_decay, clip=o.clip)
+        self.average = Average(learner.state_dict(), o.ema)
         self.scaler = torch.amp.GradScaler(context.model.device.type) if config.dtype == "float16" else None
         self.step, self.window, self.first = 0, [], None
 
-    def run(self, resume: bool = False) -> Probe:
+    def run(self, resume: bool = False) -> L:
         """Trains to the last step, or only loads a training that is complete.
 
         Returns:
-            The probe with the averaged weights, frozen and in eval mode.
+            The learner with the averaged weights, frozen and in eval mode.
         Raises:
             UserError: the folder contains another training or one that is running; the disk is full; a shard is missing; or a loss or
                 gradient is not finite. Existing checkpoints remain.
@@ -84,13 +86,13 @@ class Trainer:
             if self.step < self.config.steps:
                 self._train(folder)
             self.processes.wait()
-        self.probe.load_state_dict(self.average.weights)
-        return self.probe.eval().requires_grad_(False)
+        self.learner.load_state_dict(self.average.weights)
+        return self.learner.eval().requires_grad_(False)
 
     def _train(self, folder: Path) -> None:
         main, log, steps = self.processes.main, self.config.log, self.config.steps
         logger = MetricsLogger(folder, self.step) if main else None
-        bar = tqdm(total=steps, initial=self.step, desc="probe", mininterval=5, dynamic_ncols=True, disable=not main)
+        bar = tqdm(total=steps, initial=self.step, desc=self.learner.kind, mininterval=5, dynamic_ncols=True, disable=not main)
         batches = Prefetcher(self.context.source.batches(self.step, self.shard))
         try:
             validation = Validation(self.config, self.context) if main else None
@@ -109,14 +111,15 @@ class Trainer:
                 draws = log.grid_every and (self.step % log.grid_every == 0 or last)
                 if validates or draws:
                     if validation:
-                        probe = self.averaged()
+                        learner = self.averaged()
                         if validates:
-                            self._log(logger, bar, self._validate(validation, probe))
+                            self._log(logger, bar, self._validate(validation, learner))
                         if draws and self.callbacks.grid:
-                            self._draw(self.callbacks.grid, folder, probe)
+                            self._draw(self.callbacks.grid, folder, learner)
                     throughput.pause()
-                if last and validation and self.callbacks.grid_content:
-                    self.probe.config = calibrated(self.context, self.averaged(), self.callbacks.grid_content(SUBJECTS).subjects).config
+                if last and validation and self.callbacks.grid_content and isinstance(self.learner, Probe):
+                    subjects = self.callbacks.grid_content(SUBJECTS).subjects
+                    self.learner.config = calibrated(self.context, cast(Probe, self.averaged()), subjects).config
                 if self.step % log.save_every == 0 or last:
                     self._save(folder)
                     throughput.pause()
@@ -146,7 +149,7 @@ class Trainer:
         rate = rate_at(self.step, self.config.steps, self.config.optim.warmup, self.config.optim.decay)
         norm = self.optimizer.step(rate, self.scaler)
         if math.isfinite(norm):
-            self.average.update(self.probe.state_dict(), self.step)
+            self.average.update(self.learner.state_dict(), self.step)
         else:
             self._require(self.scaler is not None and self.scaler.get_scale() >= MIN_SCALE, "gradient", norm)
         self.step += 1
@@ -156,16 +159,16 @@ class Trainer:
         """Adds the gradients of a micro-batch. Returns its four losses, float64 [4]."""
         config, model = self.config, self.context.model
         dtype, plan = config.torch_dtype, MemoryPlan(config.checkpointing, len(batch.rows), model.image_size)
-        blocks = cast(Regressor, self.probe.regressor).blocks() if config.checkpointing else ()
+        blocks = self.learner.blocks() if config.checkpointing else ()
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32), use_plan(model, plan):
-            inputs = self.context.inputs(self.probe, batch)
+            inputs = self.context.inputs(self.learner, batch)
             t, noise = times_and_noise(
                 config.loss, batch, config.batch, tuple(inputs.latents.shape[1:]), len(model.schedule), config.seed, self.step
             )
-            with checkpointed(blocks):
-                losses = objective(self.wrapped, model, config.loss, batch, inputs, t.to(model.device), noise.to(inputs.latents))
-            total = losses.total / self.accumulation
-            (self.scaler.scale(total) if self.scaler else total).backward()
+            at = t.to(model.device), noise.to(inputs.latents)
+            with checkpointed(blocks), objective(self.wrapped, model, config.loss, batch, inputs, *at) as losses:
+                total = losses.total / self.accumulation
+                (self.scaler.scale(total) if self.scaler else total).backward()
         parts = (losses.total, losses.denoising, losses.attention, losses.length)
         return torch.stack([part.detach().double().cpu() for part in parts])
 
@@ -176,32 +179,32 @@ class Trainer:
                 f"{self.config.optim.lr:g}), or use --dtype bfloat16 instead of float16, and continue with --resume or start again"
             )
 
-    def averaged(self) -> Probe:
-        """A copy of the probe with the averaged weights, frozen and in eval mode."""
+    def averaged(self) -> L:
+        """A copy of the learner with the averaged weights, frozen and in eval mode."""
         with torch.device("meta"):
-            probe = Probe(self.probe.config)
+            learner = type(self.learner)(self.learner.config)  # type: ignore[call-arg]
         weights = {name: tensor.to(self.context.model.device, copy=True) for name, tensor in self.average.weights.items()}
-        probe.load_state_dict(weights, assign=True)
-        return probe.eval().requires_grad_(False)
+        learner.load_state_dict(weights, assign=True)
+        return learner.eval().requires_grad_(False)
 
     def _early(self) -> int:
         return max(self.config.steps // 100, 1)
 
-    def _validate(self, validation: Validation, probe: Probe) -> dict[str, Any]:
-        rows = validation.rows(probe)
+    def _validate(self, validation: Validation, learner: L) -> dict[str, Any]:
+        rows = validation.rows(learner)
         row: dict[str, Any] = {"validation": rows.mean().item(), "validation_noun": validation.noun.mean().item()}
         if self.step == self._early() and self.first is not None and len(self.first) == len(rows):  # a resumed run may use more images
             found = verdict(self.first, rows, validation.noun, self.step)
             row |= {"go": found.go, "said": found.line}
             log.info("%s", found.line) if found.go else log.warning("%s", found.line)
         if self.callbacks.check:
-            row |= self.callbacks.check(probe)
+            row |= self.callbacks.check(learner)
         return row
 
-    def _draw(self, grid: Callable[[Probe, Path], None], folder: Path, probe: Probe) -> None:
+    def _draw(self, grid: Callable[[Any, Path], None], folder: Path, learner: L) -> None:
         with disk_errors(folder):
             (folder / GRIDS).mkdir(exist_ok=True)
-            grid(probe, folder / GRIDS / f"step-{self.step:08d}.png")
+            grid(learner, folder / GRIDS / f"step-{self.step:08d}.png")
 
     def _mean(self) -> dict[str, float]:
         return {name: math.fsum(row[name] for row in self.window) / len(self.window) for name in self.window[0]}
@@ -234,8 +237,9 @@ class Trainer:
         device = self.context.model.device
         state = {
             "config": json.dumps(to_json(self.config)),
-            "probe_config": json.dumps(asdict(self.probe.config)),
-            "probe": self.probe.state_dict(),
+            "learner": self.learner.kind,
+            "probe_config": json.dumps(asdict(self.learner.config)),
+            "probe": self.learner.state_dict(),
             "average": self.average.weights,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else {},
@@ -252,14 +256,17 @@ class Trainer:
         if state["step"] > self.config.steps:
             raise UserError(f"the training in {self.config.out} is already at step {state['step']}; choose --steps of at least that")
         try:
-            stored = json.loads(state["probe_config"])
-            measured = {"gradient_norms": tuple(stored.get("gradient_norms", ())), "weak": stored.get("weak", False)}
-            self.probe.config = replace(self.probe.config, **measured)
-            self.probe.load_state_dict(state["probe"])
+            if isinstance(self.learner, Probe):
+                stored = json.loads(state["probe_config"])
+                measured = {"gradient_norms": tuple(stored.get("gradient_norms", ())), "weak": stored.get("weak", False)}
+                self.learner.config = replace(self.learner.config, **measured)
+            self.learner.load_state_dict(state["probe"])
             self.average.load(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"the weights in {self.config.out} belong to a different probe; start again in another folder") from error
+            raise UserError(
+                f"the weights in {self.config.out} belong to a different {self.learner.kind}; start again in another folder"
+            ) from error
         if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])

@@ -1,13 +1,15 @@
-"""The denoising loss on fixed images, timesteps and noise, and an early verdict on whether the probe learns."""
+"""The denoising loss on fixed images, timesteps and noise, and an early verdict on whether the learner learns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..probe.probe import Probe
+from ..models.adapter import Prompt
+from ..probe.learner import Learner
 from .batch import Batch
 from .config import TrainConfig
 from .context import TrainingContext
@@ -32,27 +34,29 @@ class Validation:
         self._batches = context.source.held_out(config.log.validation_samples)
         self.noun = self._rows(None)
 
-    def rows(self, probe: Probe) -> Tensor:
-        """The losses [V] with a probe's token embeddings."""
-        return self._rows(probe)
+    def rows(self, learner: Learner) -> Tensor:
+        """The losses [V] with what a learner predicts."""
+        return self._rows(learner)
 
     @torch.no_grad()
-    def _rows(self, probe: Probe | None) -> Tensor:
-        return torch.cat([self._losses(probe, batch) for batch in self._batches]).float().cpu()
+    def _rows(self, learner: Learner | None) -> Tensor:
+        return torch.cat([self._losses(learner, batch) for batch in self._batches]).float().cpu()
 
-    def _losses(self, probe: Probe | None, batch: Batch) -> Tensor:
+    def _losses(self, learner: Learner | None, batch: Batch) -> Tensor:
+        model, context = self._context.model, self._context
+        if learner is None:  # the class noun only, as the baseline
+            prompts = [[f"{before} {noun} {after}".strip()] for (before, after), noun in zip(batch.templates, batch.nouns, strict=True)]
+            return self._denoised(batch, prompts, context.latents(batch))
+        inputs = context.inputs(learner, batch)
+        predicted = learner(inputs.features, inputs.nouns)
+        with learner.applied(model, predicted):  # type: ignore[arg-type]
+            return self._denoised(batch, learner.prompts(predicted, batch.templates, batch.nouns, model), inputs.latents)
+
+    def _denoised(self, batch: Batch, prompts: Sequence[Prompt], latents: Tensor) -> Tensor:
         config, model = self._config, self._context.model
         size = sum(len(batch.rows) for batch in self._batches)
-        if probe is None:  # the class noun only, as the baseline
-            latents = self._context.latents(batch)
-            embeddings = [model.token_embeddings(noun) for noun in batch.nouns]
-            width = max(len(row) for row in embeddings)
-            embeddings = torch.stack([torch.cat([row, row[-1:].expand(width - len(row), -1)]) for row in embeddings])
-        else:
-            inputs = self._context.inputs(probe, batch)
-            latents, embeddings = inputs.latents, probe(inputs.features, inputs.nouns)
         t, noise = times_and_noise(config.loss, batch, size, tuple(latents.shape[1:]), len(model.schedule), config.seed, FIXED)
-        return denoising_losses(model, config.loss, batch, embeddings, latents, t.to(latents.device), noise.to(latents))
+        return denoising_losses(model, config.loss, batch, prompts, latents, t.to(latents.device), noise.to(latents))
 
 
 def verdict(before: Tensor, now: Tensor, noun: Tensor, step: int) -> Verdict:

@@ -18,7 +18,7 @@ from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.files.safetensors import declared_format
 from ...hybridbooth_core.files.subject import MAX_NAME, check_name
 
-PROBES, SUBJECTS = "hybridbooth", "embeddings"
+PROBES, SUBJECTS, LORAS = "hybridbooth", "embeddings", "loras"
 UPLOADED, INPUT = "hybridbooth", " [input]"  # ComfyUI's mark of files in its input folder
 
 
@@ -91,6 +91,11 @@ def new_subject_path(name: str) -> Path:
 def new_probe_path(name: str) -> Path:
     """The path to save a probe to; see `new_subject_path`."""
     return _new_path(PROBES, name)
+
+
+def new_lora_path(name: str) -> Path:
+    """The path to save a LoRA to; see `new_subject_path`."""
+    return _new_path(LORAS, name)
 
 
 def _new_path(kind: str, name: str) -> Path:

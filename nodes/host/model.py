@@ -92,6 +92,10 @@ class HostModel:
         return getattr(tokenizer, "vocabulary", None) or tokenizer.tokenizer.get_vocab()
 
     @property
+    def text_encoder(self) -> nn.Module:
+        return self.clip.cond_stage_model.clip_l.transformer
+
+    @property
     def denoiser(self) -> nn.Module:
         if self._denoiser is None:
             self._denoiser = attentions(self.patcher.model.diffusion_model)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...hybridbooth_core.errors import UserError
-from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt
+from ...hybridbooth_core.models.adapter import EncodedPrompts, Prompt, Written, with_written
 from .attention import pytorch_attention
 from .base_model import embedding_width, token_table
 
@@ -56,7 +56,7 @@ def encode(clip: Any, prompts: Sequence[Prompt], device: torch.device) -> Encode
     context = stage.clip_l.encode([tokens for tokens, _, _ in laid_out])[0]
     columns = torch.tensor([columns for _, columns, _ in laid_out], dtype=torch.long, device=device)
     ends = torch.tensor([end for _, _, end in laid_out], device=device)
-    return EncodedPrompts(context.to(device), columns, ends)
+    return EncodedPrompts(with_written(context.to(device), columns, prompts), columns, ends)
 
 
 def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int], int]:
@@ -69,6 +69,7 @@ def _lay_out(clip: Any, prompt: Prompt) -> tuple[list[Token], list[int], int]:
             tokens += ids
             used += len(ids)
             continue
+        piece = piece.embeddings if isinstance(piece, Written) else piece
         if piece.ndim != 2 or piece.shape[1] != width:
             raise ValueError(f"expected subject embeddings [n, {width}], found {list(piece.shape)}")
         columns += range(used, used + len(piece))

@@ -26,7 +26,7 @@ from ...hybridbooth_core.methods.prior_images import Prior
 from ...hybridbooth_core.methods.registry import find_method, run_method
 from ...hybridbooth_core.models.adapter import class_embedding
 from ...hybridbooth_core.models.memory import is_out_of_memory
-from .folders import free_name, new_subject_path
+from .folders import free_name, new_probe_path, new_subject_path
 from .model import HostModel, host_model
 from .notices import show_text
 from .references import node_report
@@ -36,7 +36,7 @@ from .subjects import with_pieces, with_subject
 
 __all__ = ["METHODS", "POLISHED", "Training", "train_subject"]
 
-METHODS = ("textual_inversion_5", "textual_inversion", "dreambooth_lora", "custom_diffusion")
+METHODS = ("textual_inversion_5", "textual_inversion", "dreambooth_lora", "lidb", "custom_diffusion")
 LORAS = "loras"
 
 
@@ -99,11 +99,16 @@ def train_subject(model: Any, clip: Any, vae: Any, ref: Reference, training: Tra
             report, image = node_report(host, ref, artefact, made.report, saved.said)
             return TrainedSubject(model, with_subject(clip, artefact, name, 1.0), artefact, report, image, saved.path.name)
         assert isinstance(artefact, AdapterWeights)
-        path = _free_lora(name, beside=WORD in artefact.tensors)
-        tensors = save_stock(artefact, dict(host.denoiser.named_parameters()), path)
+        if artefact.info.form == "lidb":
+            path = new_probe_path(free_name(name, lambda other: not new_probe_path(other).exists()))
+            artefact.save(path)
+            tensors, loader = artefact.as_lora(host).tensors, "Load Weights"
+        else:
+            path = _free_lora(name, beside=WORD in artefact.tensors)
+            tensors, loader = save_stock(artefact, dict(host.denoiser.named_parameters()), path), "Load LoRA"
         image = draw(artefact)[None]
-    tuned, _ = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 0.0)
-    said = f"{made.report}\n{LORAS}/{path.name}: load it with Load LoRA"
+    tuned, clip = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 1.0)
+    said = f"{made.report}\n{path.parent.name}/{path.name}: load it with {loader}"
     noun = artefact.info.class_noun
     if subject is not None:
         said += f", and write embedding:{save_subject(artefact.subject(), path.stem).path.stem} in prompts"

@@ -23,7 +23,7 @@ from ...hybridbooth_core.encoders.files import require_encoder
 from ...hybridbooth_core.encoders.pixels import BATCH, CLIP_MEAN, CLIP_STD, encode_in_batches, normalise
 from ...hybridbooth_core.errors import UserError
 from ...hybridbooth_core.mappers.mapper import Vision
-from ...hybridbooth_core.probe.probe import ProbeConfig
+from ...hybridbooth_core.probe.learner import Reads
 from ...hybridbooth_core.report.progress_image import time_left
 from .folders import PROBES
 from .networks import on_device
@@ -39,7 +39,7 @@ def encoder_folders() -> list[Path]:
     return [Path(path) for kind in (PROBES, "clip_vision", "diffusers") for path in folder_paths.get_folder_paths(kind)]
 
 
-def host_encoders(config: ProbeConfig, clip_vision: Any = None) -> tuple[FeatureEncoder, FeatureEncoder]:
+def host_encoders(config: Reads, clip_vision: Any = None) -> tuple[FeatureEncoder, FeatureEncoder]:
     """The CLIP and the DINO encoder of a probe, with inputs and outputs on the CPU. `clip_vision` replaces the CLIP file.
 
     Raises:

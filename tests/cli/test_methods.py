@@ -10,8 +10,8 @@ from hybridbooth_core.cli import main
 from hybridbooth_core.files.subject import Subject
 from hybridbooth_core.methods.registry import METHODS
 
-FEW = {name: ["--steps", "2"] for name in METHODS} | {"encoder_only": []}
-PRIOR = ("dreambooth", "dreambooth_lora", "custom_diffusion")
+FEW = {name: [] if method.rate is None else ["--steps", "2"] for name, method in METHODS.items()}
+PRIOR = ("dreambooth", "dreambooth_lora", "custom_diffusion", "lidb")
 for method in PRIOR:
     FEW[method] = [*FEW[method], "--prior-pictures", "2"]
 

@@ -71,7 +71,7 @@ def injected(strength: float = 1.0, name: str = "subject", subject: Any = ("refi
     return {"clip": node("HybridBooth_InjectSubjectTokens", clip=list(clip), subject=list(subject), name=name, strength=strength)}
 
 
-def sampled(prompt: str, clip: Any = ("world", 1), key: str = "", steps: int = 3, again: bool = False) -> Graph:
+def sampled(prompt: str, clip: Any = ("world", 1), key: str = "", steps: int = 3, again: bool = False, model: Any = ("world", 0)) -> Graph:
     """An image of `prompt` (node "save" + key) and its latents (node "latents" + key), from `world`.
 
     `again`: the same image in other words, so that the host does not take it from its cache. (The empty latents pass a node that
@@ -84,7 +84,7 @@ def sampled(prompt: str, clip: Any = ("world", 1), key: str = "", steps: int = 3
         f"empty{key}": node("EmptyLatentImage", width=64, height=64, batch_size=1),
         f"once{key}": node("RepeatLatentBatch", samples=[f"empty{key}", 0], amount=1),
         f"sampler{key}": node(
-            "KSampler", model=["world", 0], positive=[f"positive{key}", 0], negative=[f"negative{key}", 0],
+            "KSampler", model=list(model), positive=[f"positive{key}", 0], negative=[f"negative{key}", 0],
             latent_image=[start, 0], seed=1, steps=steps, cfg=3.0, sampler_name="euler", scheduler="normal", denoise=1.0,
         ),
         f"image{key}": node("VAEDecode", samples=[f"sampler{key}", 0], vae=["world", 2]),

@@ -14,7 +14,7 @@ from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.miniature.bundle import load_model
 from hybridbooth_core.miniature.evaluate import reference_of
 from hybridbooth_core.miniature.world import creatures, split_numbers
-from hybridbooth_core.models.low_rank import attention_projections, new_low_rank
+from hybridbooth_core.models.low_rank import attention_layers, new_low_rank
 
 from .comfy import Installation
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
     save_file(asked, folder / "asked.safetensors")
 
     unet = diffusers.UNet2DConditionModel(block_out_channels=(32, 64, 128, 128), cross_attention_dim=24)
-    residuals = {name: new_low_rank(layer, 2, torch.Generator()) for name, layer in attention_projections(unet).items()}
+    residuals = {name: new_low_rank(layer, 2, torch.Generator()) for name, layer in attention_layers(unet).items()}
     AdapterWeights(low_rank_tensors(residuals), AdapterInfo("lora", "cat", "sks")).save(folder / "sd15.safetensors")
     return folder
 

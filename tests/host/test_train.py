@@ -38,7 +38,7 @@ def test_three_steps_are_those_of_diffusers_and_leave_nothing(installation: Inst
     found = json.loads(installation.run(script).strip().splitlines()[-1])
     assert "without LoRAs" in found.pop("patched")["said"]
     for base, results in found.items():
-        for method in METHODS:
+        for method in (*METHODS, "lidb"):
             assert results[method] < 2e-3, (base, results)
             assert results[f"{method} leaves"] is True, (base, method)
         layers = {"miniature": 7, "three levels": 7}[base]

@@ -109,7 +109,7 @@ def test_the_command_offers_them_all():
     """With every option of theirs, and under their old names."""
     for name, method in METHODS.items():
         for option in method.options:
-            values = ["1", "2"] if option == "times" else ["1"]
+            values = ["1", "2"] if option in ("times", "subspace") else ["all"] if option == "targets" else ["1"]
             given = parser().parse_args(
                 ["personalize", "a.png", "--out", "a.safetensors", "--method", name, f"--{option.replace('_', '-')}", *values]
             )

@@ -15,7 +15,7 @@ from hybridbooth_core.encoders.features import target_squares
 from hybridbooth_core.methods.prior_images import Prior
 from hybridbooth_core.methods.registry import run_method
 from hybridbooth_core.methods.training import draw_rows
-from hybridbooth_core.models.low_rank import attention_projections, kohya_name, new_low_rank
+from hybridbooth_core.models.low_rank import attention_layers, kohya_name, new_low_rank
 from hybridbooth_core.models.seeds import method_generator
 
 STEPS, SEED, BATCH, WEIGHT, NOUN, TOKEN = 3, 9, 2, 0.5, "cat", "red"
@@ -161,13 +161,14 @@ def test_dreambooth_lora(model, ref, prior):
     plain.unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
     plain.unet.double()
     generator, leaves, names = method_generator(SEED, 0), [], []
-    for name, layer in attention_projections(model.unet).items():
-        start = new_low_rank(layer, 2, generator)  # type: ignore[arg-type]
-        adapted = plain.unet.get_submodule(name)
+    places = {kohya_name(name): name for name, _ in model.unet.named_modules()}
+    for name, layer in attention_layers(model.unet).items():
+        start = new_low_rank(layer, 2, generator)
+        adapted = plain.unet.get_submodule(places[name])
         adapted.lora_A["default"].weight.data = start.down.detach().double()
         adapted.lora_B["default"].weight.data = start.up.detach().double()
         leaves += [adapted.lora_A["default"].weight, adapted.lora_B["default"].weight]
-        names += [f"{kohya_name(name)}.lora_down.weight", f"{kohya_name(name)}.lora_up.weight"]
+        names += [f"{name}.lora_down.weight", f"{name}.lora_up.weight"]
     trainable = [p for p in plain.unet.parameters() if p.requires_grad]
     assert len(trainable) == len(leaves) == 2 * 128  # 16 transformer blocks x 2 attentions x 4 projections: none missed, none more
     starts = [leaf.detach().clone() for leaf in leaves]

@@ -84,8 +84,8 @@ def together(folder: Path, processes: DistributedEnv) -> None:
         torch.save(trainer.run().state_dict(), folder / f"{name}-{processes.rank}.pt")
         if name == "grids":
             sizes = trainer.wrapped._get_ddp_logging_data()["bucket_sizes"]
-            told["exchanged"] = [sum(map(int, sizes.split(","))), sum(p.numel() * p.element_size() for p in trainer.probe.parameters())]
-            told["estimated"] = [estimate_memory(trainer.context, trainer.probe, trainer.config, world).optimizer for world in (1, 2)]
+            told["exchanged"] = [sum(map(int, sizes.split(","))), sum(p.numel() * p.element_size() for p in trainer.learner.parameters())]
+            told["estimated"] = [estimate_memory(trainer.context, trainer.learner, trainer.config, world).optimizer for world in (1, 2)]
     trainer = trainer_of(replace(CONFIG, out=folder / "gone_on", micro_batch=1), processes)
     torch.save(trainer.run(resume=True).state_dict(), folder / f"gone_on-{processes.rank}.pt")
     told["nan"] = said(spoilt(trainer_of(replace(CONFIG, out=folder / "nan", micro_batch=1), processes), processes.rank).run)

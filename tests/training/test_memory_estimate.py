@@ -56,7 +56,7 @@ CHANGES = {
 def test_a_step_of_the_miniature_takes_what_was_foreseen_and_nothing_is_changed(name, small):
     config = replace(small.CONFIG, **CHANGES[name])
     trainer = small.trainer_of(config)
-    context, probe = trainer.context, trainer.probe
+    context, probe = trainer.context, trainer.learner
     before = {name: (tensor, tensor.clone()) for name, tensor in probe.state_dict(keep_vars=True).items()}
     state = torch.get_rng_state()
     foreseen = estimate_memory(context, probe, config)

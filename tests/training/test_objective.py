@@ -12,16 +12,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from hybridbooth_core.miniature.vocabulary import MiniatureTokenizer
+from hybridbooth_core.probe.learner import Learner
+from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training.batch import Batch
 from hybridbooth_core.training.config import Loss
-from hybridbooth_core.training.objective import Inputs, objective, probe_config, times_and_noise
+from hybridbooth_core.training.objective import Inputs, objective, times_and_noise, unwrapped
 
 ROWS, WORDS, WIDTH, NORM = 4, 3, 96, 1.7
 SENTENCES = [("a photo of", "on snow"), ("", ""), ("a small", ""), ("a photo of a", "at night")]
 T = torch.tensor([999, 420, 0, 700])
 
 
-class Guess(nn.Module):
+class Guess(Learner):
     """In a probe's place: words that do not look at anything."""
 
     def __init__(self):
@@ -31,6 +33,8 @@ class Guess(nn.Module):
 
     def forward(self, features, nouns):
         return self.embeddings[features]
+
+    prompts, penalty = Probe.prompts, Probe.penalty
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +130,8 @@ def asked(world, loss, batch, latents, noise, rows=range(ROWS)):
         [batch.templates[row] for row in rows],
     )  # fmt: skip
     inputs = Inputs(torch.tensor(rows), latents[rows], torch.zeros(len(rows), WIDTH))
-    found = objective(guess, world, loss, part, inputs, T[rows], noise[rows])
-    found.total.backward()
+    with objective(guess, world, loss, part, inputs, T[rows], noise[rows]) as found:
+        found.total.backward()
     return found, guess.embeddings.grad
 
 
@@ -183,6 +187,6 @@ def test_times_and_noise_are_those_of_the_row_whoever_computes_it():
         assert not torch.equal(another[1], noise) and not torch.equal(another[0], t)
 
 
-def test_a_wrapped_probe_has_the_configuration_of_its_own():
+def test_a_wrapped_learner_is_found():
     guess = Guess()
-    assert probe_config(guess) is guess.config and probe_config(SimpleNamespace(module=guess)) is guess.config
+    assert unwrapped(guess) is guess and unwrapped(SimpleNamespace(module=guess)) is guess  # type: ignore[arg-type]

@@ -49,7 +49,11 @@ def test_every_setting_says_what_it_is(kind):
         for first, second in itertools.pairwise(body)
         if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and len(second.value.value) > 10
     }
-    parts = {field.name for field in dataclasses.fields(kind) if field.name in ("data", "probe", "loss", "optim", "log")}
+    parts = {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.name in ("data", "probe", "hypernetwork", "adapter", "loss", "optim", "log")
+    }
     assert {field.name for field in dataclasses.fields(kind)} - parts == told
 
 

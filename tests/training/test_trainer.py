@@ -103,15 +103,15 @@ def test_a_gradient_that_is_not_finite_changes_nothing(kind, small, config, refu
     def spoil(batch):
         losses = backward(batch)
         if trainer.step == 1:
-            before.update(weights=copied(trainer.probe.state_dict()), average=copied(trainer.average.weights))
+            before.update(weights=copied(trainer.learner.state_dict()), average=copied(trainer.average.weights))
             before["moments"] = str(trainer.optimizer.state_dict()["adam"]["state"])
-            trainer.probe.merge.project.weight.grad[0, 0] = float("inf")
+            trainer.learner.merge.project.weight.grad[0, 0] = float("inf")
         return losses
 
     trainer._backward = spoil
     message = refuses(trainer.run)
     assert "the gradient is" in message and "at step 1; there is no checkpoint yet" in message and trainer.step == 1
-    assert same(trainer.probe.state_dict(), before["weights"]) and same(trainer.average.weights, before["average"])
+    assert same(trainer.learner.state_dict(), before["weights"]) and same(trainer.average.weights, before["average"])
     assert str(trainer.optimizer.state_dict()["adam"]["state"]) == before["moments"]
     assert not checkpoints(config.out)
 
@@ -129,16 +129,16 @@ def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, r
     config = replace(config, dtype="float16", steps=4, log=replace(config.log, save_every=4, validate_every=4, validation_samples=1))
     trainer = small.trainer_of(config)
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
-    start = copied(trainer.probe.state_dict())
+    start = copied(trainer.learner.state_dict())
     inner, augmented = trainer.one_step, []
 
     def step(feed):
         row = inner(feed)
-        augmented.append(same(trainer.probe.state_dict(), start) and same(trainer.average.weights, start))
+        augmented.append(same(trainer.learner.state_dict(), start) and same(trainer.average.weights, start))
         if trainer.step == 2:
             trainer.scaler.update(128.0)  # a scale that fits
         elif trainer.step == 3:
-            start.update(copied(trainer.probe.state_dict()))
+            start.update(copied(trainer.learner.state_dict()))
             trainer.scaler.update(2.0**60)
         return row
 
@@ -213,7 +213,7 @@ def test_validation_and_grids_get_the_averaged_probe_in_eval_mode(small, config)
 
     config = replace(config, log=replace(config.log, grid_every=4))
     trainer = small.trainer_of(config, callbacks=Callbacks(check, grid))
-    start = copied(trainer.probe.state_dict())
+    start = copied(trainer.learner.state_dict())
     probe = trainer.run()
     assert looked == [(1, True), (3, True), (6, True)], "early, as often as it should, and at the end"
     assert drawn == [(4, "step-00000004.png", True), (6, "step-00000006.png", True)]

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from hybridbooth_core.miniature.training.source import MiniatureSource
+from hybridbooth_core.probe.learner import Learner
+from hybridbooth_core.probe.probe import Probe
 from hybridbooth_core.training.config import Data, Loss, TrainConfig
 from hybridbooth_core.training.context import TrainingContext
 from hybridbooth_core.training.validation import Validation, verdict
@@ -18,15 +19,17 @@ from hybridbooth_core.training.validation import Validation, verdict
 CONFIG = TrainConfig(dtype="float32", loss=Loss(times=(0.3, 0.9), background=0.5), log=replace(TrainConfig().log, validation_samples=6))
 
 
-class Guess(nn.Module):
+class Guess(Learner):
     """In a probe's place: the same words for every image."""
 
     def __init__(self, embeddings: torch.Tensor):
         super().__init__()
-        self.embeddings, self.regressor = embeddings, SimpleNamespace(reads_latents=False)
+        self.embeddings = embeddings
 
     def forward(self, features, nouns):
         return self.embeddings.expand(len(nouns), -1, -1)
+
+    prompts = Probe.prompts
 
 
 @pytest.fixture(scope="module")

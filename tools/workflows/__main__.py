@@ -15,6 +15,8 @@ BUILDERS = (
     sd15.load_subject,
     probes.one_photo,
     probes.step_by_step,
+    miniature.hyperdreambooth,
+    miniature.instantbooth,
 )
 
 if __name__ == "__main__":

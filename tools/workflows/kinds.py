@@ -88,6 +88,37 @@ OURS = {
     "SaveSubject": Kind(
         210, {"subject": "HB_SUBJECT", "preview": "IMAGE"}, {"name": "my-subject", "overwrite": False}, {"file name": "STRING"}
     ),
+    "LoadHypernetwork": Kind(130, {}, {"hypernetwork": "miniature"}, {"hypernetwork": "HB_HYPERNETWORK", "about": "STRING"}),
+    "PredictWeights": Kind(
+        250,
+        {"hypernetwork": "HB_HYPERNETWORK", "model": "MODEL", "clip": "CLIP", "vae": "VAE", "image": "IMAGE", "mask": "MASK",
+         "clip_vision": "CLIP_VISION"},
+        {"class_word": "", "invert_mask": False},
+        {"weights": "HB_WEIGHTS", "report": "STRING"},
+    ),
+    "FinetuneWeights": Kind(
+        720,
+        {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "image": "IMAGE", "mask": "MASK", "start": "HB_WEIGHTS"},
+        {"class_word": "", "steps": 40, "rank": 4, "learning_rate": 0.0, "seed": 0, "preview": True, "invert_mask": False, "caption": ""},
+        {"weights": "HB_WEIGHTS", "report": "STRING", "image": "IMAGE"},
+    ),
+    "ApplyWeights": Kind(
+        210,
+        {"model": "MODEL", "clip": "CLIP", "weights": "HB_WEIGHTS"},
+        {"name": "subject", "strength_model": 1.0, "strength_clip": 1.0},
+        {"MODEL": "MODEL", "CLIP": "CLIP", "HOOKS": "HOOKS"},
+    ),
+    "LoadInstantAdapter": Kind(130, {}, {"adapter": "miniature"}, {"adapter": "HB_INSTANT", "about": "STRING"}),
+    "ReadReferences": Kind(
+        250,
+        {"adapter": "HB_INSTANT", "model": "MODEL", "clip": "CLIP", "vae": "VAE", "image": "IMAGE", "mask": "MASK",
+         "clip_vision": "CLIP_VISION"},
+        {"class_word": "", "invert_mask": False},
+        {"reading": "HB_READING"},
+    ),
+    "ApplyInstantSubject": Kind(
+        190, {"clip": "CLIP", "reading": "HB_READING"}, {"name": "subject", "alpha": -1.0, "beta": -1.0}, {"CLIP": "CLIP"}
+    ),
     "LoadSubject": Kind(300, {}, {"subject": "my-subject.safetensors"}, {"subject": "HB_SUBJECT"}),
 }  # fmt: skip
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import ImageDraw
 from torch import Tensor
 
 from hybridbooth_core.encoders.features import Reference, extract_features, reference
-from hybridbooth_core.miniature.bundle import Miniature, load_miniature
+from hybridbooth_core.methods.artefact import Artefact
+from hybridbooth_core.methods.registry import run_method
+from hybridbooth_core.miniature.bundle import Miniature, load_adapter, load_hypernetwork, load_miniature
 from hybridbooth_core.miniature.evaluate import class_nouns
 from hybridbooth_core.miniature.render import render
 from hybridbooth_core.miniature.world import Creatures, creatures, scene, split_numbers
 from hybridbooth_core.miniature.world_model import LATENT_SHAPE
+from hybridbooth_core.models.adapter import Prompt
 from hybridbooth_core.models.prompts import split_prompt
 from hybridbooth_core.models.sampling import generate, initial_noise
 from hybridbooth_core.refine.personalize import personalize
@@ -43,6 +47,23 @@ class Studio:
         features = extract_features(world.model, world.clip, world.dino, ref)
         return personalize(world.model, world.probe, ref, features, class_nouns(who)[0]).subject.embeddings
 
+    def finetuned(self, who: Creatures, ref: Reference) -> Tensor:
+        """Images of HyperDreamBooth's subject."""
+        return self._applied(self._made("hyperdreambooth", who, ref, hypernetwork=load_hypernetwork(), caption="on grass"))
+
+    def read(self, who: Creatures, ref: Reference) -> Tensor:
+        """Images of InstantBooth's subject."""
+        return self._applied(self._made("instantbooth", who, ref, adapter=load_adapter()))
+
+    def _made(self, method: str, who: Creatures, ref: Reference, **inputs: Any) -> Artefact:
+        world = self.world
+        features = extract_features(world.model, world.clip, world.dino, ref)
+        return run_method(method, world.model, ref, class_nouns(who)[0], features=features, **inputs).artefact
+
+    def _applied(self, artefact: Artefact) -> Tensor:
+        with artefact.applied(self.world.model) as pieces:
+            return self.drawn(pieces, [text for _, text in PROMPTS[:3]])
+
     def looks(self, ref: Reference, words: Tensor) -> Tensor:
         return with_heatmap(fitted(ref.images[0], 256, 256), token_attention(self.world.model, ref.images[0], words).mean(0))
 
@@ -54,7 +75,7 @@ class Studio:
         steps[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
         return (steps > 0.25).float()[..., None].expand(-1, -1, 3)
 
-    def drawn(self, words: Tensor, prompts: list[str]) -> Tensor:
+    def drawn(self, words: Tensor | Prompt, prompts: list[str]) -> Tensor:
         """One image [64, 64, 3] for each prompt."""
         pieces = [split_prompt(prompt, {"subject": words}) for prompt in prompts]
         noise = initial_noise(1, LATENT_SHAPE, 0).expand(len(prompts), -1, -1, -1)
@@ -107,6 +128,16 @@ def strips() -> dict[str, tuple[str, list[Panel | str]]]:
         "8_needs_probe_step_by_step": (
             "The single nodes, with a trained probe (none yet)",
             [("your photo, masked", masked), ">", ("features", "CLIP\nDINOv2\nVAE"), ">", looks, ">", shown],
+        ),
+        "9_hyperdreambooth": (
+            "HyperDreamBooth: weights from one look",
+            [("one image", ref.images[0]), ">", ("weights", "predicted,\nthen 40 steps"), ">",
+             *zip(("on snow", "in space", "a sketch"), studio.finetuned(who, ref), strict=True)],
+        ),
+        "9_instantbooth": (
+            "InstantBooth: no training step",
+            [("one image", ref.images[0]), ">", ("an adapter", "reads\nwhile the\nmodel draws"), ">",
+             *zip(("on snow", "in space", "a sketch"), studio.read(who, ref), strict=True)],
         ),
     }  # fmt: skip
 

@@ -21,6 +21,7 @@ from ..bundle import WEIGHTS, load_miniature, manifest
 from ..gates import measure_gates, passes
 from .base import train_base
 from .clip_space import train_clip_space
+from .learners import CONFIGS, Kind, new_learner, train_learner
 from .loop import Schedule
 from .probe import CONFIG, train_probe
 from .readers import train_autoencoder, train_clip_encoder, train_identity_encoder, train_judge
@@ -89,7 +90,9 @@ def make_world(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int |
         "judge": judge,
     }
     export(out, autoencoder, readers, model, probe, heads)
+    make_learners(work, out, seed, only_steps)
     stages = {name: asdict(schedule) for name, schedule in plan.items()} | {"probe": to_json(probe_config(device, seed, only_steps))}
+    stages |= {kind: to_json(learner_config(kind, seed, only_steps)) for kind in CONFIGS}
     return write_manifest(out, stages, seed, device, identities=4 if only_steps else 64)
 
 
@@ -106,6 +109,27 @@ def renew_probe(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int 
     probe = train_probe(config, work / "probe", world.model, world.clip, world.dino, world.judge)
     probe.save(out / "probe.safetensors")
     return write_manifest(out, manifest(out)["stages"] | {"probe": to_json(config)}, seed, "cpu", identities=4 if only_steps else 64)
+
+
+def learner_config(kind: Kind, seed: int, only_steps: int | None = None) -> TrainConfig:
+    """The configuration of the hypernetwork or the adapter, which are trained on a CPU as by `train-hypernetwork` and `train-adapter`."""
+    return replace(CONFIGS[kind], seed=seed, steps=only_steps or CONFIGS[kind].steps)
+
+
+def make_learners(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> None:
+    """Trains the hypernetwork and the adapter for the world in `out`, and writes them there. Resumes where it stopped."""
+    world = load_miniature(out)
+    for kind in CONFIGS:
+        config = replace(learner_config(kind, seed, only_steps), out=work / kind)
+        learner = new_learner(kind, world.model, world.clip, world.dino, seed)
+        train_learner(learner, config, world).save(out / f"{kind}.safetensors")
+
+
+def renew_learners(work: Path, out: Path = WEIGHTS, seed: int = 0, only_steps: int | None = None) -> dict:
+    """`make_learners`, and the new manifest. UserError: `out` does not contain a complete world."""
+    make_learners(work, out, seed, only_steps)
+    renewed = {kind: to_json(learner_config(kind, seed, only_steps)) for kind in CONFIGS}
+    return write_manifest(out, manifest(out)["stages"] | renewed, seed, "cpu", identities=4 if only_steps else 64)
 
 
 def export(out: Path, autoencoder: nn.Module, readers: dict[str, nn.Module], model: DiffusersModel, probe: Probe, heads: nn.Module) -> None:

@@ -16,6 +16,7 @@ from ...errors import UserError
 from ...models.diffusers_adapter import DiffusersModel
 from ...models.ldm_layout import to_ldm_layout
 from ...models.seeds import new_generator
+from ...probe.learner import Learner
 from ...probe.probe import Probe, ProbeConfig
 from ...probe.untrained import new_probe
 from ...refine.captions import SUBJECT
@@ -23,7 +24,7 @@ from ...training.callbacks import Callbacks, GridContent, GridPrompts, GridSubje
 from ...training.config import Data, LogConfig, Loss, Optim, ProbeShape, TrainConfig
 from ...training.context import TrainingContext
 from ...training.sample_grids import grid_subject, shard_content
-from ...training.setup import provenance
+from ...training.setup import provenance, untrained_learner
 from ...training.sources import ShardSource
 from ...training.trainer import Trainer
 from ..bundle import CLIP_ID, DINO_ID, load_miniature
@@ -123,8 +124,8 @@ def miniature_context(
 
 def prepare_miniature_training(
     config: TrainConfig, device: torch.device, model: DiffusersModel | None = None
-) -> tuple[TrainingContext, Probe, Callbacks]:
-    """The training context, an untrained probe, and callbacks: the judge's metrics, and sample grids of tune creatures.
+) -> tuple[TrainingContext, Learner, Callbacks]:
+    """The training context, an untrained learner, and callbacks: the judge's metrics, and sample grids of tune creatures.
 
     Raises:
         UserError: the device is not the CPU.
@@ -134,6 +135,12 @@ def prepare_miniature_training(
     m = load_miniature()
     model = model or m.model
     context = miniature_context(config, model, m.clip, m.dino)
+    if config.learner != "probe":
+        from .learners import check_of
+
+        readers = [(CLIP_ID, m.clip.width), (DINO_ID, m.dino.width)]
+        content = partial(_content, config, context)
+        return context, untrained_learner(config, model, readers, context.provenance), Callbacks(check_of(config, m), grid_content=content)
     probe = miniature_probe(model, m.clip, m.dino, config.probe, config.seed, context.provenance)
     check = JudgeCheck(model, m.clip, m.dino, m.judge, min(IDENTITIES, config.log.validation_samples))
     return context, probe, Callbacks(check, grid_content=partial(_content, config, context))

@@ -31,7 +31,7 @@ class Resampler(nn.Module):
         inner = inner or width
         self.enter = nn.Linear(width, inner)
         self.queries = nn.Parameter(torch.randn(num_tokens, inner))
-        self.layers = nn.ModuleList(_Layer(inner, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(ResamplerLayer(inner, heads) for _ in range(layers))
         self.out_norm = nn.LayerNorm(inner)
         self.out = nn.Linear(inner, width)
         nn.init.normal_(self.out.weight, std=0.3 / math.sqrt(inner))
@@ -53,7 +53,7 @@ class Resampler(nn.Module):
         return list(self.layers)
 
 
-class _Layer(nn.Module):
+class ResamplerLayer(nn.Module):
     """Cross-attention to the features, self-attention, feed-forward; each after a LayerNorm, with a skip connection."""
 
     def __init__(self, width: int, heads: int):

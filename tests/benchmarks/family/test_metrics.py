@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.family.metrics import attention_off_mask, diversity, image_scores, leakage, perceptual_distance, subject_rows
+from benchmarks.family.metrics import attention_off_mask, diversity, image_scores, leakage, perceptual_distance, subject_pieces
 from hybridbooth_core.miniature.evaluate import EVALUATION_SCENES, class_nouns, join, reference_of
 from hybridbooth_core.miniature.nets import ImageEncoder
 from hybridbooth_core.miniature.render import render
@@ -89,10 +89,10 @@ def test_attention_off_the_mask_is_the_formula():
 
 def test_text_as_rows_makes_the_same_context(world):
     word = torch.randn(2, 96, generator=torch.Generator().manual_seed(0))
-    rows = subject_rows(world, ["red cat", word])
-    assert rows.shape == (4, 96) and torch.equal(rows[2:], word)
+    rows = subject_pieces(world, ["red cat", word])
+    assert rows[0].shape == (2, 96) and rows[1] is word
     as_text = world.encode_prompts([["a photo of", "red cat", word, "on snow"]])
-    as_rows = world.encode_prompts([["a photo of", rows, "on snow"]])
+    as_rows = world.encode_prompts([["a photo of", *rows, "on snow"]])
     torch.testing.assert_close(as_text.context, as_rows.context)
     assert as_rows.columns.tolist() == [[4, 5, 6, 7]]
 

@@ -13,18 +13,19 @@ import parity  # starts the host and loads both models
 import torch
 from pack.hybridbooth_core.encoders.features import reference
 from pack.hybridbooth_core.errors import UserError
-from pack.hybridbooth_core.files.adapter_weights import WORD
+from pack.hybridbooth_core.files.adapter_weights import NUMBERS, WORD
 from pack.hybridbooth_core.files.subject import Subject
 from pack.hybridbooth_core.methods.prior_images import Prior
 from pack.hybridbooth_core.methods.registry import run_method
-from pack.hybridbooth_core.models.low_rank import attention_projections
+from pack.hybridbooth_core.models.lidb import LiDBSpace, lidb_layers
+from pack.hybridbooth_core.models.low_rank import attention_layers
 from pack.nodes.host.model import host_model
 from torch import Tensor
 
 REF = reference(torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0)))
 METHODS = {
     "textual_inversion": {}, "textual_inversion_5": {}, "dreambooth_lora": {"rank": 2, "prior_images": 2},
-    "custom_diffusion": {"prior_images": 2},
+    "lidb": {"prior_images": 2, "subspace": (8, 4)},    "custom_diffusion": {"prior_images": 2},
 }  # fmt: skip
 RATES = {"dreambooth_lora": 1e-2, "custom_diffusion": 1e-3}
 
@@ -41,6 +42,8 @@ def learned(model, method: str) -> dict[str, Tensor]:
     for name, tensor in made.tensors.items():
         weight = name.replace(".processor.to_k_custom_diffusion", ".to_k").replace(".processor.to_v_custom_diffusion", ".to_v")
         changed[name] = tensor - own[weight] if weight in own else tensor
+    if NUMBERS in changed:
+        changed[NUMBERS] = changed[NUMBERS] - LiDBSpace.of(lidb_layers(model), 8, 4).start()
     if WORD in changed:
         changed[WORD] = changed[WORD] - model.token_embeddings(made.info.token).cpu()
     return {name: tensor for name, tensor in changed.items() if tensor.abs().max() > 0}
@@ -64,7 +67,7 @@ for base, standalone, wired in (
         expected = learned(standalone, method)
         before = state(wired[0])
         with torch.inference_mode(), host_model(*wired) as host:
-            names = list(attention_projections(host.denoiser)), list(attention_projections(standalone.denoiser))
+            names = list(attention_layers(host.denoiser)), list(attention_layers(standalone.denoiser))
             host.image_size = standalone.image_size
             mine = learned(host, method)
         assert names[0] == names[1], "the layers have other names, or another order"

@@ -27,7 +27,9 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon needs torch 2.9")
 
-FILES = {f"{name}.safetensors" for name in ("autoencoder", "base", "clip_space", "probe", "readers")} | {"manifest.json"}
+FILES = {f"{name}.safetensors" for name in ("autoencoder", "base", "clip_space", "hypernetwork", "instantbooth", "probe", "readers")} | {
+    "manifest.json"
+}
 
 
 def test_a_new_probe_starts_from_the_models_own_encoder_half(world, encoders):
@@ -67,6 +69,8 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "SCHEDULES", {name: Schedule(2, 2, warmup=1) for name in make.SCHEDULES})
         patch.setattr(make, "CONFIG", replace(make.CONFIG, steps=2, batch=2, micro_batch=2, log=log))
+        brief = {"steps": 2, "batch": 2, "micro_batch": 2, "log": replace(log, grid_every=0)}
+        patch.setattr(make, "CONFIGS", {kind: replace(config, **brief) for kind, config in make.CONFIGS.items()})
         patch.setattr(make, "measure_gates", lambda world, *rest: measure_gates(world, identities=2))
         patch.setattr("hybridbooth_core.miniature.training.base.split_numbers", lambda split, n: torch.arange(2) + 1_000_000)
         yield
@@ -140,6 +144,11 @@ def test_the_bundle_loads_what_was_made(made):
     assert not torch.equal(world.dino.projection.weight, world.held_out.projection.weight)
 
 
+def load_everything(folder):
+    for load in (bundle.load_miniature, bundle.load_hypernetwork, bundle.load_adapter):
+        load(folder)
+
+
 @pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "another", "another size"])
 def test_a_damaged_bundle_is_one_sentence(tmp_path, name, damage, refuses):
@@ -160,7 +169,7 @@ def test_a_damaged_bundle_is_one_sentence(tmp_path, name, damage, refuses):
         tensors = load_file(path)
         key = next(key for key in tensors if key.endswith("weight"))
         save_file(tensors | {key: tensors[key][:1].clone().flatten()}, path)
-    refuses(bundle.load_miniature, tmp_path)
+    refuses(load_everything, tmp_path)
 
 
 def test_a_folder_that_does_not_exist_is_refused_before_any_step(tmp_path, refuses):
