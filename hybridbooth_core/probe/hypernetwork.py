@@ -108,7 +108,7 @@ class Hypernetwork(Learner):
 
     def _iterations(self) -> int:
         most = self.config.iterations
-        return int(torch.randint(1, most + 1, ())) if self.training else most
+        return int(torch.randint(1, most + 1, ()).item()) if self.training else most
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.decoder)

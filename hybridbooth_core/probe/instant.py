@@ -111,16 +111,19 @@ class InstantBooth(Learner):
 
     @contextmanager
     def applied(self, model: TrainableModel, predicted: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Iterator[None]:
-        """While open, the adapter layers act in the rows whose context holds one of the concepts, times `alpha`, of B subjects."""
+        """While open, the adapter layers act in the rows whose context holds one of the concepts, times `alpha`, of B subjects.
+
+        In training every row is of a subject, row i of subject i.
+        """
         check_family(model, "the adapter", self.config.width, self.config.family, self.config.base_model)
         concepts, patches = alpha * predicted[:, 0].detach(), predicted[:, 1:]
         blocks = dict(model.denoiser.named_modules())
         if missing := [name for name in self.config.blocks if name not in blocks]:
             raise UserError(f"the adapter has a layer for {missing[0]}, which {model.name} lacks; use the base that it was trained for")
-        rows: list[Tensor] = []
+        rows: list[Tensor | None] = []
 
         def look(module: nn.Module, args: Any) -> None:
-            rows[:] = [owners(args[2], concepts)]
+            rows[:] = [None if self.training else owners(args[2], concepts)]
 
         with ExitStack() as stack:
             stack.callback(model.denoiser.register_forward_pre_hook(look).remove)
@@ -163,7 +166,7 @@ def owners(context: Tensor, concepts: Tensor) -> Tensor:
         return torch.where(same.any(1), same.int().argmax(1), -1)
 
 
-def _between(block: nn.Module, adapter: nn.Module, patches: Tensor, rows: list[Tensor], beta: float) -> list[Any]:
+def _between(block: nn.Module, adapter: nn.Module, patches: Tensor, rows: list[Tensor | None], beta: float) -> list[Any]:
     """Hooks between a transformer block's self- and cross-attention. The block adds the self-attention's output to its input."""
     kept: list[Tensor] = []
 
@@ -172,6 +175,8 @@ def _between(block: nn.Module, adapter: nn.Module, patches: Tensor, rows: list[T
 
     def add(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         (whose,) = rows
+        if whose is None:
+            return output + adapter((kept[0] + output).to(patches), patches, beta).to(output)
         chosen = (whose >= 0).nonzero()[:, 0]
         if not len(chosen):
             return output

@@ -71,3 +71,14 @@ def test_encoders_of_other_packs_see_the_subject_or_it_is_said(installation: Ins
     assert found["heard of them"] == []
     (said,) = found["heard of the one that drops it"]
     assert "<one> is not in the image" in said
+
+
+def test_instantbooths_adapter_is_the_same_in_both(installation: Installation):
+    if not installation.has("diffusers"):
+        pytest.skip(f"{installation.python} has no diffusers to compare with; pip install diffusers there")
+    for name, differences in _run(installation, "instant.py").items():
+        for key, value in differences.items():
+            if key.endswith("change"):
+                assert (value == 0) == key.startswith("gate 0.0 "), (name, key)
+            else:
+                assert value < 1e-5, (name, key, value)
