@@ -56,9 +56,9 @@ ENTRIES: dict[str, Entry] = {
     "dreambooth": _trained("DreamBooth", (5e-5, 1.5e-4, 5e-4, 1.5e-3)),
     "dreambooth_lora": _trained("DreamBooth, LoRA", (3e-4, 1e-3, 3e-3, 1e-2)),
     "custom_diffusion": _trained("Custom Diffusion", (3e-4, 1e-3, 3e-3, 1e-2)),
-    "lidb": _trained("Lightweight DreamBooth", (1e-2, 3e-2, 1e-1, 3e-1)),
+    "lidb": Entry("Lightweight DreamBooth", (), (100,), (1e-2, 3e-2, 1e-1, 3e-1), {"many": 100}),
     "hypernetwork": Entry("hypernetwork alone"),
-    "hyperdreambooth": Entry("HyperDreamBooth", (10, 25, 40), (), (1e-3, 3e-3, 1e-2, 3e-2), {"few": 40}),
+    "hyperdreambooth": Entry("HyperDreamBooth", (40,), (), (1e-3, 3e-3, 1e-2, 3e-2), {"few": 40}),
     "instantbooth": Entry("InstantBooth"),
 }
 """Four rates for each: the budget of the search is the same for all."""

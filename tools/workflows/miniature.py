@@ -13,6 +13,12 @@ PROMPTS = (
     ("In space", "a photo of a small <subject> with a crown in space on the right"),
     ("A sketch", "a sketch of <subject> with a hat on brick"),
 )
+SIZED = (
+    ("On snow", "a photo of a big <subject> on snow"),
+    ("In space", "a photo of a small <subject> with a crown in space on the right"),
+    ("A sketch", "a sketch of a big <subject> with a hat on brick"),
+)
+"""For methods that change the model: their training names the size, and without it they may draw two."""
 SHOWN = 240  # height of the images, which come first in their column, to be in view
 COMPARED, NUMBER, NOUN = PROMPTS[0][1], 4, "rabbit"
 
@@ -70,7 +76,7 @@ def hyperdreambooth() -> Canvas:
     weights = b.put("HybridBooth_PredictWeights", hypernetwork=network["hypernetwork"], class_word=creature["class noun"], **wired)
     tuned = b2.put("HybridBooth_FinetuneWeights", start=weights["weights"], caption="on grass", **wired)
     applied = b2.put("HybridBooth_ApplyWeights", model=world["MODEL"], clip=world["CLIP"], weights=tuned["weights"])
-    _compare(g, c, d, e, applied["CLIP"], applied["MODEL"], world, b2.y)
+    _compare(g, c, d, e, applied["CLIP"], applied["MODEL"], world, b2.y, SIZED[0][1])
     g.group("1  A creature", GREEN, a)
     g.group("2  Weights: predicted, then finetuned", BROWN, b, b2)
     g.group("3  The same prompt, with and without its name", PURPLE, c, d, e)
@@ -100,18 +106,20 @@ def instantbooth() -> Canvas:
         image=creature["image"], mask=creature["mask"], class_word=creature["class noun"],
     )  # fmt: skip
     subject = b.put("HybridBooth_ApplyInstantSubject", clip=world["CLIP"], reading=reading["reading"])
-    _compare(g, c, d, e, subject["CLIP"], world["MODEL"], world, max(b.y, 720.0))
+    _compare(g, c, d, e, subject["CLIP"], world["MODEL"], world, max(b.y, 720.0), SIZED[0][1])
     g.group("1  A creature", GREEN, a)
     g.group("2  The subject, read", BROWN, b)
     g.group("3  The same prompt, with and without its name", PURPLE, c, d, e)
     return g
 
 
-def _compare(g: Canvas, prompts: Column, samplers: Column, shown: Column, clip: Slot, model: Slot, world: Node, below: float) -> None:
+def _compare(
+    g: Canvas, prompts: Column, samplers: Column, shown: Column, clip: Slot, model: Slot, world: Node, below: float, prompt: str = COMPARED
+) -> None:
     """Two images of the same seed, with the subject's name in the prompt and with its noun; links to the samplers run at y = `below`."""
     c, d, e = prompts, samplers, shown
-    named = c.put("CLIPTextEncode", "Prompt: the subject", 110, clip=clip, text=COMPARED)
-    plain = c.put("CLIPTextEncode", "Prompt: the class noun", 110, clip=clip, text=COMPARED.replace("<subject>", NOUN))
+    named = c.put("CLIPTextEncode", "Prompt: the subject", 110, clip=clip, text=prompt)
+    plain = c.put("CLIPTextEncode", "Prompt: the class noun", 110, clip=clip, text=prompt.replace("<subject>", NOUN))
     negative = c.put("CLIPTextEncode", "Negative prompt (empty)", 110, clip=clip)
     model, latent, vae = (
         slot.via((start, below + 16 * lane), (end, below + 16 * lane))
@@ -124,9 +132,9 @@ def _compare(g: Canvas, prompts: Column, samplers: Column, shown: Column, clip: 
         )
     )
     latents = []
-    for title, prompt in (("The subject", named), ("The class noun", plain)):
+    for title, text in (("The subject", named), ("The class noun", plain)):
         sampler = d.put(
-            "KSampler", title, model=model, positive=prompt["CONDITIONING"], negative=negative["CONDITIONING"], latent_image=latent,
+            "KSampler", title, model=model, positive=text["CONDITIONING"], negative=negative["CONDITIONING"], latent_image=latent,
             steps=STEPS, cfg=GUIDANCE, sampler_name="euler", scheduler="normal",
         )  # fmt: skip
         latents.append(sampler["LATENT"])

@@ -24,7 +24,7 @@ from hybridbooth_core.refine.personalize import personalize
 from hybridbooth_core.report.drawing import FAINT, INK, Page, fitted, outlined, with_heatmap
 from hybridbooth_core.report.subject_report import token_attention
 
-from .miniature import GUIDANCE, PROMPTS, STEPS
+from .miniature import GUIDANCE, PROMPTS, SIZED, STEPS
 
 WIDTH, HEIGHT, EDGE = 800, 450, 28
 SCENES = (("grass", "middle", "big", "none", "photo"), ("snow", "left", "big", "none", "photo"), ("sand", "right", "big", "hat", "photo"))
@@ -62,7 +62,7 @@ class Studio:
 
     def _applied(self, artefact: Artefact) -> Tensor:
         with artefact.applied(self.world.model) as pieces:
-            return self.drawn(pieces, [text for _, text in PROMPTS[:3]])
+            return self.drawn(pieces, [text for _, text in SIZED])
 
     def looks(self, ref: Reference, words: Tensor) -> Tensor:
         return with_heatmap(fitted(ref.images[0], 256, 256), token_attention(self.world.model, ref.images[0], words).mean(0))
@@ -131,7 +131,7 @@ def strips() -> dict[str, tuple[str, list[Panel | str]]]:
         ),
         "9_hyperdreambooth": (
             "HyperDreamBooth: weights from one look",
-            [("one image", ref.images[0]), ">", ("weights", "predicted,\nthen 40 steps"), ">",
+            [("one image", ref.images[0]), ">", ("weights", "predicted,\nthen 40\nsteps"), ">",
              *zip(("on snow", "in space", "a sketch"), studio.finetuned(who, ref), strict=True)],
         ),
         "9_instantbooth": (
