@@ -72,7 +72,7 @@ def count_class_images(world: Miniature, plan: Plan, someone: Client) -> int:
 
 def points_of(plan: Plan, method: str, wanted: tuple[int, ...]) -> tuple[int, ...]:
     """The step counts to measure: the wanted ones within the plan's limit, or 0 for a method without steps."""
-    if not ENTRIES[method].few:
+    if not ENTRIES[method].rates:
         return (0,)
     return tuple(steps for steps in wanted if steps <= plan.most) or (plan.most,)
 

@@ -23,7 +23,7 @@ def test_units(plan: Plan, choices: dict[str, dict[Regime, dict]]) -> list[Unit]
     units = []
     for method in plan.methods:
         for row in range(plan.identities):
-            if not ENTRIES[method].few:
+            if not ENTRIES[method].rates:
                 units.append(Unit("test", method, None, row, (0,)))
             for regime in plan.regimes(method):
                 units.append(Unit("test", method, choices[method][regime]["rate"], row, plan.steps(method, regime)))
