@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ..evaluation.drawing import DrawingConfig
     from ..evaluation.encoders import hub_cache
-    from ..evaluation.making import MakingConfig, ProbeKit
+    from ..evaluation.making import NETWORKS, MakingConfig, NetworkKit
     from ..evaluation.protocol import read_dataset
     from ..evaluation.run import WARNING, evaluate
     from .options import load
@@ -80,7 +80,10 @@ def run(options: argparse.Namespace) -> None:
     drawing = DrawingConfig(options.images, options.steps, options.guidance, options.seed)
     subjects = read_dataset(options.dataset, options.subjects, options.prompts)
     folders = options.encoders or [hub_cache()]
-    kit = ProbeKit.load(Path(options.probe), folders) if options.probe else None
+    given = [(name, file) for name in NETWORKS if (file := getattr(options, name))]
+    if len(given) > 1:
+        raise UserError(f"expected one of --probe, --hypernetwork and --adapter, found {len(given)}; give the one that the method needs")
+    kit = NetworkKit.load(given[0][0], Path(given[0][1]), folders) if given else None
     encoders = _encoders(options)  # before the hours of drawing, so that they are not in vain
     booth = load(options)
     needs = METHODS[making.method].needs if making.method in METHODS else ()

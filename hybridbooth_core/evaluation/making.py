@@ -16,7 +16,10 @@ from ..methods.prior_images import Prior
 from ..methods.registry import ALIASES, METHODS, find_method, load_artefact, run_method
 from ..models.adapter import Prompt, TrainableModel
 from ..models.progress import OnStep
+from ..probe.hypernetwork import Hypernetwork
+from ..probe.instant import InstantBooth
 from ..probe.probe import Probe
+from ..probe.reading import Reading
 from .photos import reference_photos, write_text
 from .protocol import PhotoSubject
 
@@ -57,21 +60,25 @@ class MakingConfig:
         return find_method(self.method).configuration().steps
 
 
-@dataclass(frozen=True, eq=False)
-class ProbeKit:
-    """A probe and its two image encoders."""
+NETWORKS = {"probe": Probe, "hypernetwork": Hypernetwork, "adapter": InstantBooth}
 
-    probe: Probe
+
+@dataclass(frozen=True, eq=False)
+class NetworkKit:
+    """A trained probe, hypernetwork or InstantBooth adapter, and its two image encoders. `need` is what methods call it."""
+
+    need: str
+    network: Probe | Hypernetwork | InstantBooth
     clip: FeatureEncoder
     dino: FeatureEncoder
 
     @staticmethod
-    def load(path: Path, folders: Sequence[Path] = ()) -> ProbeKit:
-        """Loads a probe, and its encoders from `folders`; UserError if the file is not a probe or an encoder is missing."""
+    def load(need: str, path: Path, folders: Sequence[Path] = ()) -> NetworkKit:
+        """Loads a network, and its encoders from `folders`; UserError if the file is of another kind or an encoder is missing."""
         from ..encoders import load_encoders
 
-        probe = Probe.load(path)
-        return ProbeKit(probe, *load_encoders(probe.config, folders))
+        network = NETWORKS[need].load(path)
+        return NetworkKit(need, network, *load_encoders(network.config, folders))
 
 
 class Maker:
@@ -82,12 +89,13 @@ class Maker:
         model: TrainableModel,
         config: MakingConfig,
         prior: Prior,
-        kit: ProbeKit | None = None,
+        kit: NetworkKit | None = None,
         clip_space: ClipSpace | None = None,
     ):
         needs = () if config.method in (CLASS_NOUN, "files") else find_method(config.method).needs
-        if "probe" in needs and kit is None:
-            raise UserError(f"the method {config.method} starts from a probe's prediction; give the probe's file with --probe")
+        for need in NETWORKS:
+            if need in needs and (kit is None or kit.need != need):
+                raise UserError(f"the method {config.method} reads the photos by a trained {need}; give its file with --{need}")
         if "clip_space" in needs and clip_space is None:
             raise UserError(f"the method {config.method} needs CLIP ViT-L/14; give the folder that holds it with --encoders")
         self.model, self.config, self.prior, self.kit, self.clip_space = model, config, prior, kit, clip_space
@@ -105,15 +113,18 @@ class Maker:
             ref = reference_photos(subject.photos[: self.config.inputs], self.model.image_size)
             self._train(ref, subject.noun, on_step).save(path)
         # load it even if it was just saved, so that a resumed run gives the same images
-        return load_artefact(path, self.model.embedding_width).applied(self.model)
+        artefact = load_artefact(path, self.model.embedding_width)
+        if isinstance(artefact, Reading) and self.kit is not None and isinstance(self.kit.network, InstantBooth):
+            artefact = artefact.with_adapter(self.kit.network)
+        return artefact.applied(self.model)
 
     def _train(self, ref: Reference, noun: str, on_step: OnStep | None):
         kit, config = self.kit, self.config
         features = extract_features(self.model, kit.clip, kit.dino, ref) if kit else None
         trained = run_method(
             config.method, self.model, ref, noun, steps=config.trained_steps, rate=config.rate, seed=config.seed,
-            probe=kit.probe if kit else None, features=features, clip_space=self.clip_space, prior=self.prior, on_step=on_step,
-            **config.options,
+            features=features, clip_space=self.clip_space, prior=self.prior, on_step=on_step,
+            **({kit.need: kit.network} if kit else {}), **config.options,
         )  # fmt: skip
         return trained.artefact
 

@@ -25,7 +25,7 @@ from ..models.fingerprint import weights_fingerprint
 from ..models.progress import Step
 from .drawing import DrawingConfig, generate_images, missing_prompts
 from .encoders import Encoders
-from .making import Maker, MakingConfig, ProbeKit
+from .making import Maker, MakingConfig, NetworkKit
 from .photos import write_text
 from .protocol import LIST_FILE, PhotoSubject
 from .scores import VARIANTS, score_subject, summary
@@ -40,7 +40,7 @@ OnEvent = Callable[[str, int, int], None]
 
 
 def settings_of(
-    model: DiffusersModel, dataset: Path, making: MakingConfig, drawing: DrawingConfig, kit: ProbeKit | None = None
+    model: DiffusersModel, dataset: Path, making: MakingConfig, drawing: DrawingConfig, kit: NetworkKit | None = None
 ) -> dict[str, Any]:
     """All settings that affect an image, as stored in OUT/settings.json.
 
@@ -51,7 +51,7 @@ def settings_of(
         "model": model.name,
         "model_fingerprint": weights_fingerprint(model.unet, model.text_encoder),
         "prompt_lists": hashlib.sha256((dataset / LIST_FILE).read_bytes()).hexdigest()[:16],
-        "probe": weights_fingerprint(kit.probe) if kit else None,
+        "probe": weights_fingerprint(kit.network) if kit else None,
         "making": made,
         "drawing": asdict(drawing),
     }
@@ -89,7 +89,7 @@ def generate_all(
     making: MakingConfig,
     drawing: DrawingConfig,
     out: Path,
-    kit: ProbeKit | None = None,
+    kit: NetworkKit | None = None,
     on_event: OnEvent | None = None,
     clip_space: ClipSpace | None = None,
 ) -> None:
@@ -121,7 +121,7 @@ def evaluate(
     drawing: DrawingConfig,
     encoders: Encoders,
     out: Path,
-    kit: ProbeKit | None = None,
+    kit: NetworkKit | None = None,
     command: str = "",
     on_event: OnEvent | None = None,
     clip_space: ClipSpace | None = None,
@@ -130,7 +130,7 @@ def evaluate(
 
     Args:
         dataset: the folder that `subjects` were read from.
-        kit, clip_space: needed by the methods that start from a probe, or by CLIP.
+        kit, clip_space: needed by the methods that read by a trained network, or by CLIP.
         command: the command line, stored in the result.
     Raises:
         UserError: OUT contains a run with other settings, or a method, an image or a file fails.

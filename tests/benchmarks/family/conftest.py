@@ -40,6 +40,6 @@ def result(scores):
 
     plan = Plan(identities=16)
     costs = {key: {"tflop": 0.004 + 0.003 * key[1], "seconds": 0.1 * key[1], "peak_memory_bytes": 1} for key in scores}
-    choices = {name: {"few": {"rate": 1e-3}, "many": {"rate": 1e-4}} for name, entry in ENTRIES.items() if entry.few}
+    choices = {name: {"few": {"rate": 1e-3}, "many": {"rate": 1e-4}} for name, entry in ENTRIES.items() if entry.rates}
     rows = result_rows(plan, scores, choices, costs)
     return {"plan": plan.record(), "rows": rows, "verdicts": requirements(scores, rows), "claims": claims(scores)}

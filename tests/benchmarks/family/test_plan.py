@@ -10,7 +10,7 @@ from hybridbooth_core.methods.registry import METHODS
 
 def test_every_registered_method_is_on_the_bench_with_an_equal_search():
     assert set(ENTRIES) == {"class_noun", *METHODS} - {"polished"}, "which benchmarks.outside measures"
-    rated = {name: entry for name, entry in ENTRIES.items() if entry.few}
+    rated = {name: entry for name, entry in ENTRIES.items() if entry.rates}
     assert {len(set(entry.rates)) for entry in rated.values()} == {4}
     assert all(list(entry.rates) == sorted(entry.rates) for entry in rated.values())
     per_method = {}
@@ -55,13 +55,13 @@ def test_plans_that_cannot_be_are_refused(refuses):
     assert "two test identities" in refuses(Plan, identities=1)
     assert "prompts" in refuses(Plan, prompts=9)
     assert "sampling seeds" in refuses(Plan, seeds=(0,))
-    assert QUICK.regimes("dreambooth") == ["few"] and QUICK.judged_at("dreambooth", "few") == 5
+    assert QUICK.regimes("dreambooth") == ["few"] and QUICK.judged_at("dreambooth", "few") == 10
 
 
 def test_a_new_probe_makes_its_own_methods_stale_and_nothing_else(tmp_path):
     from benchmarks.family.subjects import inputs_digest
 
-    for name in ("base", "autoencoder", "readers", "probe", "clip_space"):
+    for name in ("base", "autoencoder", "readers", "probe", "clip_space", "hypernetwork", "instantbooth"):
         (tmp_path / f"{name}.safetensors").write_bytes(name.encode())
     before = {method: inputs_digest(method, tmp_path) for method in ENTRIES}
     (tmp_path / "probe.safetensors").write_bytes(b"better")

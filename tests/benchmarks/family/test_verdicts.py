@@ -12,7 +12,7 @@ from benchmarks.family.verdicts import RIVALS, best_key, claims, requirements
 
 def judged(scores: dict, tflop: dict | None = None) -> dict[str, dict]:
     costs = {key: {"tflop": (tflop or {}).get(key, 1.0), "seconds": 1.0, "peak_memory_bytes": 1} for key in scores}
-    choices = {name: {"few": {"rate": 1e-3}, "many": {"rate": 1e-4}} for name, entry in ENTRIES.items() if entry.few}
+    choices = {name: {"few": {"rate": 1e-3}, "many": {"rate": 1e-4}} for name, entry in ENTRIES.items() if entry.rates}
     found = requirements(scores, result_rows(Plan(), scores, choices, costs))
     return {verdict["requirement"]: verdict for verdict in found}
 
