@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 
+from .family.plan import HEADLINE
 from .family.plot import pareto_image
 from .family.tables import ablation_tables, difference_text, family_tables
 from .outside.tables import drawn_table, groups_table, language_table, outside_table
@@ -17,7 +18,7 @@ from .provenance import RESULTS, ROOT, made_by
 from .sd15.tables import refinement_tables, training_table
 from .strength_plot import strength_image, strength_table
 
-PAGES = ("README.md", "docs/results.md", "docs/family.md", "docs/ablations.md", "docs/sd15.md", "docs/own_probe.md")
+PAGES = ("README.md", "docs/relatives.md", "docs/results.md", "docs/family.md", "docs/ablations.md", "docs/sd15.md", "docs/own_probe.md")
 MAIN_JOB = {
     "class_noun": "class noun alone",
     "no_probe": "no probe: class noun + 10 steps",
@@ -43,13 +44,26 @@ def _interval(value: float, interval: list[float]) -> str:
     return f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
 
 
+SYSTEMS = (
+    ("class_noun", 0), ("encoder_only", 0), ("hybridbooth", 10), ("instantbooth", 0), ("hypernetwork", 0), ("hyperdreambooth", 40),
+    ("lidb", 100), ("textual_inversion_5", 100), ("custom_diffusion", 100), ("dreambooth_lora", 100), ("dreambooth", 300),
+)  # fmt: skip
+"""README's table: a method and its number of steps."""
+
+
 def result_table(r: dict) -> str:
-    """README's one table: four rows of main_job.json."""
-    rows = (
-        f"| {MAIN_JOB[name]} | {_interval(r[f'identity_{name}'], r[f'identity_{name}_ci95'])} | {r[f'prompt_{name}']:.3f} |"
-        for name in ("class_noun", "no_probe", "probe", "refined")
-    )
-    return "\n".join(["| | identity (95 % interval) | prompt |", "|---|---|---|", *rows])
+    """README's one table: every system once, from family.json."""
+    rows = {(row["method"], row["steps"]): row for row in r["rows"]}
+    lines = ["| | steps | identity (95 % interval) | prompt | operations | file |", "|---|---|---|---|---|---|"]
+    for key in SYSTEMS:
+        row = rows[key]
+        bold = "**" if key == HEADLINE else ""
+        stored = f"{row['stored_bytes'] / 1000:.1f} kB" if row["stored_bytes"] else ""
+        lines.append(
+            f"| {bold}{row['title']}{bold} | {row['steps'] or ''} | {_interval(row['identity'], row['identity_ci95'])} "
+            f"| {row['prompt']:.3f} | {1000 * row['tflop']:.0f} GFLOP | {stored} |"
+        )
+    return "\n".join(lines)
 
 
 def main_job_table(r: dict) -> str:
@@ -131,11 +145,26 @@ def quickstart_table(r: dict) -> str:
     return "\n".join([header, "", "| in 0.2 | time |", "|---|---|", *rows])
 
 
+def relatives_table(r: dict) -> str:
+    """The arms of relatives.json."""
+    header = f"{made_by(r)} {r['identities']} test creatures x {r['scenes']} scenes x {r['sampling_seeds']} sampling seeds, the same noise for all:"
+    lines = [header, "", "| | identity (95 % interval) | prompt | identity against | prompt against |", "|---|---|---|---|---|"]
+    for row in r["rows"]:
+        against = ("", "")
+        if "against" in row:
+            against = tuple(f"{difference_text(row[f'{name}_difference'])} ({row['against']})" for name in ("identity", "prompt"))
+        lines.append(
+            f"| {row['arm']} | {_interval(row['identity'], row['identity_ci95'])} | {row['prompt']:.3f} | {against[0]} | {against[1]} |"
+        )
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[dict], str]]] = {
-    "result": ("main_job", result_table),
+    "result": ("family", result_table),
     "main_job": ("main_job", main_job_table),
     "probe_free": ("probe_free", probe_free_table),
     "constants": ("constants", constants_table),
+    "relatives": ("relatives", relatives_table),
     "family": ("family", family_tables),
     "ablations": ("ablations", ablation_tables),
     "refine_sd15": ("refine_sd15", refinement_tables),
