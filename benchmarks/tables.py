@@ -147,7 +147,8 @@ def quickstart_table(r: dict) -> str:
 
 def relatives_table(r: dict) -> str:
     """The arms of relatives.json."""
-    header = f"{made_by(r)} {r['identities']} test creatures x {r['scenes']} scenes x {r['sampling_seeds']} sampling seeds, the same noise for all:"
+    size = f"{r['identities']} test creatures x {r['scenes']} scenes x {r['sampling_seeds']} sampling seeds"
+    header = f"{made_by(r)} {size}, the same noise for all:"
     lines = [header, "", "| | identity (95 % interval) | prompt | identity against | prompt against |", "|---|---|---|---|---|"]
     for row in r["rows"]:
         against = ("", "")
