@@ -58,6 +58,7 @@ def add_to(commands) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..files.subject import Subject, check_name
     from ..methods.registry import find_method
+    from ..probe.reading import Reading
 
     given = methods.chosen(options)
     if given.get("prior_weight") == 0 and "prior_images" in given:
@@ -94,8 +95,8 @@ def run(options: argparse.Namespace) -> None:
         save_image(report, options.report)
     print(f"{made.report}\nmethod: {method.name}, model: {booth.base.model.name}")
     size = f" ({options.out.stat().st_size} bytes)" if options.out.is_file() else ""
-    info: Any = made.artefact.info  # type: ignore[attr-defined]  # of a Subject or of AdapterWeights
-    named = isinstance(made.artefact, Subject) or info.form == "polished"
+    info: Any = made.artefact.info  # type: ignore[attr-defined]  # of a Subject, of AdapterWeights or of a Reading
+    named = isinstance(made.artefact, Subject | Reading) or info.form == "polished"
     use = f"<{options.out.stem}>" if named else f"{info.token} {info.class_noun}"
     print(f'wrote {options.out}{size}; use it as "a photo of {use} on snow"')
 
