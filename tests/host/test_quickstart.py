@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from io import BytesIO
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from .comfy import Host
-from .graphs import node, quickstart
+from .graphs import WORKFLOWS, node, quickstart, to_api
 
 
 def _images(host: Host, outputs: dict) -> dict[str, list[bytes]]:
@@ -48,3 +50,17 @@ def test_both_halves_differ_in_the_name_alone(host: Host):
     scene = {"background": "grass", "place": "middle", "size": "big", "accessory": "none", "style": "photo"}
     creature = {"creature": node("HybridBooth_MiniatureCreature", number=noun, **scene), "noun": node("PreviewAny", source=["creature", 2])}
     assert host.run(creature)["noun"]["text"] == ["rabbit"], "the class noun in the prompt is the creature's"
+
+
+@pytest.mark.parametrize("name", ["9_hyperdreambooth", "9_instantbooth"])
+def test_the_quickstarts_of_the_relatives_do_their_job(host: Host, name: str):
+    graph = to_api(json.loads((WORKFLOWS / f"{name}.json").read_text()), host.get("/object_info"))
+    for entry in graph.values():
+        if entry["class_type"] == "HybridBooth_FinetuneWeights":
+            entry["inputs"] |= {"steps": 4, "preview": False}
+    ids = {entry["_meta"]["title"]: key for key, entry in graph.items()}
+    subject, noun = (
+        np.asarray(Image.open(BytesIO(image)).convert("RGB"), dtype=float)
+        for image in _images(host, host.run(graph))[ids["The subject, the class noun"]]
+    )
+    assert np.abs(subject - noun).mean() > 5, "the subject is another creature than its class noun gives"

@@ -27,7 +27,9 @@ def test_every_node_is_there_in_its_category(nodes: dict):
     first = {name for name, info in nodes.items() if info["category"] == "HybridBooth"}
     assert first == {"HybridBooth_PersonalizeSubject", "HybridBooth_SaveSubject", "HybridBooth_LoadSubject"}
     folders = {info["category"] for name, info in nodes.items() if name not in first}
-    assert folders == {f"HybridBooth/{name}" for name in ("step by step", "probe", "training", "miniature")}
+    assert folders == {
+        f"HybridBooth/{name}" for name in ("step by step", "probe", "training", "hyperdreambooth", "instantbooth", "miniature")
+    }
 
 
 def test_people_find_the_node_by_the_words_they_know(nodes: dict):
