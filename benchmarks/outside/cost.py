@@ -40,7 +40,7 @@ def group_costs(world: Miniature, probe: Probe, who: Someone, prior: Prior) -> C
     subject = Subject(one.vectors[0].repeat(probe.config.num_tokens, 1), SubjectInfo(class_noun=one.nouns[0]))
     polishing = METHODS[POLISHED].configuration(world.model.family)
     polished = _operations(lambda: polish(world.model, one.refs[0], subject, polishing))
-    fixed = {row: _count(world, probe, one, ROWS[row]) for row in ("probe", "paper_5", *ALONE)}
+    fixed = {row: _count(world, probe, one, ROWS[row]) for row in ("probe", "paper_5", ALONE)}
     for name, options in RIVALS.items():
         run_method(name, world.model, one.refs[0], one.nouns[0], prior=prior, **{**options, "steps": 1})  # draws the class images
         fixed[name] = _operations(partial(run_method, name, world.model, one.refs[0], one.nouns[0], prior=prior, **options))

@@ -52,18 +52,13 @@ SCHEDULE = replace(
 )
 MEASURED = 32
 """Tune creatures inside, on which a probe is calibrated."""
-SEEDS = (0, 1)
+SEEDS = (0,)
 EACH = 10
 """Test creatures of every group."""
-CAPTIONED, POLISHED = "captioned", "polished"
-ALONE = ("no_probe_30", "no_probe_30_captioned")
+CAPTIONED, POLISHED, ALONE = "captioned", "polished", "no_probe_30"
 OF_PROBE = ("probe", DEFAULT, "words_25", "paper_5")
-RIVALS = {
-    "textual_inversion_5": {"steps": 100, "rate": 0.3},
-    "custom_diffusion": {"steps": 100, "rate": 1e-3},
-    "dreambooth_lora": {"steps": 100, "rate": 3e-3},
-}
-"""Methods that train, at the rates that the bench of the family chose for 100 steps on tune creatures."""
+RIVALS = {"textual_inversion_5": {"steps": 100}, "custom_diffusion": {}, "dreambooth_lora": {}}
+"""Methods that train, at the miniature's default rates. Not at their best: docs/family.md found other rates and steps for each."""
 
 
 def belong(who: Creatures, group: str = "inside") -> Tensor:
@@ -129,9 +124,9 @@ def _polishing(world: Miniature, caption: str) -> PolishConfig:
 def measure_without(group: str, world: Miniature, prior: Prior) -> dict:
     """The same by the rows that need none, once for all seeds."""
     who = first_of("test", group, EACH)
-    inputs = someone(world, references_of(who, group), class_nouns(who), captions_of(who))
-    found, steps = pieces(world, world.probe, inputs, ALONE)
-    scores = scored(world, who, {row: found[row] for row in ALONE}, steps)
+    inputs = someone(world, references_of(who, group), class_nouns(who))
+    found, steps = pieces(world, world.probe, inputs, [ALONE])
+    scores = scored(world, who, {ALONE: found[ALONE]}, steps)
     for name, options in RIVALS.items():
         made = [
             run_method(name, world.model, ref, noun, prior=prior, **options) for ref, noun in zip(inputs.refs, inputs.nouns, strict=True)

@@ -64,15 +64,10 @@ def of_probe(config: RefineConfig) -> Callable[[Miniature, Probe, Someone], list
     return make
 
 
-def without_probe(world: Miniature, probe: Probe, who: Someone, captions: Sequence[str] | None = None) -> list[Refinement]:
+def without_probe(world: Miniature, probe: Probe, who: Someone) -> list[Refinement]:
     """The class noun in every token's place, refined by the default for such a start (`methods.from_noun`)."""
     starts = [vector.repeat(probe.config.num_tokens, 1) for vector in who.vectors]
-    return refine_many(world.model, who.refs, who.vectors, REFINING, starts=starts, captions=captions)
-
-
-def without_probe_captioned(world: Miniature, probe: Probe, who: Someone) -> list[Refinement]:
-    """The same, with the photo's scene said."""
-    return without_probe(world, probe, who, who.captions)
+    return refine_many(world.model, who.refs, who.vectors, REFINING, starts=starts)
 
 
 def captioned(config: RefineConfig) -> Callable[[Miniature, Probe, Someone], list[Refinement]]:
@@ -95,7 +90,6 @@ ROWS: dict[str, Callable[[Miniature, Probe, Someone], list[Refinement]]] = {
     "anchored_25": of_probe(RefineConfig(mode="words", steps=25, anchor=1.0)),
     "paper_5": of_probe(RefineConfig(mode="residual", steps=5)),
     "no_probe_30": without_probe,
-    "no_probe_30_captioned": without_probe_captioned,
 }
 
 

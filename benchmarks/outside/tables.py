@@ -55,10 +55,9 @@ ROW_TITLES = {
     "words_25": "25 free steps",
     "paper_5": "the paper's form, 5 steps",
     "no_probe_30": "no probe, 30 steps",
-    "no_probe_30_captioned": "no probe, 30 steps, the photo's scene said",
-    "textual_inversion_5": "Textual Inversion, 5 tokens, 100 steps",
-    "custom_diffusion": "Custom Diffusion, 100 steps",
-    "dreambooth_lora": "DreamBooth LoRA, 100 steps",
+    "textual_inversion_5": "Textual Inversion, 5 tokens, 100 steps (default rate)",
+    "custom_diffusion": "Custom Diffusion, 50 steps (default rate)",
+    "dreambooth_lora": "DreamBooth LoRA, 100 steps (default rate)",
 }
 
 
