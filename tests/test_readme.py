@@ -24,11 +24,12 @@ def test_every_table_is_on_a_page():
     assert all(f"<!-- {name} -->" in texts for name in BLOCKS)
 
 
-def test_the_readme_shows_the_main_job():
+def test_the_readme_shows_every_system():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = text.split("<!-- result -->")[1].split("<!-- /result -->")[0]
     assert [line.split("|")[1].strip(" *") for line in block.strip().splitlines()[2:]] == [
-        "class noun alone", "no probe: class noun + 10 steps", "probe alone", "probe + 10 steps** (the default)",
+        "class noun alone", "probe alone", "HybridBooth", "InstantBooth", "hypernetwork alone", "HyperDreamBooth", "Lightweight DreamBooth",
+        "Textual Inversion, 5 tokens", "Custom Diffusion", "DreamBooth, LoRA", "DreamBooth",
     ]  # fmt: skip
 
 
