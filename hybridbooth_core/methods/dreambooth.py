@@ -218,7 +218,7 @@ class _Numbers(_Moved):
     LiDBConfig,
     needs=("class_noun", "prior_images"),
     makes="lidb",
-    defaults={"miniature": {"steps": 100, "learning_rate": 3e-2, "batch": 4, "prior_images": 32, "subspace": (32, 16)}},
+    defaults={"miniature": {"steps": 100, "learning_rate": 1e-2, "batch": 4, "prior_images": 32, "subspace": (32, 16)}},
 )
 def run(inputs: Inputs, config: DreamBoothConfig, on_step: OnStep | None = None) -> Trained:
     """See `dreambooth`."""
