@@ -156,7 +156,7 @@ def test_fp16_leaves_out_a_step_that_overflows_but_not_for_ever(small, config, r
     hopeless = small.trainer_of(replace(config, out=config.out.with_name("hopeless")))
     hopeless.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     backward = hopeless._backward
-    hopeless._backward = lambda batch: (backward(batch), hopeless.probe.merge.project.bias.grad.fill_(float("inf")))[0]
+    hopeless._backward = lambda batch: (backward(batch), hopeless.learner.merge.project.bias.grad.fill_(float("inf")))[0]
     message = refuses(hopeless.run)
     assert "the gradient is" in message and "at step 2" in message and "--dtype bfloat16" in message  # scales 4, 2, 1
 
